@@ -1,0 +1,41 @@
+# pixel2style: `make demo` inverts a photograph, `make test` runs the tests. Both build .venv on first use.
+# Another interpreter or folder: make PYTHON=python3.12 VENV=/somewhere test
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
+VENV ?= .venv
+RUN := $(VENV)/bin/python -m
+STAMP := $(VENV)/.installed
+DEMO := out/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+help:
+	@echo "make demo    invert examples/astronaut.png with the bundled model; results in $(DEMO)/"
+	@echo "make test    run the tests (add ARGS='-k words' to choose)"
+	@echo "make check   ruff, mypy, import-linter, then the tests"
+	@echo "make clean   remove $(VENV), $(DEMO) and caches"
+
+# The stamp is written only when everything went in, so an interrupted install starts over instead of half-working.
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "pixel2style needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pixel2style needs Python 3.11 or newer, and $(PYTHON) is older: run make PYTHON=/path/to/a/newer/python"; exit 1; }
+	test -x "$(VENV)/bin/python" || "$(PYTHON)" -m venv "$(VENV)"
+	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch "$@"
+
+demo: $(STAMP)
+	$(RUN) pixel2style invert examples/astronaut.png --out $(DEMO) --overwrite
+
+test: $(STAMP)
+	$(RUN) pytest $(ARGS)
+
+check: $(STAMP)
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(VENV)/bin/lint-imports
+	$(RUN) pytest $(ARGS)
+
+clean:
+	rm -rf "$(VENV)" $(DEMO) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
