@@ -47,6 +47,7 @@ class Table:
         return self.at + offset if offset else 0
 
     def number(self, field: int, kind: str = "I") -> int:
+        """A scalar field."""
         place = self._field(field)
         return int(struct.unpack_from(f"<{kind}", self.data, place)[0]) if place else 0
 
@@ -58,15 +59,18 @@ class Table:
         return start + 4, int(struct.unpack_from("<I", self.data, start)[0])
 
     def tables(self, field: int) -> list["Table"]:
+        """A vector of tables."""
         start, length = self._vector(field)
         places = range(start, start + 4 * length, 4)
         return [Table(self.data, place + int(struct.unpack_from("<I", self.data, place)[0])) for place in places]
 
     def integers(self, field: int) -> list[int]:
+        """A vector of int32."""
         start, length = self._vector(field)
         return list(struct.unpack_from(f"<{length}i", self.data, start))
 
     def content(self, field: int) -> bytes:
+        """A vector of bytes."""
         start, length = self._vector(field)
         return self.data[start : start + length]
 

