@@ -66,4 +66,5 @@ def relative_error(a: Tensor, b: Tensor) -> float:
     """The norm of a - b over the norm of b."""
     if a.shape != b.shape:
         raise AssertionError(f"shapes differ: {tuple(a.shape)} and {tuple(b.shape)}")
-    return float((a.double() - b.double()).norm() / b.double().norm())
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).norm() / b.norm())
