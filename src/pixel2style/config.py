@@ -4,14 +4,13 @@ A configuration is what a checkpoint carries in its metadata and what rebuilds t
 read. It does not know where weights lie, nor how a model is trained.
 """
 
-from dataclasses import field
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 _STRICT = ConfigDict(extra="forbid")
-Positive = Field(gt=0)
+Positive = Annotated[int, Field(gt=0)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -19,10 +18,10 @@ class GeneratorConfig:
     """A generator with rows of ``width`` numbers that draws ``size`` x ``size`` pixels."""
 
     kind: Literal["stylegan2", "mobilestylegan"] = "stylegan2"
-    size: int = field(default=1024)
-    width: int = 512
-    mapping_layers: int = 8
-    channel_multiplier: int = 2
+    size: Positive = 1024
+    width: Positive = 512
+    mapping_layers: Positive = 8
+    channel_multiplier: Positive = 2
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -30,27 +29,34 @@ class EncoderConfig:
     """A network from a picture to rows (pSp, section 3).
 
     ``heads``: "separate" gives every row its own convolutions (the paper); "shared" gives every pyramid level one
-    stride-2 tower and every row a small two-layer head on it (the compact models).
+    stride-2 tower that ends ``tower_width`` wide, and every row two layers on it, ``head_width`` wide between them (the
+    compact models). ``neck`` counts residual units behind the trunk's last map.
     """
 
     kind: Literal["pyramid", "single_w", "last_layer"] = "pyramid"
-    trunk: Literal["ir_se50", "ir_se101", "mobilefacenet"] = "ir_se50"
-    input_channels: int = 3
-    input_size: int = 256
-    rows: int = 18
-    width: int = 512
-    pyramid_width: int = 512
+    trunk: Literal["ir_se50", "mobilefacenet"] = "ir_se50"
+    input_channels: Positive = 3
+    input_size: Positive = 256
+    rows: Positive = 18
+    width: Positive = 512
+    pyramid_width: Positive = 512
     heads: Literal["separate", "shared"] = "separate"
+    tower_width: Positive = 512
+    head_width: Positive = 512
+    neck: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, config=_STRICT)
 class ModelConfig:
-    """An encoder, the generator that spends its rows, and how often the encoder looks again.
+    """An encoder, the generator that spends its rows, and how they meet.
 
-    ``iterations`` above 1 (ReStyle, arXiv 2104.02699) feeds the encoder the picture and its current reconstruction,
-    six channels, starting from the average image.
+    ``add_average``: the encoder says how far the rows are from the average (every released model), not where they are.
+    ``feedback``: the encoder also sees its current reconstruction, three more channels, starting from the average
+    picture, and corrects itself for ``iterations`` looks (ReStyle, arXiv 2104.02699).
     """
 
     encoder: EncoderConfig
     generator: GeneratorConfig
-    iterations: int = 1
+    add_average: bool = True
+    feedback: bool = False
+    iterations: Positive = 1

@@ -1,0 +1,136 @@
+"""Encoders: a picture to rows of W+, in one forward pass (pSp, sections 3 and 4).
+
+All of them put heads on one trunk. ``ENCODERS`` names them; ``build`` makes one from its configuration. An encoder says
+how far the rows are from the average; it does not know the average, nor the generator (see ``model``).
+
+Axes: ``b`` batch, ``c`` channels, ``s`` side of the input, ``k`` rows, ``d`` width of a row.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from .config import EncoderConfig
+from .heads import Pyramid, SharedHead, StyleHead, rows_of_levels
+from .irse import IRSE
+from .mobilefacenet import Bottleneck, MobileFaceNet
+from .ops import EqualLinear
+
+
+class Trunk(Protocol):
+    """What a trunk gives: maps at strides 4, 8 and 16."""
+
+    tap_channels: tuple[int, int, int]
+
+    def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[b c s s]`` to maps of sides s/4, s/8 and s/16."""
+
+
+TRUNKS: dict[str, Callable[[int], nn.Module]] = {
+    "ir_se50": lambda channels: IRSE(50, channels),
+    "mobilefacenet": lambda channels: MobileFaceNet(channels, embed=False),
+}
+
+
+class Neck(nn.Sequential):
+    """More depth where a small trunk ends: residual units that begin as the identity: ``[b c s s] -> [b c s s]``."""
+
+    def __init__(self, channels: int, units: int):
+        super().__init__(*(Bottleneck(channels, 4 * channels, channels) for _ in range(units)))
+        for unit in self:
+            last = cast(nn.Conv2d, cast(Bottleneck, unit)[-1])
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(cast(Tensor, last.bias))
+
+
+class Encoder(nn.Module):
+    """A trunk and what reads rows off it. Subclasses are final."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        if config.input_size % 16:
+            raise ValueError(f"the input size must be a multiple of 16, got {config.input_size}")
+        self.config = config
+        self.trunk = TRUNKS[config.trunk](config.input_channels)
+        self.channels = cast(Trunk, self.trunk).tap_channels
+        self.neck = Neck(self.channels[-1], config.neck)
+
+    def levels(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The trunk's maps, the coarse one through the neck."""
+        fine, middle, coarse = cast(Trunk, self.trunk).taps(images)
+        return fine, middle, cast(Tensor, self.neck(coarse))
+
+
+class PyramidEncoder(Encoder):
+    """Rows from a feature pyramid: ``[b c s s] -> [b k d]`` (pSp, section 3)."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__(config)
+        width = config.pyramid_width
+        self.pyramid = Pyramid(self.channels, width)
+        sides = [config.input_size // stride for stride in (16, 8, 4)]
+        counts = rows_of_levels(config.rows)
+        if config.heads == "separate":
+            heads = [StyleHead(width, s, config.width) for s, n in zip(sides, counts, strict=True) for _ in range(n)]
+            self.heads = nn.ModuleList(heads)
+            self.level_of_head = [i for i, n in enumerate(counts) for _ in range(n)]
+        else:
+            shape = (config.width, config.tower_width, config.head_width)
+            self.heads = nn.ModuleList(SharedHead(width, s, n, *shape) for s, n in zip(sides, counts, strict=True) if n)
+            self.level_of_head = [i for i, n in enumerate(counts) if n]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Read every row off its level."""
+        fine, middle, coarse = self.pyramid(*self.levels(images))
+        levels = (coarse, middle, fine)
+        rows = [head(levels[level]) for head, level in zip(self.heads, self.level_of_head, strict=True)]
+        return torch.stack(rows, 1) if self.config.heads == "separate" else torch.cat(rows, 1)
+
+
+class SingleWEncoder(Encoder):
+    """One vector of W, for every row: ``[b c s s] -> [b k d]`` (pSp, section 4.1, "W encoder")."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__(config)
+        self.linear = EqualLinear(self.channels[-1], config.width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Average the last map, one linear layer."""
+        w = self.linear(self.levels(images)[-1].mean(dim=(2, 3)))
+        return cast(Tensor, w[:, None].expand(-1, self.config.rows, -1))
+
+
+class LastLayerEncoder(Encoder):
+    """All rows from the last map: ``[b c s s] -> [b k d]`` (pSp, section 4.1, "naive W+")."""
+
+    POOLED = 7
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__(config)
+        channels = self.channels[-1]
+        self.output = nn.Sequential(
+            nn.BatchNorm2d(channels),
+            nn.AdaptiveAvgPool2d(self.POOLED),
+            nn.Flatten(),
+            nn.Linear(channels * self.POOLED**2, config.width),
+        )
+        self.linear = EqualLinear(config.width, config.width * config.rows)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Two linear layers after pooling."""
+        codes: Tensor = self.linear(self.output(self.levels(images)[-1]))
+        return codes.unflatten(1, (self.config.rows, self.config.width))
+
+
+ENCODERS: dict[str, type[Encoder]] = {
+    "pyramid": PyramidEncoder,
+    "single_w": SingleWEncoder,
+    "last_layer": LastLayerEncoder,
+}
+
+
+def build(config: EncoderConfig) -> Encoder:
+    """The encoder that ``config`` describes, with random weights."""
+    return ENCODERS[config.kind](config)

@@ -1,0 +1,176 @@
+"""MobileStyleGAN (Belousov, arXiv 2104.04767): StyleGAN2's picture from depthwise convolutions and wavelets.
+
+It has StyleGAN2's mapping network, so its W is StyleGAN2's W, and a synthesis network that grows by inverse Haar steps.
+Of its rows 16 are alive: row 0 drives ``conv1``; rows ``1 + 2i`` and ``2 + 2i`` drive block ``i`` (the first both the
+up-step and ``conv1``); row 15 drives ``to_rgb``. Demodulation is constant and folded into the weights; noise is constant.
+
+An extra image head, ours, reads 256 pixels off the 128-pixel features, so that training need not pay for the blocks above.
+
+Axes: ``b`` batch, ``c`` channels, ``h w`` map, ``k`` rows, ``d`` width of a row. Wavelet channels lie band by band: the
+low band of every output channel, then LH, HL and HH. The module does not know where its weights come from.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from .config import GeneratorConfig
+
+ROWS = 16
+HEAD_SIZE = 256
+CHANNELS = (512, 512, 512, 512, 256, 128, 64)
+"""Output channels of the blocks, whose maps are 8, 16, ... 512 pixels wide."""
+HEAD_BLOCK = 4
+_HEAD_RANK, _HEAD_WIDTH = 64, 96
+
+
+def inverse_haar(bands: Tensor) -> Tensor:
+    """``[b 4c h w] -> [b c 2h 2w]``: one orthonormal inverse Haar step."""
+    low, lh, hl, hh = bands.chunk(4, dim=1)
+    top, bottom = low + lh, low - lh
+    up, down = hl + hh, hl - hh
+    pixels = torch.stack((top + up, top - up, bottom + down, bottom - down), dim=2)
+    return F.pixel_shuffle(pixels.flatten(1, 2) * 0.5, 2)
+
+
+def _scale(images: Tensor, style: Tensor) -> Tensor:
+    return images * style[:, :, None, None]
+
+
+class StyledConv(nn.Module):
+    """Scale channels by the style, convolve, add noise and bias, LeakyReLU 0.2: ``[b c h w], [b d] -> [b c' h w]``.
+
+    The convolution is a full 3x3 (``separable=False``) or 3x3 depthwise, then 1x1.
+    """
+
+    def __init__(self, channels_in: int, channels: int, side: int, width: int, *, separable: bool = True):
+        super().__init__()
+        self.style = nn.Linear(width, channels_in)
+        self.separable = separable
+        if separable:
+            self.depthwise = nn.Parameter(torch.empty(channels_in, 1, 3, 3))
+            self.pointwise = nn.Parameter(torch.empty(channels, channels_in, 1, 1))
+        else:
+            self.weight = nn.Parameter(torch.empty(channels, channels_in, 3, 3))
+        self.bias = nn.Parameter(torch.empty(channels))
+        self.register_buffer("noise", torch.empty(1, 1, side, side))
+
+    def forward(self, images: Tensor, row: Tensor) -> Tensor:
+        """Draw the next map; ``row`` is ``[b d]``."""
+        style = self.style(row)
+        if self.separable:  # a scale commutes with a depthwise convolution: it is cheapest after it
+            images = F.conv2d(images, self.depthwise, padding=1, groups=images.shape[1])
+            images = F.conv2d(_scale(images, style), self.pointwise, self.bias)
+        else:
+            images = F.conv2d(_scale(images, style), self.weight, self.bias, padding=1)
+        return F.leaky_relu(images + cast(Tensor, self.noise), 0.2)
+
+
+class Block(nn.Module):
+    """Double the side: ``[b c h w], two rows [b d] -> [b c' 2h 2w]``."""
+
+    def __init__(self, channels_in: int, channels: int, side: int, width: int):
+        super().__init__()
+        self.up_style = nn.Linear(width, channels_in)
+        self.conv1 = StyledConv(channels_in // 4, channels, side, width)
+        self.conv2 = StyledConv(channels, channels, side, width)
+
+    def forward(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Up-step and first convolution by ``first``, second convolution by ``second``."""
+        images = inverse_haar(_scale(images, self.up_style(first)))
+        return cast(Tensor, self.conv2(self.conv1(images, first), second))
+
+
+class ToRGB(nn.Module):
+    """Channels to a picture of twice the side: ``[b c h w], [b d] -> [b 3 2h 2w]``."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.style = nn.Linear(width, channels)
+        self.weight = nn.Parameter(torch.empty(12, channels, 1, 1))
+        self.bias = nn.Parameter(torch.empty(12))
+
+    def forward(self, images: Tensor, row: Tensor) -> Tensor:
+        """Draw the picture."""
+        return inverse_haar(F.conv2d(_scale(images, self.style(row)), self.weight, self.bias))
+
+
+class SmallHead(nn.Module):
+    """256 pixels from block 4's features: ``[b 256 128 128], [b k d] -> [b 3 256 256]``.
+
+    Stands for the blocks above it. They are linear-readable but for what the last five rows change, so a low-rank
+    affine of those rows scales the features and a thin separable layer refines a linear reading.
+    """
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.squeeze = nn.Linear((ROWS - 11) * width, _HEAD_RANK)
+        self.style = nn.Linear(_HEAD_RANK, channels + _HEAD_WIDTH)
+        self.reduce = nn.Conv2d(channels, _HEAD_WIDTH, 1)
+        self.depthwise = nn.Conv2d(_HEAD_WIDTH, _HEAD_WIDTH, 3, padding=1, groups=_HEAD_WIDTH)
+        self.detail = nn.Conv2d(_HEAD_WIDTH, 12, 1)
+        self.linear = nn.Conv2d(channels, 12, 1)
+        self.mix = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, features: Tensor, ws: Tensor) -> Tensor:
+        """Read the picture off the features."""
+        channels = features.shape[1]
+        style = 1 + self.style(self.squeeze(ws[:, 11:].flatten(1)))
+        features = _scale(features, style[:, :channels])
+        hidden = F.leaky_relu(_scale(self.depthwise(self.reduce(features)), style[:, channels:]), 0.2)
+        picture = inverse_haar(self.linear(features) + self.detail(hidden))
+        return picture + cast(Tensor, self.mix(picture))
+
+
+class MobileStyleGAN(nn.Module):
+    """A frozen MobileStyleGAN of 1024 pixels and 16 rows. Gradients reach its inputs, never its weights."""
+
+    w_avg: Tensor
+    w_std: Tensor
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        if config.kind != "mobilestylegan" or config.size != 1024:
+            raise ValueError(f"MobileStyleGAN draws 1024 pixels, got {config}")
+        self.config, self.size, self.rows, self.width = config, config.size, ROWS, config.width
+        width = config.width
+        self.mapping = nn.ModuleList(nn.Linear(width, width) for _ in range(config.mapping_layers))
+        self.constant = nn.Parameter(torch.empty(1, 512, 4, 4))
+        self.conv1 = StyledConv(512, 512, 4, width, separable=False)
+        before = (512, *CHANNELS)
+        self.blocks = nn.ModuleList(Block(before[i], channels, 8 << i, width) for i, channels in enumerate(CHANNELS))
+        self.to_rgb = ToRGB(CHANNELS[-1], width)
+        self.head = SmallHead(CHANNELS[HEAD_BLOCK], width)
+        self.register_buffer("w_avg", torch.zeros(width))
+        self.register_buffer("w_std", torch.ones(width))
+        self.requires_grad_(False)
+
+    def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """Gaussian ``z [b d]`` to ``w [b d]``, pulled towards the mean by ``truncation`` (StyleGAN, section 4)."""
+        w = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+        for layer in self.mapping:
+            w = F.leaky_relu(layer(w), 0.2) * 2**0.5
+        return w if truncation == 1 else self.w_avg + truncation * (w - self.w_avg)
+
+    def features(self, ws: Tensor, blocks: int = len(CHANNELS)) -> Tensor:
+        """The map after ``blocks`` blocks: ``[b k d] -> [b c h w]``."""
+        images = self.conv1(self.constant.expand(len(ws), -1, -1, -1), ws[:, 0])
+        for i in range(blocks):
+            images = self.blocks[i](images, ws[:, 1 + 2 * i], ws[:, 2 + 2 * i])
+        return cast(Tensor, images)
+
+    def synthesize(self, ws: Tensor, size: int | None = None) -> Tensor:
+        """Rows to pictures: ``[b k d]`` or ``[b d]`` (for every row) to ``[b 3 size size]``, RGB, about [-1, 1].
+
+        ``size=256`` is drawn by the small head, which approximates the pooled picture at a tenth of the cost; other
+        sizes below 1024 are area-pooled from the whole.
+        """
+        ws = ws.unsqueeze(1).expand(-1, self.rows, -1) if ws.ndim == 2 else ws
+        if ws.shape[1:] != (self.rows, self.width):
+            raise ValueError(f"this generator takes ws of [b {self.rows} {self.width}], got {list(ws.shape)}")
+        if size == HEAD_SIZE:
+            return cast(Tensor, self.head(self.features(ws, HEAD_BLOCK + 1), ws))
+        picture = cast(Tensor, self.to_rgb(self.features(ws), ws[:, -1]))
+        return picture if size in (None, self.size) else F.adaptive_avg_pool2d(picture, size)

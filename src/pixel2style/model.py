@@ -1,0 +1,122 @@
+"""pSp itself: an encoder, a frozen generator and the average rows between them: ``pSp(x) = G(E(x) + w_avg)``.
+
+``encode`` and ``decode`` are separate and have no modes, so whatever happens to rows in between (``latents``) is plain
+code of the caller's. With ``iterations`` above 1 the encoder also sees what its rows have drawn so far and corrects
+them (ReStyle, arXiv 2104.02699).
+
+Axes: ``b`` batch, ``c`` channels, ``h w`` picture, ``k`` rows, ``d`` width, ``r`` the generator's resolution.
+"""
+
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from .config import GeneratorConfig, ModelConfig
+from .encoders import Encoder
+
+
+class Generator(Protocol):
+    """What a generator offers; see ``stylegan2.StyleGAN2`` and ``mobilestylegan.MobileStyleGAN``."""
+
+    config: GeneratorConfig
+    rows: int
+    width: int
+    size: int
+
+    def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
+        """``[b d] -> [b d]``."""
+
+    def synthesize(self, ws: Tensor, size: int | None = None) -> Tensor:
+        """``[b k d]`` or ``[b d]`` to ``[b 3 size size]``."""
+
+
+class PSP(nn.Module):
+    """An encoder into the rows of a frozen generator.
+
+    ``w_avg`` (``[k d]``, ``[d]`` or ``[1 d]``) is added to what the encoder says, unless the configuration says
+    otherwise; ``w_unit`` (``[d]``) is the length of the encoder's unit along each axis of a row, 1 by default.
+    """
+
+    w_avg: Tensor
+    w_unit: Tensor
+
+    def __init__(
+        self, encoder: Encoder, generator: nn.Module, config: ModelConfig, w_avg: Tensor, w_unit: Tensor | None = None
+    ):
+        super().__init__()
+        rows, width = cast(Generator, generator).rows, cast(Generator, generator).width
+        if (encoder.config.rows, encoder.config.width) != (rows, width):
+            raise ValueError(
+                f"the encoder writes {encoder.config.rows} rows of {encoder.config.width}, "
+                f"the generator reads {rows} of {width}"
+            )
+        self.config, self.encoder = config, encoder
+        self.generator = generator.requires_grad_(False)
+        self.register_buffer("w_avg", w_avg.detach().expand(rows, width).clone())
+        self.register_buffer("w_unit", torch.ones(width) if w_unit is None else w_unit.detach().clone())
+        self.register_buffer("_average_image", None, persistent=False)
+
+    def encode(self, images: Tensor, iterations: int | None = None) -> Tensor:
+        """Pictures ``[b c h w]`` of any size to rows ``[b k d]``.
+
+        Photographs are in [-1, 1], sketches and label maps in [0, 1]. ``iterations`` (default: the configuration's)
+        counts the looks of an encoder that corrects itself. Raises ValueError when the channels do not fit.
+        """
+        iterations = self.config.iterations if iterations is None else iterations
+        images = self.fit(images)
+        if not self.corrects_itself:
+            return self.step(images, None, None)
+        ws, drawn = None, None
+        for look in range(iterations):
+            ws = self.step(images, ws, drawn)
+            if look + 1 < iterations:
+                drawn = self.redraw(ws)
+        if ws is None:
+            raise ValueError(f"iterations must be at least 1, got {iterations}")
+        return ws
+
+    def decode(self, ws: Tensor, size: int | None = None) -> Tensor:
+        """Rows ``[b k d]`` to pictures ``[b 3 r r]`` in about [-1, 1]; deterministic."""
+        return cast(Generator, self.generator).synthesize(ws, size)
+
+    @property
+    def corrects_itself(self) -> bool:
+        """Whether the encoder looks at its own reconstruction too."""
+        return self.config.feedback
+
+    @property
+    def source_channels(self) -> int:
+        """Channels of the pictures that ``encode`` takes."""
+        return self.encoder.config.input_channels - (3 if self.corrects_itself else 0)
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Resize pictures to the encoder's input. Never folds space into the batch."""
+        if images.ndim != 4 or images.shape[1] != self.source_channels:
+            raise ValueError(f"expected pictures [b {self.source_channels} h w], got {list(images.shape)}")
+        size = self.encoder.config.input_size
+        if images.shape[-2:] == (size, size):
+            return images
+        return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+
+    def step(self, images: Tensor, ws: Tensor | None, drawn: Tensor | None) -> Tensor:
+        """One look: pictures that fit, the rows so far and what they draw (None: the average) to better rows."""
+        if self.corrects_itself:
+            drawn = self.average_image().expand(len(images), -1, -1, -1) if drawn is None else drawn
+            images = torch.cat([images, drawn.to(images.dtype)], 1)
+        codes = self.encoder(images) * self.w_unit
+        if ws is None:
+            return cast(Tensor, codes + self.w_avg if self.config.add_average else codes)
+        return cast(Tensor, ws + codes)
+
+    def redraw(self, ws: Tensor) -> Tensor:
+        """What rows draw, at the encoder's input size: ``[b k d] -> [b 3 s s]``."""
+        return self.decode(ws, self.encoder.config.input_size)
+
+    @torch.no_grad()
+    def average_image(self) -> Tensor:
+        """The picture of the average rows at the encoder's input size: ``[1 3 s s]``."""
+        if self._average_image is None:
+            self._average_image = self.redraw(self.w_avg[None])
+        return self._average_image
