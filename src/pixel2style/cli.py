@@ -1,0 +1,220 @@
+"""The command ``pixel2style``: one function a command, each a few calls into ``pipeline``.
+
+Exit codes: 0 done; 2 the user's input was at fault, said in one line on stderr (one for each photograph that failed, the
+others are done); 1 our fault, a traceback; 130 stopped by Ctrl-C, with what was finished kept. Heavy imports stand inside
+the functions, so that help comes at once.
+"""
+
+import contextlib
+import functools
+import io
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from . import __version__
+from .errors import Pixel2StyleError
+
+if TYPE_CHECKING:
+    from .pipeline import Outcome
+
+import tyro
+
+Photos = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO...", help_behavior_hint="")]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
+
+DESCRIPTION = """Encode photographs of faces into StyleGAN's W+ in one forward pass, and draw them again.
+
+  pixel2style invert me.jpg --out results      one photograph
+  pixel2style invert holidays --out results    a folder, to the bottom
+  pixel2style COMMAND --help                   all about one command
+  pixel2style --version"""
+LISTED = 5
+"""Up to so many photographs, every file written is named; above, only how many and where."""
+
+
+def invert(
+    photo: Photos,
+    /,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
+    align: Flag = True,
+    device: Device = "auto",
+    batch: Annotated[int, tyro.conf.arg(metavar="N")] = 1,
+    overwrite: Flag = False,
+) -> int:
+    """Turn photographs into W+ rows and back into pictures.
+
+    For each photograph NAME, DIR receives NAME.png (the reconstruction), NAME.pair.png (photograph and reconstruction
+    side by side) and NAME.aligned.png (the face as the encoder saw it); latents.safetensors holds the rows of all of
+    them by name. Folders inside a folder keep their structure.
+
+    Args:
+        photo: Photographs, folders of photographs, or patterns such as "shots/*.jpg".
+        out: Folder for the results; made if need be.
+        model: A bundled model (see: pixel2style models), one of our files, or an official pSp checkpoint.
+        align: Take pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
+        device: Where to compute. auto takes CUDA or Apple's GPU where there is one.
+        batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
+        overwrite: Replace results of an earlier run instead of refusing.
+    """
+    from . import folders
+    from .pipeline import Session, invert_into
+
+    photos = folders.find(photo, leave_out=out)
+    outcomes = invert_into(out, photos, Session(model, device), align=align, batch=batch, overwrite=overwrite)
+    return _follow(outcomes, len(photos), f"inverted into {out}")
+
+
+def align(
+    photo: Photos,
+    /,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    size: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 1024,
+    device: Device = "auto",
+    overwrite: Flag = False,
+) -> int:
+    """Find the largest face in each photograph and cut it out as FFHQ did.
+
+    For each photograph NAME, DIR receives NAME.png. Folders inside a folder keep their structure.
+
+    Args:
+        photo: Photographs, folders of photographs, or patterns such as "shots/*.jpg".
+        out: Folder for the results; made if need be.
+        size: Side of the square that is written.
+        device: Where to compute. auto takes CUDA or Apple's GPU where there is one.
+        overwrite: Replace results of an earlier run instead of refusing.
+    """
+    from . import folders
+    from .pipeline import Session, align_into
+
+    photos = folders.find(photo, leave_out=out)
+    outcomes = align_into(out, photos, Session(device=device), size=size, overwrite=overwrite)
+    return _follow(outcomes, len(photos), f"aligned into {out}")
+
+
+def convert(
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.safetensors")],
+    /,
+    overwrite: Flag = False,
+) -> int:
+    """Rewrite a published checkpoint as one of our files.
+
+    Sizes, channels and rows are read off the tensors. The new file needs no other beside it, and loading it cannot run
+    code.
+
+    Args:
+        file: A rosinality StyleGAN2 generator (.pt) or an official pSp checkpoint (.pt).
+        out: The file to write, NAME.safetensors.
+        overwrite: Replace OUT.safetensors if it exists.
+    """
+    from .pipeline import convert as convert_file
+
+    print(f"{file} -> {out}: {convert_file(file, out, overwrite)}")
+    return 0
+
+
+def models() -> int:
+    """List the bundled models, with what their cards say."""
+    from .pipeline import bundled
+
+    for card in bundled():
+        print(card)
+    return 0
+
+
+COMMANDS: dict[str, Callable[..., int]] = {"invert": invert, "align": align, "convert": convert, "models": models}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (``sys.argv`` when None) and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Warnings of libraries are for developers; what a user must know is said by an error's sentence.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if words == ["--version"]:
+                print(f"pixel2style {__version__}")
+                return 0
+            return _parsed(words or ["--help"])()
+        except Pixel2StyleError as error:
+            _complain(str(error))
+            return 2
+        except KeyboardInterrupt:
+            _complain("stopped; what was finished is kept")
+            return 130
+
+
+def _parsed(words: Sequence[str]) -> Callable[[], int]:
+    """The command that ``words`` mean, ready to be called. Leaves with 0 after help, with 2 and one line otherwise."""
+    overview = words[0].startswith("-")
+
+    def later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+        @functools.wraps(command)
+        def bound(*args: Any, **options: Any) -> Callable[[], int]:
+            return functools.partial(command, *args, **options)
+
+        if overview and command.__doc__:
+            bound.__doc__ = command.__doc__.partition("\n")[0]
+        return bound
+
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            command: Callable[[], int] = tyro.extras.subcommand_cli_from_dict(
+                {name: later(command) for name, command in COMMANDS.items()},
+                prog="pixel2style",
+                description=DESCRIPTION,
+                args=words,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as end:
+        if end.code:
+            _complain(_unboxed(box.getvalue()))
+        raise
+    return command
+
+
+def _unboxed(box: str) -> str:
+    """The sentences in tyro's framed complaint, without its title and its frame, on one line."""
+    inside = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    sections = re.split(r"─{4,}", " ".join(inside))
+    said = [" ".join(section.split()).rstrip(".") for section in sections]
+    return "; ".join(section for section in said if not section.startswith("Argument helptext"))
+
+
+def _complain(sentence: str) -> None:
+    print(f"pixel2style: {' '.join(sentence.split())}", file=sys.stderr)
+
+
+def _follow(outcomes: Generator["Outcome", None, None], total: int, done: str) -> int:
+    """Show progress, name what was written, list what failed, and return the exit code."""
+    failed = 0
+    with contextlib.closing(outcomes):
+        for outcome in _with_progress(outcomes, total):
+            path = str(outcome.photo.path)
+            if outcome.error:
+                failed += 1
+                sentence = str(outcome.error)
+                _complain(sentence if path in sentence else f"{path}: {sentence}")
+            elif total <= LISTED:
+                print(path, *(f"  {kind:<14} {file}" for kind, file in outcome.files.items()), sep="\n")
+    if total > failed:
+        print(f"{total - failed} of {total} photographs {done}" if total > 1 else f"1 photograph {done}")
+    return 2 if failed else 0
+
+
+def _with_progress(outcomes: Iterable["Outcome"], total: int) -> Iterable["Outcome"]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    quiet = not console.is_terminal or total <= 1
+    return track(outcomes, "", total, console=console, transient=True, disable=quiet)

@@ -1,0 +1,202 @@
+"""What the command line and the studio do, as functions: load a model once, then photographs in, pictures and rows out.
+
+A photograph comes as an upright PIL picture (``images.load``) and leaves as PIL pictures and its rows ``ws`` [k d]. Files
+are written here too, so that every caller writes the same ones. This module does not know how a model is built, nor how
+faces are found; and it never holds more pictures than one batch, so a folder may be of any length.
+"""
+
+import itertools
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from . import checkpoints, folders, images
+from .align import FaceAligner
+from .errors import ConfigError, Pixel2StyleError
+from .folders import Photo
+from .model import PSP
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+LATENTS = "latents.safetensors"
+"""The file beside the pictures that holds every photograph's rows under its name."""
+SIZES = (16, 4096)
+"""Sides of an aligned photograph that make sense, pixels."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One photograph there and back: ``aligned`` is what the encoder saw, ``ws`` [k d] what it made of it."""
+
+    aligned: Image.Image
+    reconstruction: Image.Image
+    ws: Tensor
+
+    @property
+    def pair(self) -> Image.Image:
+        """Photograph and reconstruction side by side, at the reconstruction's size."""
+        side = self.reconstruction.height
+        both = Image.new("RGB", (2 * side, side))
+        both.paste(self.aligned.resize((side, side), Image.Resampling.LANCZOS), (0, 0))
+        both.paste(self.reconstruction, (side, 0))
+        return both
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photograph: the files written, by what they show, or why there are none."""
+
+    photo: Photo
+    files: Mapping[str, Path] = field(default_factory=dict)
+    error: Pixel2StyleError | None = None
+
+
+class Session:
+    """A model and a face aligner on one device, each loaded when it is first used, and once."""
+
+    def __init__(self, model: str | Path = "faces", device: Device = "auto"):
+        self.source = model
+        self._device = device
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the networks run. Raises ConfigError when the device asked for is not there."""
+        return choose_device(self._device)
+
+    @cached_property
+    def model(self) -> PSP:
+        """The model, ready. Raises CheckpointError, or ConfigError when it does not read photographs."""
+        device = self.device
+        model = checkpoints.load(self.source).to(device).eval()
+        channels = model.config.encoder.input_channels
+        if channels != 3:
+            raise ConfigError(f"{self.source} reads pictures of {channels} channels, not photographs: choose another model")
+        return model
+
+    @cached_property
+    def aligner(self) -> FaceAligner:
+        """The face finder. It stays on the processor unless there is CUDA: its last step is not written for others."""
+        return FaceAligner(self.device if self.device.type == "cuda" else "cpu")
+
+    def prepare(self, image: Image.Image, align: bool = True) -> Image.Image:
+        """What the encoder gets to see, at the generator's size: the aligned face, or else the middle square.
+
+        Raises NoFaceError when a face is asked for and none is found.
+        """
+        side = self.model.generator.size
+        if align:
+            return self.aligner.align(image, side)
+        return ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+
+    def invert(self, image: Image.Image, align: bool = True) -> Result:
+        """Photograph -> rows -> picture. Raises NoFaceError when ``align`` finds no face."""
+        return self._invert([self.prepare(image, align)])[0]
+
+    def invert_many(
+        self, photos: Iterable[Photo], align: bool = True, batch: int = 1
+    ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
+        """Read and invert photographs in order, ``batch`` at a time; one that cannot be done yields its error."""
+        _ = self.model  # a model that cannot be loaded is no fault of the first photograph
+        for group in _batches(photos, batch):
+            ready: dict[Photo, Image.Image] = {}
+            failed: dict[Photo, Pixel2StyleError] = {}
+            for photo in group:
+                try:
+                    ready[photo] = self.prepare(images.load(photo.path), align)
+                except Pixel2StyleError as error:
+                    failed[photo] = error
+            results = dict(zip(ready, self._invert(list(ready.values())), strict=True)) if ready else {}
+            for photo in group:
+                yield photo, results[photo] if photo in results else failed[photo]
+
+    @torch.inference_mode()
+    def _invert(self, aligned: list[Image.Image]) -> list[Result]:
+        pixels = torch.stack([images.to_tensor(image) for image in aligned]).to(self.device)
+        ws = self.model.encode(pixels)
+        drawn = self.model.decode(ws)
+        return [
+            Result(before, images.to_picture(after), rows)
+            for before, after, rows in zip(aligned, drawn.float().cpu(), ws.float().cpu(), strict=True)
+        ]
+
+
+def invert_into(
+    out: Path,
+    photos: Sequence[Photo],
+    session: Session,
+    *,
+    align: bool = True,
+    batch: int = 1,
+    overwrite: bool = False,
+) -> Generator[Outcome, None, None]:
+    """Invert photographs into a folder, one outcome each.
+
+    A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned, ``NAME.aligned.png``;
+    the rows of all go to ``latents.safetensors``, last, also when the caller stops early. Before anything is done,
+    raises OutputError when that cannot be written, see ``folders.claim``.
+    """
+    if batch < 1:
+        raise ConfigError(f"a batch holds at least one photograph, not {batch}: pass --batch 1 or more")
+    kinds = {"reconstruction": ".png", "pair": ".pair.png"} | ({"aligned": ".aligned.png"} if align else {})
+    files = {photo: {kind: out / (photo.name + end) for kind, end in kinds.items()} for photo in photos}
+    targets = [file for own in files.values() for file in own.values()]
+    folders.claim(out, [*targets, out / LATENTS], [photo.path for photo in photos], overwrite)
+    latents: dict[str, Tensor] = {}
+    try:
+        for photo, result in session.invert_many(photos, align, batch):
+            if isinstance(result, Pixel2StyleError):
+                yield Outcome(photo, error=result)
+                continue
+            try:
+                for kind, file in files[photo].items():
+                    images.save(getattr(result, kind), file)
+            except Pixel2StyleError as error:
+                yield Outcome(photo, error=error)
+                continue
+            latents[photo.name] = result.ws
+            yield Outcome(photo, files[photo])
+    finally:
+        if latents:
+            checkpoints.save_tensors(latents, out / LATENTS)
+
+
+def align_into(
+    out: Path, photos: Sequence[Photo], session: Session, *, size: int = 1024, overwrite: bool = False
+) -> Generator[Outcome, None, None]:
+    """Cut the largest face out of each photograph into ``NAME.png``, ``size`` pixels wide; one outcome each.
+
+    Raises OutputError before anything is done, see ``folders.claim``.
+    """
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise ConfigError(f"--size must be from {SIZES[0]} to {SIZES[1]} pixels, not {size}")
+    files = {photo: out / f"{photo.name}.png" for photo in photos}
+    folders.claim(out, list(files.values()), [photo.path for photo in photos], overwrite)
+    for photo, file in files.items():
+        try:
+            images.save(session.aligner.align(images.load(photo.path), size), file)
+        except Pixel2StyleError as error:
+            yield Outcome(photo, error=error)
+        else:
+            yield Outcome(photo, {"aligned": file})
+
+
+def choose_device(name: Device) -> torch.device:
+    """"auto" is CUDA, else Apple's GPU, else the processor. Raises ConfigError for one that this machine lacks."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, present in there.items() if present))
+    if not there[name]:
+        raise ConfigError(f"there is no {name} device here: leave out --device, or pass --device cpu")
+    return torch.device(name)
+
+
+def _batches(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:
+    remaining = iter(photos)
+    while group := list(itertools.islice(remaining, size)):
+        yield group
