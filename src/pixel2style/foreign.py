@@ -1,0 +1,297 @@
+"""Other people's files: recognised by their keys, sized by their tensors.
+
+Known are StyleGAN2 generators in rosinality's layout, pSp checkpoints of the three published encoders, and the identity
+networks ArcFace IR-SE50 and CurricularFace IR-101. What a file says of itself (``opts``) never decides a size. Every
+tensor of a network is used or known to be redundant, else the file is refused: a network that is filled in part gives
+pictures, but wrong ones. What training left beside the networks (optimisers, discriminators) is not looked at.
+
+Axes: ``k`` rows, ``d`` width of a row. This module does not know our own format.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from . import encoders
+from .config import EncoderConfig, GeneratorConfig, ModelConfig
+from .errors import CheckpointError
+from .irse import ArcFace, CurricularFace, FaceEmbedding
+from .model import PSP
+from .ops import FIR
+from .stylegan2 import StyleGAN2, average_w
+from .weights import fill, read, spell, tensors
+
+__all__ = ["detect", "load_arcface", "load_curricularface", "load_generator", "load_model", "read"]
+
+State = Mapping[str, Any]
+Kind = Literal["psp", "e4e", "restyle", "stylegan2", "arcface", "curricularface"]
+
+MAX_DOUBLINGS, MAX_MAPPING, MAX_STRIDES = 10, 64, 6
+"""Beyond these an index in a key is nonsense: 4096 pixels, 64 mapping layers, inputs of 1024 pixels."""
+
+FULL_CHANNELS_SIDE = 32
+MODULATED = re.compile(r"(decoder\.)?(conv1|to_rgb1|convs\.\d+|to_rgbs\.\d+)\.conv\.weight")
+HEADS = (("latlayer1.", "pyramid.middle."), ("latlayer2.", "pyramid.fine."), ("styles.", "heads."))
+
+
+def load_model(path: str | Path) -> PSP:
+    """The model in an official pSp checkpoint, whichever of the three encoders it has, ready to encode.
+
+    Raises CheckpointError when the file is something else or does not fit, UnsafeFileError when it wants to run code.
+    """
+    state, kind = _open(path)
+    if kind != "psp":
+        raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, not a pSp model")
+    source, weights = str(path), _network(state, str(path))
+    generator = _generator_config(_below(weights, "decoder."))
+    encoder = _encoder_config(_below(weights, "encoder."), generator)
+    average = _average(state, source)
+    told = average is not None or bool(_option(state, "start_from_latent_avg"))
+    config = ModelConfig(encoder, generator, add_average=told)
+    with torch.device("meta"):
+        empty = encoders.build(encoder), StyleGAN2(generator)
+        if (encoder.rows, encoder.width) != (empty[1].rows, empty[1].width):
+            raise CheckpointError(
+                f"{path}: its encoder writes {encoder.rows} rows of {encoder.width}, its {generator.size}-pixel "
+                f"generator reads {empty[1].rows} of {generator.width}; the two do not belong together"
+            )
+        model = PSP(*empty, config, torch.zeros(generator.width))
+    blank = {
+        "w_avg": torch.zeros(encoder.rows, encoder.width),
+        "w_unit": torch.ones(encoder.width),
+        "generator.w_avg": torch.zeros(generator.width),
+    }
+    fill(model, _without_kernels(weights, generator, "decoder.", source), source, _official_name, blank)
+    assert isinstance(model.generator, StyleGAN2)
+    _set_average(model.generator, average, source)
+    model.w_avg.copy_(model.generator.w_avg if average is None else _rows(average, encoder.rows, encoder.width, source))
+    return model.eval()
+
+
+def load_generator(path: str | Path) -> StyleGAN2:
+    """The StyleGAN2 in a rosinality file, or the decoder of a pSp checkpoint.
+
+    Where the file has no average, ``w_avg`` is that of 100,000 mapped samples. Raises as ``load_model`` does.
+    """
+    state, kind = _open(path)
+    if kind not in ("stylegan2", "psp", "e4e", "restyle"):
+        raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, not a generator")
+    source, weights = str(path), _network(state, str(path))
+    if kind != "stylegan2":
+        weights = _below(weights, "decoder.")
+    config = _generator_config(weights)
+    with torch.device("meta"):
+        generator = StyleGAN2(config)
+    fill(generator, _without_kernels(weights, config, "", source), source, given={"w_avg": torch.zeros(config.width)})
+    _set_average(generator, _average(state, source), source)
+    return generator.eval()
+
+
+def load_arcface(path: str | Path) -> ArcFace:
+    """ArcFace IR-SE50, the identity network that pSp's loss uses. Raises as ``load_model`` does."""
+    network = ArcFace()
+    _load_embedding(network, "arcface", path)
+    return network
+
+
+def load_curricularface(path: str | Path) -> CurricularFace:
+    """CurricularFace IR-101, behind pSp's published identity scores. Raises as ``load_model`` does."""
+    network = CurricularFace()
+    _load_embedding(network, "curricularface", path)
+    return network
+
+
+def _load_embedding(network: FaceEmbedding, wanted: Kind, path: str | Path) -> None:
+    state, kind = _open(path)
+    if kind != wanted:
+        raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, not {_DESCRIBED[wanted]}")
+    fill(network, _network(state, str(path)), str(path))
+    network.eval().requires_grad_(False)
+
+
+_DESCRIBED: dict[Kind, str] = {
+    "psp": "a pSp model",
+    "e4e": "an e4e model, which this version does not read",
+    "restyle": "a ReStyle model, which this version does not read",
+    "stylegan2": "a StyleGAN2 generator",
+    "arcface": "an ArcFace network",
+    "curricularface": "a CurricularFace network",
+}
+
+
+def _open(path: str | Path) -> tuple[dict[str, Any], Kind]:
+    state = read(path)
+    try:
+        return state, detect(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def detect(state: State) -> Kind:
+    """What the dictionary of a file is: see ``Kind``. Raises CheckpointError when it is nothing known."""
+    networks = _inner(state)
+    if "encoder.conv1.weight" in networks:
+        return "restyle"
+    if "encoder.input_layer.0.weight" in networks:
+        return _family(state, networks)
+    if "conv1.conv.weight" in networks and "to_rgb1.conv.weight" in networks:
+        return "stylegan2"
+    if "input_layer.0.weight" in networks and "output_layer.3.weight" in networks:
+        return "arcface" if "body.0.res_layer.5.fc1.weight" in networks else "curricularface"
+    shown = ", ".join(spell(str(key)) for key in list(networks)[:5]) or "none"
+    raise CheckpointError(
+        f"holds no network known here (its first keys: {shown}); give a StyleGAN2 generator in rosinality's layout, "
+        "a pSp checkpoint, or ArcFace or CurricularFace weights"
+    )
+
+
+def _family(state: State, networks: State) -> Kind:
+    """Which of the models in pSp's layout: e4e's keys are exactly pSp's, only its options tell the two apart."""
+    if _option(state, "encoder_type") == "Encoder4Editing":
+        return "e4e"
+    pyramid = "encoder.styles.0.linear.weight" in networks
+    return "restyle" if pyramid and "encoder.latlayer1.weight" not in networks else "psp"
+
+
+def _inner(state: State) -> State:
+    """The state dict inside the file's dictionary, or the dictionary itself where it is bare."""
+    for name in ("state_dict", "g_ema"):
+        if isinstance(state.get(name), Mapping):
+            return state[name]  # type: ignore[no-any-return]
+    return state
+
+
+def _network(state: State, source: str) -> dict[str, Tensor]:
+    """The network's tensors, modulated weights without their leading axis of one."""
+    inner = _inner(state)
+    weights = tensors({key: value for key, value in inner.items() if inner is not state or key != "latent_avg"}, source)
+    for key, value in weights.items():
+        if value.ndim == 5 and len(value) == 1 and MODULATED.fullmatch(key):
+            weights[key] = value[0]
+    return weights
+
+
+def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose keys begin with ``prefix``, without it."""
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _option(state: State, name: str) -> Any:
+    """What the training that wrote the file was told, or None."""
+    options = state.get("opts")
+    if isinstance(options, argparse.Namespace):
+        options = vars(options)
+    return options.get(name) if isinstance(options, Mapping) else None
+
+
+def _generator_config(weights: Mapping[str, Tensor]) -> GeneratorConfig:
+    """What a generator with these tensors is. Where some are missing it is a guess, and ``fill`` says so."""
+    doublings = max(_highest(weights, r"convs\.(\d+)\..*") // 2, _highest(weights, r"to_rgbs\.(\d+)\..*")) + 1
+    doublings = min(max(doublings, 1), MAX_DOUBLINGS)
+    size = 4 << doublings
+    multiplier = GeneratorConfig.channel_multiplier
+    bias = weights.get(f"convs.{2 * doublings - 1}.activate.bias")
+    if size > FULL_CHANNELS_SIDE and bias is not None:
+        multiplier = max(1, bias.numel() * size // 16384)
+    return GeneratorConfig(
+        size=size,
+        width=_length(weights, "style.1.bias", GeneratorConfig.width),
+        mapping_layers=min(max(_highest(weights, r"style\.(\d+)\..*"), 1), MAX_MAPPING),
+        channel_multiplier=multiplier,
+    )
+
+
+def _encoder_config(weights: Mapping[str, Tensor], generator: GeneratorConfig) -> EncoderConfig:
+    """What an encoder with these tensors, that belongs to ``generator``, is."""
+    stem = weights.get("input_layer.0.weight")
+    channels = stem.shape[1] if stem is not None and stem.ndim == 4 else EncoderConfig.input_channels
+    rows = 2 * (generator.size.bit_length() - 1) - 2
+    if "linear.weight" not in weights:
+        strides = _highest(weights, r"styles\.0\.convs\.(\d+)\..*") // 2 + 1
+        return EncoderConfig(
+            kind="pyramid",
+            input_channels=max(1, channels),
+            input_size=16 << min(max(strides, 1), MAX_STRIDES),
+            rows=min(max(_highest(weights, r"styles\.(\d+)\..*") + 1, 1), 2 * MAX_DOUBLINGS + 2),
+            width=_length(weights, "styles.0.linear.bias", generator.width),
+            pyramid_width=_length(weights, "latlayer1.bias", EncoderConfig.pyramid_width),
+        )
+    numbers = _length(weights, "linear.bias", generator.width)
+    if any(key.startswith("output_layer_2.") for key in weights):
+        rows = max(1, numbers // generator.width)
+        return EncoderConfig("last_layer", input_channels=max(1, channels), rows=rows, width=generator.width)
+    return EncoderConfig("single_w", input_channels=max(1, channels), rows=rows, width=numbers)
+
+
+def _highest(weights: Mapping[str, Tensor], pattern: str) -> int:
+    """The highest index that ``pattern`` finds in the keys, -1 where it finds none."""
+    found = (re.fullmatch(pattern, key) for key in weights)
+    return max((int(match[1][:6]) for match in found if match), default=-1)
+
+
+def _length(weights: Mapping[str, Tensor], key: str, default: int) -> int:
+    value = weights.get(key)
+    return default if value is None else max(1, value.numel())
+
+
+def _official_name(key: str) -> str:
+    """What a tensor of PSP is called in an official file."""
+    network, _, rest = key.partition(".")
+    if network == "generator":
+        return f"decoder.{rest}"
+    for theirs, ours in HEADS:
+        if rest.startswith(ours):
+            return f"encoder.{theirs}{rest.removeprefix(ours)}"
+    if rest.startswith("output."):
+        return f"encoder.output_layer_2.{rest.removeprefix('output.')}"
+    return f"encoder.{rest.removeprefix('trunk.')}"
+
+
+def _without_kernels(
+    weights: Mapping[str, Tensor], config: GeneratorConfig, prefix: str, source: str
+) -> dict[str, Tensor]:
+    """``weights`` less the upsampling filters, which are the same in every network read here.
+
+    Raises CheckpointError when one of them is another filter.
+    """
+    taps = torch.tensor(FIR)
+    expected = taps[:, None] * taps * 4
+    rest = dict(weights)
+    for level in range(config.size.bit_length() - 3):
+        for name in (f"{prefix}convs.{2 * level}.conv.blur.kernel", f"{prefix}to_rgbs.{level}.upsample.kernel"):
+            kernel = rest.pop(name, expected)
+            if kernel.shape != expected.shape or not torch.allclose(kernel.to(expected), expected, atol=1e-5):
+                raise CheckpointError(f"{source}: {name} is not the filter [1, 3, 3, 1] that is read here")
+    return rest
+
+
+def _average(state: State, source: str) -> Tensor | None:
+    """The file's average as ``[n d]``, None where it has none."""
+    if state.get("latent_avg") is None:
+        return None
+    value = tensors({"latent_avg": state["latent_avg"]}, source)["latent_avg"]
+    if value.ndim not in (1, 2) or not value.is_floating_point():
+        raise CheckpointError(f"{source}: latent_avg has shape {list(value.shape)}, not [d], [1 d] or [k d]")
+    return value.reshape(-1, value.shape[-1])
+
+
+def _rows(average: Tensor, rows: int, width: int, source: str) -> Tensor:
+    """``[n d] -> [k d]``. Raises CheckpointError where neither one row nor all rows are given."""
+    if len(average) not in (1, rows) or average.shape[1] != width:
+        raise CheckpointError(f"{source}: latent_avg has shape {list(average.shape)}, not [{rows} {width}]")
+    return average.expand(rows, width)
+
+
+def _set_average(generator: StyleGAN2, average: Tensor | None, source: str) -> None:
+    """Fill ``w_avg``: from the file where it says one vector, else by averaging mapped samples."""
+    if average is not None:
+        average = _rows(average, generator.rows, generator.width, source)
+        if torch.equal(average, average[:1].expand_as(average)):
+            generator.w_avg.copy_(average[0])
+            return
+    generator.w_avg.copy_(average_w(generator))

@@ -1,0 +1,162 @@
+"""Files into tensors without running anything, tensors into networks without leaving any over.
+
+This is the only place where a pickle is opened, and it is opened by PyTorch's restricted reader. The module does not
+know which networks there are.
+"""
+
+import argparse
+import pickle
+import pickletools
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import CheckpointError, UnsafeFileError
+
+LISTED = 8
+"""How many keys one error message spells out."""
+
+_BROKEN = (
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, LookupError,
+    TypeError, AttributeError, AssertionError, ArithmeticError, ImportError, EOFError, MemoryError, OSError,
+)  # fmt: skip
+"""What reading damaged bytes may raise, and only that: our own mistakes must not pass for the file's."""
+
+_REFUSED = re.compile(r"(?i:unsupported global:? GLOBAL|unsupported class|unrecognized function) ([\w.]+)")
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The dictionary in a PyTorch file, on the CPU; its tensors are mapped from the file where the format allows.
+
+    Only tensors, plain containers and ``argparse.Namespace`` are built. Raises UnsafeFileError when the file asks for
+    anything else, CheckpointError when it is missing, damaged or no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file; give the path of a model file")
+    try:
+        mapped = zipfile.is_zipfile(path)
+        if mapped:
+            _refuse_compressed(path)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except _BROKEN as error:
+        wanted = _refused_global(path, str(error))
+        if wanted:
+            raise UnsafeFileError(
+                f"{path}: wants to run {wanted} when it is opened; nothing was run; use a file that holds weights only"
+            ) from error
+        raise CheckpointError(
+            f"{path}: is no PyTorch file of weights, or is damaged; download it again and compare its size"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
+def _refuse_compressed(path: Path) -> None:
+    """PyTorch stores tensors plainly; compressed ones could unfold to any amount of memory."""
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("compressed members")
+
+
+def _refused_global(path: Path, message: str) -> str | None:
+    """What the file asks to import beyond weights, by the loader's ``message`` or else by the file's first pickle."""
+    named = _REFUSED.search(message)
+    if named:
+        return named[1]
+    with path.open("rb") as file:
+        content = file.read(1 << 24)
+    return next(_imports(content), None) if content[:1] == pickle.PROTO else None
+
+
+def _imports(content: bytes) -> Iterator[str]:
+    """Names that a pickle imports, PyTorch's own left out; found by reading its opcodes, none of which is run."""
+    strings: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(content):
+            name = ""
+            if opcode.name == "GLOBAL":
+                name = str(argument).replace(" ", ".")
+            elif opcode.name == "STACK_GLOBAL":
+                name = ".".join(strings[-2:])
+            elif isinstance(argument, str):
+                strings.append(argument)
+            if re.fullmatch(r"[\w.]+", name) and not name.startswith(("torch.", "collections.")):
+                yield name
+    except _BROKEN:
+        return
+
+
+def tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
+    """The tensors of a state dict, floating-point ones as float32. Raises CheckpointError for anything else in it."""
+    return {str(key): _tensor(str(key), value, source) for key, value in state.items()}
+
+
+def _tensor(key: str, value: Any, source: str) -> Tensor:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+        raise CheckpointError(f"{source}: {spell(key)} is no plain tensor; use a file that holds weights only")
+    if value.is_quantized or value.is_complex():
+        raise CheckpointError(f"{source}: {spell(key)} is quantised or complex; use a file of ordinary weights")
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise CheckpointError(f"{source}: {spell(key)} claims more numbers than the file holds; the file is damaged")
+    plain: Tensor = value.detach()
+    return plain.to(torch.float32) if plain.is_floating_point() else plain
+
+
+def fill(
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    source: str,
+    names: Callable[[str], str] = str,
+    given: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Give ``module``, which may be on the meta device, exactly the tensors of ``state`` and ``given``.
+
+    ``names`` says what a tensor of the module is called in ``state``; ``given`` holds tensors that come from elsewhere,
+    under the module's names. Raises one CheckpointError that lists what is missing, what is unknown and what has
+    another shape. The count of batches seen (``num_batches_tracked``), which no result depends on, may be missing.
+    """
+    given = given or {}
+    wanted = {names(key): key for key in module.state_dict() if key not in given}
+    shapes = {name: module.state_dict()[key].shape for name, key in wanted.items()}
+    counts = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name.endswith(".num_batches_tracked")}
+    state = {**counts, **state}
+    complaints = (
+        _listed("missing", [name for name in wanted if name not in state]),
+        _listed("not part of it", [name for name in state if name not in wanted]),
+        _listed(
+            "of another shape",
+            [
+                f"{name} {list(state[name].shape)} for {list(shape)}"
+                for name, shape in shapes.items()
+                if name in state and state[name].shape != shape
+            ],
+        ),
+    )
+    if any(complaints):
+        raise CheckpointError(f"{source}: does not fit {type(module).__name__}: {'; '.join(filter(None, complaints))}")
+    found = {key: state[name] for name, key in wanted.items()}
+    module.load_state_dict({**found, **given}, strict=True, assign=True)
+
+
+def spell(key: str) -> str:
+    """A name from a file, fit for one line of a terminal."""
+    return ascii(key[:100])[1:-1]
+
+
+def _listed(what: str, entries: list[str]) -> str:
+    """Some of ``entries`` and how many there are, in one line of bounded length."""
+    if not entries:
+        return ""
+    shown = ", ".join(spell(entry) for entry in entries[:LISTED])
+    more = f" and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
+    return f"{len(entries)} {what} ({shown}{more})"
