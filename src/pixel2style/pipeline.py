@@ -74,7 +74,7 @@ class Session:
         """The model, ready. Raises CheckpointError, or ConfigError when it does not read photographs."""
         device = self.device
         model = checkpoints.load(self.source).to(device).eval()
-        channels = model.config.encoder.input_channels
+        channels = model.source_channels
         if channels != 3:
             raise ConfigError(f"{self.source} reads pictures of {channels} channels, not photographs: choose another model")
         return model

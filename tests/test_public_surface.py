@@ -1,0 +1,105 @@
+"""What others build upon: exported names, laziness, the version, and the papers of a release."""
+
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import pixel2style as p2s
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_exported_names_are_these_and_sorted() -> None:
+    assert p2s.__all__ == [
+        "PSP",
+        "CheckpointError",
+        "ConfigError",
+        "ImageError",
+        "NoFaceError",
+        "OutputError",
+        "Pixel2StyleError",
+        "Result",
+        "Session",
+        "UnsafeFileError",
+        "__version__",
+        "errors",
+        "features",
+        "latents",
+        "load",
+        "load_generator",
+        "save",
+    ]
+
+
+@pytest.mark.parametrize("name", p2s.__all__)
+def test_every_exported_name_is_there(name: str) -> None:
+    assert getattr(p2s, name) is not None
+    assert name in dir(p2s)
+
+
+def test_the_promised_calls_are_there() -> None:
+    for owner, name in [
+        (p2s.latents, "mix"),
+        (p2s.features, "LPIPS"),
+        (p2s.features, "Identity"),
+        (p2s.PSP, "encode"),
+        (p2s.PSP, "decode"),
+        (p2s.Session, "invert"),
+    ]:
+        assert callable(getattr(owner, name))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nothing"):
+        p2s.nothing  # noqa: B018
+
+
+def test_every_public_error_is_a_pixel2style_error() -> None:
+    found = [value for value in vars(p2s.errors).values() if isinstance(value, type)]
+    assert all(issubclass(error, p2s.Pixel2StyleError) for error in found)
+    assert {error.__name__ for error in found} <= set(p2s.__all__)
+
+
+@pytest.mark.parametrize(
+    "program", ["import pixel2style", "from pixel2style.cli import main; main(['--version'])", "import pixel2style.cli"]
+)
+def test_torch_is_not_imported_before_it_is_needed(program: str) -> None:
+    check = f"import sys\n{program}\nsys.exit('torch' in sys.modules or 'PIL' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == p2s.__version__
+
+
+def test_the_installed_version_is_this_one() -> None:
+    try:
+        installed = metadata.version("pixel2style")
+    except metadata.PackageNotFoundError:
+        pytest.skip("run from the source tree without installing")
+    assert installed == p2s.__version__
+
+
+def test_every_bundled_file_has_a_card_and_is_in_the_notice() -> None:
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
+    folder = ROOT / "src" / "pixel2style" / "assets"
+    bundled = sorted(folder.glob("*.safetensors"))
+    assert bundled
+    for file in bundled:
+        card = file.with_suffix(".md").read_text(encoding="utf-8")
+        assert "**Licence:**" in card, file
+        assert "**Origin:**" in card, file
+        assert re.search(rf"^{re.escape(file.stem)}\b", notice, re.MULTILINE), file
+
+
+def test_no_module_is_longer_than_300_lines_without_an_argument() -> None:
+    argued = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Length")[2]
+    for file in (ROOT / "src").rglob("*.py"):
+        lines = len(file.read_text(encoding="utf-8").splitlines())
+        assert lines <= 300 or f"`{file.name}`" in argued, f"{file.name} has {lines} lines"
