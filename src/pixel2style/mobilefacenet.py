@@ -53,7 +53,9 @@ class Bottleneck(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """The unit, with its shortcut where it has one."""
-        out: Tensor = super().forward(x)
+        out = x
+        for layer in self:
+            out = layer(out)
         return x + out if self.adds_input else out
 
 
