@@ -1,6 +1,5 @@
 """Which photographs words mean, what their results are called, and when nothing may be written."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -99,4 +98,4 @@ def test_a_file_where_the_folder_should_be_is_refused_untouched(tmp_path: Path) 
 
 def test_claiming_leaves_nothing_behind_but_the_folder(tmp_path: Path) -> None:
     folders.claim(tmp_path / "new" / "er", [tmp_path / "new" / "er" / "a.png"], [], overwrite=False)
-    assert os.listdir(tmp_path / "new" / "er") == []
+    assert not list((tmp_path / "new" / "er").iterdir())

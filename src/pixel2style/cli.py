@@ -1,8 +1,8 @@
 """The command ``pixel2style``: one function a command, each a few calls into ``pipeline``.
 
-Exit codes: 0 done; 2 the user's input was at fault, said in one line on stderr (one for each photograph that failed, the
-others are done); 1 our fault, a traceback; 130 stopped by Ctrl-C, with what was finished kept. Heavy imports stand inside
-the functions, so that help comes at once.
+Exit codes: 0 done; 2 the user's input was at fault, said in one line on stderr (a line for each photograph that failed;
+the others are done); 1 our fault, a traceback; 130 stopped by Ctrl-C, with what was finished kept. Heavy imports stand
+inside the functions, so that help comes at once.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .errors import ImageError, OutputError
 
-SUFFIXES = frozenset({".avif", ".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """What counts as a picture when a folder is searched. A file that is named outright may be called anything."""
 
 

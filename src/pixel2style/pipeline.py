@@ -1,8 +1,8 @@
 """What the command line and the studio do, as functions: load a model once, then photographs in, pictures and rows out.
 
-A photograph comes as an upright PIL picture (``images.load``) and leaves as PIL pictures and its rows ``ws`` [k d]. Files
-are written here too, so that every caller writes the same ones. This module does not know how a model is built, nor how
-faces are found; and it never holds more pictures than one batch, so a folder may be of any length.
+A photograph comes as an upright PIL picture (``images.load``) and leaves as PIL pictures and its rows ``ws`` [k d].
+Files are written here too, so that every caller writes the same ones. This module does not know how a model is built,
+nor how faces are found; and it never holds more pictures than one batch, so a folder may be of any length.
 """
 
 import itertools
@@ -76,7 +76,9 @@ class Session:
         model = checkpoints.load(self.source).to(device).eval()
         channels = model.source_channels
         if channels != 3:
-            raise ConfigError(f"{self.source} reads pictures of {channels} channels, not photographs: choose another model")
+            raise ConfigError(
+                f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
+            )
         return model
 
     @cached_property
@@ -137,9 +139,9 @@ def invert_into(
 ) -> Generator[Outcome, None, None]:
     """Invert photographs into a folder, one outcome each.
 
-    A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned, ``NAME.aligned.png``;
-    the rows of all go to ``latents.safetensors``, last, also when the caller stops early. Before anything is done,
-    raises OutputError when that cannot be written, see ``folders.claim``.
+    A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned,
+    ``NAME.aligned.png``; the rows of all go to ``latents.safetensors``, last, also when the caller stops early.
+    Raises OutputError before anything is done when that cannot be written, see ``folders.claim``.
     """
     if batch < 1:
         raise ConfigError(f"a batch holds at least one photograph, not {batch}: pass --batch 1 or more")
@@ -187,7 +189,7 @@ def align_into(
 
 
 def choose_device(name: Device) -> torch.device:
-    """"auto" is CUDA, else Apple's GPU, else the processor. Raises ConfigError for one that this machine lacks."""
+    """ "auto" is CUDA, else Apple's GPU, else the processor. Raises ConfigError for one that this machine lacks."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(device for device, present in there.items() if present))
