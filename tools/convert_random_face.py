@@ -40,6 +40,7 @@ class Graph:
 
     @classmethod
     def read(cls, wheel: zipfile.ZipFile, name: str) -> "Graph":
+        """Parse one of the wheel's networks."""
         root = ET.fromstring(wheel.read(f"random_face/data/{name}.xml"))
         layers = {layer.attrib["id"]: layer for layer in root.iter("layer")}
         edges = sorted(root.iter("edge"), key=lambda edge: int(edge.attrib["to-port"]))
@@ -49,9 +50,11 @@ class Graph:
         return cls(layers, inputs, wheel.read(f"random_face/data/{name}.bin"))
 
     def type(self, key: str) -> str:
+        """What a layer does."""
         return self.layers[key].attrib["type"]
 
     def constant(self, key: str) -> Array:
+        """The values of a constant layer."""
         data = self.layers[key].find("data")
         assert data is not None and data.attrib["element_type"] == "f32"
         start, size = int(data.attrib["offset"]), int(data.attrib["size"])
@@ -59,9 +62,11 @@ class Graph:
         return np.frombuffer(self.constants[start : start + size], np.float32).reshape(shape)
 
     def constants_of(self, key: str) -> list[Array]:
+        """The constants among a layer's inputs."""
         return [self.constant(source) for source in self.inputs[key] if self.type(source) == "Const"]
 
     def of_type(self, *types: str) -> list[str]:
+        """Layers of these types, in the graph's order."""
         return [key for key in sorted(self.layers, key=int) if self.type(key) in types]
 
     def added_after(self, key: str) -> list[Array]:
@@ -74,7 +79,7 @@ class Graph:
 
     def affine(self, key: str) -> tuple[Array, Array] | None:
         """Weight and bias of the style that arrives at ``key``, its constant factor folded in; None if none does."""
-        factor = np.float32(1)
+        factor = np.ones((), np.float32)
         while True:
             kind = self.type(key)
             if kind in ("Reshape", "Multiply"):
@@ -127,12 +132,12 @@ def synthesis(graph: Graph) -> dict[str, Array]:
     for key, name in zip(graph.of_type("Convolution", "GroupConvolution"), weight_names(), strict=True):
         weight = graph.constants_of(key)[0]
         out[name] = weight.reshape(-1, 1, 3, 3) if name.endswith("depthwise") else weight
-        for found in graph.added_after(key):
+        for added in graph.added_after(key):
             layer = name.rsplit(".", 1)[0]
-            if found.shape[-1] == 1:
-                out[f"{layer}.bias"] = found.reshape(-1)
+            if added.shape[-1] == 1:
+                out[f"{layer}.bias"] = added.reshape(-1)
             else:
-                out[f"{layer}.noise"] = found
+                out[f"{layer}.noise"] = added
     return out
 
 

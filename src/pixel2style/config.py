@@ -60,3 +60,69 @@ class ModelConfig:
     add_average: bool = True
     feedback: bool = False
     iterations: Positive = 1
+
+
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LossConfig:
+    """Weights of the terms in ``losses``; a weight of 0 never builds the term's network."""
+
+    l2: NotNegative = 1.0
+    lpips: NotNegative = 0.8
+    identity: NotNegative = 0.2
+    code_norm: NotNegative = 0.002
+    code_regression: NotNegative = 0.05
+    detail: NotNegative = 0.5
+    """LPIPS of full-size crops of generated pictures; only where the run draws at full size."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """A training run for inversion. The same command again continues it; only ``steps`` and ``minutes`` may change."""
+
+    data: tuple[str, ...]
+    """Folders of aligned photographs; each is drawn from in proportion to the square root of its size."""
+    out: str
+    """Folder of the run: its configuration, its log and its last state."""
+    validation: tuple[str, ...] = ()
+    """Folders of aligned photographs that judge the run; never trained on."""
+    generator: str = "mobilestylegan_ffhq_1024"
+    start_from: str | None = None
+    """One of our model files to start from: its weights, and its architecture in place of ``encoder``."""
+    encoder: EncoderConfig = EncoderConfig(
+        trunk="mobilefacenet",
+        input_channels=6,
+        rows=16,
+        pyramid_width=128,
+        heads="shared",
+        tower_width=384,
+        head_width=256,
+        neck=6,
+    )
+    loss: LossConfig = LossConfig()
+    looks: Positive = 1
+    """How often the encoder looks at each picture; above 1 it learns to correct itself."""
+    photos: Positive = 12
+    """Photographs in a batch."""
+    generated: Annotated[int, Field(ge=0)] = 4
+    """Generated pictures of known rows in a batch."""
+    full_size: bool = False
+    """Draw the generator's full picture and pool it, instead of its cheaper 256-pixel head."""
+    augment: bool = True
+    lr: NotNegative = 5e-4
+    warmup: Positive = 300
+    steps: Positive = 100_000
+    """The learning rate falls to a fiftieth along a cosine that ends here."""
+    minutes: NotNegative = 0
+    """Stop after so many minutes, state saved (0: only at ``steps``)."""
+    ema: NotNegative = 0.999
+    clip: NotNegative = 1.0
+    save_every: Positive = 500
+    judge_every: Positive = 500
+    log_every: Positive = 50
+    device: str = "auto"
+    bf16: bool = True
+    compile: bool = False
+    seed: int = 0

@@ -7,9 +7,11 @@ gives each row its own convolutions; the compact models let the rows of a level 
 Axes: ``b`` batch, ``c`` channels, ``s`` side of a map, ``k`` rows, ``d`` width of a row.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from .ops import EqualLinear
 
@@ -89,8 +91,10 @@ class SharedHead(nn.Module):
         steps = _halvings(side)
         widths = [channels] * (steps - 1) + [(channels + tower_width) // 2, tower_width]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
-            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.LeakyReLU(SLOPE)]
+        for before, after in pairwise(widths):
+            halving = nn.Conv2d(before, after, 3, stride=2, padding=1)
+            nn.init.kaiming_normal_(halving.weight, SLOPE)
+            layers += [halving, nn.LeakyReLU(SLOPE)]
         self.tower = nn.Sequential(*layers)
         self.hidden = EqualLinear(tower_width, rows * head_width)
         self.out = nn.Parameter(torch.randn(rows, head_width, width) * 0.1)

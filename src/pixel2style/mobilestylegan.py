@@ -1,10 +1,12 @@
 """MobileStyleGAN (Belousov, arXiv 2104.04767): StyleGAN2's picture from depthwise convolutions and wavelets.
 
-It has StyleGAN2's mapping network, so its W is StyleGAN2's W, and a synthesis network that grows by inverse Haar steps.
-Of its rows 16 are alive: row 0 drives ``conv1``; rows ``1 + 2i`` and ``2 + 2i`` drive block ``i`` (the first both the
-up-step and ``conv1``); row 15 drives ``to_rgb``. Demodulation is constant and folded into the weights; noise is constant.
+It has StyleGAN2's mapping network, so its W is StyleGAN2's W, and a synthesis network that grows by inverse Haar
+steps. Of its rows 16 are alive: row 0 drives ``conv1``; rows ``1 + 2i`` and ``2 + 2i`` drive block ``i`` (the first
+both the up-step and ``conv1``); row 15 drives ``to_rgb``. Demodulation is constant and folded into the weights; noise
+is constant.
 
-An extra image head, ours, reads 256 pixels off the 128-pixel features, so that training need not pay for the blocks above.
+An extra image head, ours, reads 256 pixels off the 128-pixel features, so that training need not pay for the blocks
+above.
 
 Axes: ``b`` batch, ``c`` channels, ``h w`` map, ``k`` rows, ``d`` width of a row. Wavelet channels lie band by band: the
 low band of every output channel, then LH, HL and HH. The module does not know where its weights come from.
@@ -14,7 +16,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from .config import GeneratorConfig
 

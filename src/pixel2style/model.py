@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from .config import GeneratorConfig, ModelConfig
 from .encoders import Encoder
@@ -56,6 +56,7 @@ class PSP(nn.Module):
         self.generator = generator.requires_grad_(False)
         self.register_buffer("w_avg", w_avg.detach().expand(rows, width).clone())
         self.register_buffer("w_unit", torch.ones(width) if w_unit is None else w_unit.detach().clone())
+        self._average_image: Tensor | None
         self.register_buffer("_average_image", None, persistent=False)
 
     def encode(self, images: Tensor, iterations: int | None = None) -> Tensor:
