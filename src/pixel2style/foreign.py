@@ -26,7 +26,7 @@ from .ops import FIR
 from .stylegan2 import StyleGAN2, average_w
 from .weights import fill, read, spell, tensors
 
-__all__ = ["detect", "load_arcface", "load_curricularface", "load_generator", "load_model", "read"]
+__all__ = ["detect", "load_any", "load_arcface", "load_curricularface", "load_generator", "load_model", "read"]
 
 State = Mapping[str, Any]
 Kind = Literal["psp", "e4e", "restyle", "stylegan2", "arcface", "curricularface"]
@@ -47,30 +47,7 @@ def load_model(path: str | Path) -> PSP:
     state, kind = _open(path)
     if kind != "psp":
         raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, not a pSp model")
-    source, weights = str(path), _network(state, str(path))
-    generator = _generator_config(_below(weights, "decoder."))
-    encoder = _encoder_config(_below(weights, "encoder."), generator)
-    average = _average(state, source)
-    told = average is not None or bool(_option(state, "start_from_latent_avg"))
-    config = ModelConfig(encoder, generator, add_average=told)
-    with torch.device("meta"):
-        empty = encoders.build(encoder), StyleGAN2(generator)
-        if (encoder.rows, encoder.width) != (empty[1].rows, empty[1].width):
-            raise CheckpointError(
-                f"{path}: its encoder writes {encoder.rows} rows of {encoder.width}, its {generator.size}-pixel "
-                f"generator reads {empty[1].rows} of {generator.width}; the two do not belong together"
-            )
-        model = PSP(*empty, config, torch.zeros(generator.width))
-    blank = {
-        "w_avg": torch.zeros(encoder.rows, encoder.width),
-        "w_unit": torch.ones(encoder.width),
-        "generator.w_avg": torch.zeros(generator.width),
-    }
-    fill(model, _without_kernels(weights, generator, "decoder.", source), source, _official_name, blank)
-    assert isinstance(model.generator, StyleGAN2)
-    _set_average(model.generator, average, source)
-    model.w_avg.copy_(model.generator.w_avg if average is None else _rows(average, encoder.rows, encoder.width, source))
-    return model.eval()
+    return _model(state, str(path))
 
 
 def load_generator(path: str | Path) -> StyleGAN2:
@@ -79,17 +56,17 @@ def load_generator(path: str | Path) -> StyleGAN2:
     Where the file has no average, ``w_avg`` is that of 100,000 mapped samples. Raises as ``load_model`` does.
     """
     state, kind = _open(path)
-    if kind not in ("stylegan2", "psp", "e4e", "restyle"):
+    if kind in ("arcface", "curricularface"):
         raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, not a generator")
-    source, weights = str(path), _network(state, str(path))
-    if kind != "stylegan2":
-        weights = _below(weights, "decoder.")
-    config = _generator_config(weights)
-    with torch.device("meta"):
-        generator = StyleGAN2(config)
-    fill(generator, _without_kernels(weights, config, "", source), source, given={"w_avg": torch.zeros(config.width)})
-    _set_average(generator, _average(state, source), source)
-    return generator.eval()
+    return _generator(state, kind, str(path))
+
+
+def load_any(path: str | Path) -> PSP | StyleGAN2:
+    """The model where the file holds one, the generator where it holds no more. Raises as ``load_model`` does."""
+    state, kind = _open(path)
+    if kind not in ("psp", "stylegan2"):
+        raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, neither a pSp model nor a generator")
+    return _model(state, str(path)) if kind == "psp" else _generator(state, kind, str(path))
 
 
 def load_arcface(path: str | Path) -> ArcFace:
@@ -130,6 +107,44 @@ def _open(path: str | Path) -> tuple[dict[str, Any], Kind]:
         return state, detect(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def _model(state: State, source: str) -> PSP:
+    weights = _network(state, source)
+    generator = _generator_config(_below(weights, "decoder."))
+    encoder = _encoder_config(_below(weights, "encoder."), generator)
+    average = _average(state, source)
+    told = average is not None or bool(_option(state, "start_from_latent_avg"))
+    with torch.device("meta"):
+        drawer = StyleGAN2(generator)
+        if (encoder.rows, encoder.width) != (drawer.rows, drawer.width):
+            raise CheckpointError(
+                f"{source}: its encoder writes {encoder.rows} rows of {encoder.width}, its {drawer.size}-pixel decoder "
+                f"reads {drawer.rows} of {drawer.width}; the two do not belong together"
+            )
+        config = ModelConfig(encoder, generator, add_average=told)
+        model = PSP(encoders.build(encoder), drawer, config, torch.zeros(drawer.width))
+    blank = {
+        "w_avg": torch.zeros(drawer.rows, drawer.width),
+        "w_unit": torch.ones(drawer.width),
+        "generator.w_avg": torch.zeros(drawer.width),
+    }
+    fill(model, _without_kernels(weights, generator, "decoder.", source), source, _official_name, blank)
+    _set_average(drawer, average, source)
+    model.w_avg.copy_(drawer.w_avg if average is None else _rows(average, drawer, source))
+    return model.eval()
+
+
+def _generator(state: State, kind: Kind, source: str) -> StyleGAN2:
+    weights = _network(state, source)
+    if kind != "stylegan2":
+        weights = _below(weights, "decoder.")
+    config = _generator_config(weights)
+    with torch.device("meta"):
+        generator = StyleGAN2(config)
+    fill(generator, _without_kernels(weights, config, "", source), source, given={"w_avg": torch.zeros(config.width)})
+    _set_average(generator, _average(state, source), source)
+    return generator.eval()
 
 
 def detect(state: State) -> Kind:
@@ -280,17 +295,18 @@ def _average(state: State, source: str) -> Tensor | None:
     return value.reshape(-1, value.shape[-1])
 
 
-def _rows(average: Tensor, rows: int, width: int, source: str) -> Tensor:
+def _rows(average: Tensor, generator: StyleGAN2, source: str) -> Tensor:
     """``[n d] -> [k d]``. Raises CheckpointError where neither one row nor all rows are given."""
-    if len(average) not in (1, rows) or average.shape[1] != width:
-        raise CheckpointError(f"{source}: latent_avg has shape {list(average.shape)}, not [{rows} {width}]")
-    return average.expand(rows, width)
+    if len(average) not in (1, generator.rows) or average.shape[1] != generator.width:
+        wanted = [generator.rows, generator.width]
+        raise CheckpointError(f"{source}: latent_avg has shape {list(average.shape)}, not {wanted}")
+    return average.expand(generator.rows, -1)
 
 
 def _set_average(generator: StyleGAN2, average: Tensor | None, source: str) -> None:
     """Fill ``w_avg``: from the file where it says one vector, else by averaging mapped samples."""
     if average is not None:
-        average = _rows(average, generator.rows, generator.width, source)
+        average = _rows(average, generator, source)
         if torch.equal(average, average[:1].expand_as(average)):
             generator.w_avg.copy_(average[0])
             return

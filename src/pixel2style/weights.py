@@ -123,29 +123,32 @@ def fill(
 
     ``names`` says what a tensor of the module is called in ``state``; ``given`` holds tensors that come from elsewhere,
     under the module's names. Raises one CheckpointError that lists what is missing, what is unknown and what has
-    another shape. The count of batches seen (``num_batches_tracked``), which no result depends on, may be missing.
+    another shape or holds whole numbers. The count of batches seen (``num_batches_tracked``), which no result depends
+    on, may be missing.
     """
     given = given or {}
-    wanted = {names(key): key for key in module.state_dict() if key not in given}
-    shapes = {name: module.state_dict()[key].shape for name, key in wanted.items()}
+    own = module.state_dict()
+    wanted = {names(key): key for key in own if key not in given}
     counts = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name.endswith(".num_batches_tracked")}
     state = {**counts, **state}
+    unlike = [name for name, key in wanted.items() if name in state and not _alike(state[name], own[key])]
     complaints = (
         _listed("missing", [name for name in wanted if name not in state]),
         _listed("not part of it", [name for name in state if name not in wanted]),
-        _listed(
-            "of another shape",
-            [
-                f"{name} {list(state[name].shape)} for {list(shape)}"
-                for name, shape in shapes.items()
-                if name in state and state[name].shape != shape
-            ],
-        ),
+        _listed("of another kind", [f"{n} {_kind(state[n])} for {_kind(own[wanted[n]])}" for n in unlike]),
     )
     if any(complaints):
         raise CheckpointError(f"{source}: does not fit {type(module).__name__}: {'; '.join(filter(None, complaints))}")
     found = {key: state[name] for name, key in wanted.items()}
     module.load_state_dict({**found, **given}, strict=True, assign=True)
+
+
+def _alike(found: Tensor, wanted: Tensor) -> bool:
+    return found.shape == wanted.shape and found.is_floating_point() == wanted.is_floating_point()
+
+
+def _kind(value: Tensor) -> str:
+    return f"{'' if value.is_floating_point() else 'whole numbers '}{list(value.shape)}"
 
 
 def spell(key: str) -> str:

@@ -1,0 +1,239 @@
+"""Our files: one ``.safetensors`` whose metadata is the configuration, so that loading needs no other file.
+
+Metadata: ``format`` ("pixel2style 1"), ``config`` (JSON of a ModelConfig or a GeneratorConfig) and, in bundled models,
+``generator``: the bundled generator that belongs to the model and is not stored twice. Whatever a file says is checked
+before anything is built from it. Files that are not ours go to ``foreign``.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from . import assets, encoders, foreign
+from .config import GeneratorConfig, ModelConfig
+from .errors import CheckpointError, ConfigError, OutputError
+from .mobilestylegan import MobileStyleGAN
+from .model import PSP
+from .stylegan2 import StyleGAN2
+from .weights import fill, tensors
+
+Generator = StyleGAN2 | MobileStyleGAN
+Config = ModelConfig | GeneratorConfig
+
+GENERATORS: dict[str, type[StyleGAN2] | type[MobileStyleGAN]] = {
+    "stylegan2": StyleGAN2,
+    "mobilestylegan": MobileStyleGAN,
+}
+FORMAT, VERSION = "pixel2style", 1
+SUFFIX = ".safetensors"
+
+LARGEST = 1 << 16
+MOST = {"rows": 64, "mapping_layers": 64, "neck": 64, "iterations": 100}
+"""No honest configuration has larger numbers; larger ones would build networks without end."""
+
+HALF_MAX = torch.finfo(torch.float16).max
+
+
+def load(source: str | Path) -> PSP:
+    """The model in ``source``, on the CPU and in eval mode: a bundled name, one of our files or an official checkpoint.
+
+    Raises CheckpointError when it is no such thing or damaged, UnsafeFileError when it wants to run code.
+    """
+    path = _find(source)
+    if not _is_ours(path):
+        return foreign.load_model(path)
+    config, named, state = _read(path)
+    if not isinstance(config, ModelConfig):
+        raise CheckpointError(f"{path}: is a generator, not a model; load it with load_generator")
+    generator = _named_generator(named, config, path)
+    with torch.device("meta"):
+        model = _build(config, path)
+    assert isinstance(model, PSP)
+    given = {} if generator is None else {f"generator.{key}": value for key, value in generator.state_dict().items()}
+    fill(model, state, str(path), given=given)
+    return model.eval()
+
+
+def load_generator(source: str | Path) -> Generator:
+    """The generator in ``source``: a bundled name, one of our files, a rosinality file or a pSp checkpoint.
+
+    Of a model only the generator is given. Raises as ``load`` does.
+    """
+    path = _find(source)
+    if not _is_ours(path):
+        return foreign.load_generator(path)
+    config, named, state = _read(path)
+    if isinstance(config, ModelConfig):
+        generator = _named_generator(named, config, path)
+        if generator is not None:
+            return generator
+        config = config.generator
+        prefix = "generator."
+        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    with torch.device("meta"):
+        made = _build(config, path)
+    assert isinstance(made, StyleGAN2 | MobileStyleGAN)
+    fill(made, state, str(path))
+    return made.eval()
+
+
+def save(
+    model: PSP | Generator, path: str | Path, *, dtype: torch.dtype = torch.float32, generator: str | None = None
+) -> None:
+    """Write a model or a generator as one file, whole or not at all.
+
+    ``dtype`` float16 halves the file; vectors, averages and whatever exceeds its range stay float32. ``generator``
+    names a bundled generator to refer to instead of storing it; a path is ignored, so the file is complete either way.
+    Raises OutputError when it cannot be written, ValueError when ``generator`` is not the model's.
+    """
+    if dtype not in (torch.float32, torch.float16):
+        raise ValueError(f"dtype must be float32 or float16, got {dtype}")
+    state = model.state_dict()
+    config: Config = model.config
+    metadata = {"format": f"{FORMAT} {VERSION}", "config": _JSON.dump_json(config).decode()}
+    if isinstance(model, PSP) and generator in assets.names():
+        bundled = {f"generator.{key}": value for key, value in load_generator(generator).state_dict().items()}
+        rest = {key: value for key, value in state.items() if key not in bundled}
+        same = all(torch.equal(state[key].cpu().to(value), value) for key, value in bundled.items() if key in state)
+        if len(rest) + len(bundled) != len(state) or not same:
+            raise ValueError(f"the model's generator is not the bundled {generator}")
+        state, metadata["generator"] = rest, generator
+    save_tensors({key: _stored(key, value, dtype) for key, value in state.items()}, path, metadata)
+
+
+def save_tensors(values: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write named tensors as one ``.safetensors``, whole or not at all. Raises OutputError when it cannot be done."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.touch()  # made here, so that it gets the permissions of any other file
+        save_file({key: value.cpu().contiguous() for key, value in values.items()}, part, dict(metadata or {}))
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(f"{path}: cannot be written ({reason}); choose a folder that exists and has room") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def convert(source: str | Path, out: str | Path) -> str:
+    """Rewrite any readable model or generator as one complete file of ours; says in a few words what it is.
+
+    Raises as ``load`` and ``save`` do.
+    """
+    path = _find(source)
+    model: PSP | Generator
+    if _is_ours(path):
+        model = load(path) if isinstance(_read(path)[0], ModelConfig) else load_generator(path)
+    else:
+        model = foreign.load_any(path)
+    save(model, out)
+    if isinstance(model, PSP):
+        encoder = model.config.encoder
+        return f"pSp model, {encoder.kind} encoder, {encoder.rows} rows, {model.config.generator.size} pixels"
+    return f"{model.config.kind} generator, {model.rows} rows, {model.size} pixels"
+
+
+_JSON: TypeAdapter[Any] = TypeAdapter(Config)
+
+
+def _find(source: str | Path) -> Path:
+    """The file meant by a bundled name or a path."""
+    if isinstance(source, str) and source in assets.names():
+        return assets.path(source)
+    path = Path(source)
+    if not path.is_file():
+        raise CheckpointError(f"{source}: is neither a model file nor one of the bundled {', '.join(assets.names())}")
+    return path
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the file is a safetensors one, by its name or by the brace that opens its header."""
+    if path.suffix == SUFFIX:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read(path: Path) -> tuple[Config, str | None, dict[str, Tensor]]:
+    """Configuration, the bundled generator referred to, and tensors of one of our files."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            config = _config(metadata, path)
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        raise CheckpointError(f"{path}: is no safetensors file, or is damaged; copy or convert it again") from error
+    return config, metadata.get("generator"), tensors(state, str(path))
+
+
+def _config(metadata: Mapping[str, str], path: Path) -> Config:
+    """The configuration in a file's metadata, checked."""
+    form, _, version = metadata.get("format", "").partition(" ")
+    if form != FORMAT or "config" not in metadata:
+        raise CheckpointError(f"{path}: holds no configuration of a model; convert the original file again")
+    if version != str(VERSION):
+        raise CheckpointError(
+            f"{path}: is of format {version[:20]!r}, this version reads {VERSION}; update pixel2style"
+        )
+    try:
+        config: Config = _JSON.validate_json(metadata["config"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][-2:])[:60]
+        raise CheckpointError(f"{path}: its configuration is wrong at {where!r}: {first['msg'][:120]}") from None
+    _refuse_endless(asdict(config), path)
+    return config
+
+
+def _refuse_endless(values: Mapping[str, Any], path: Path) -> None:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _refuse_endless(value, path)
+        elif isinstance(value, int) and value > MOST.get(name, LARGEST):
+            raise CheckpointError(f"{path}: its configuration asks for {name} above {MOST.get(name, LARGEST)}")
+
+
+def _build(config: Config, path: Path) -> nn.Module:
+    """Networks of the right shapes. Raises CheckpointError for a configuration that describes none."""
+    try:
+        if isinstance(config, GeneratorConfig):
+            return GENERATORS[config.kind](config)
+        generator = GENERATORS[config.generator.kind](config.generator)
+        return PSP(encoders.build(config.encoder), generator, config, torch.zeros(config.generator.width))
+    except (ValueError, RuntimeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: its configuration describes no network: {error}") from error
+
+
+def _named_generator(name: str | None, config: ModelConfig, path: Path) -> Generator | None:
+    """The bundled generator that a file refers to, None where it refers to none."""
+    if name is None:
+        return None
+    if name not in assets.names():
+        raise CheckpointError(f"{path}: refers to a generator that is not bundled here; update pixel2style")
+    generator = load_generator(name)
+    if generator.config != config.generator:
+        raise CheckpointError(f"{path}: was made for another generator than the bundled {name}")
+    return generator
+
+
+def _stored(key: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """``value`` as it goes into the file."""
+    if not value.is_floating_point():
+        return value
+    value = value.detach().float()
+    small = value.ndim < 2 or key.endswith(("w_avg", "w_unit"))
+    return value if small or value.abs().max() > HALF_MAX else value.to(dtype)
