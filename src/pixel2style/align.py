@@ -146,10 +146,43 @@ def crop(image: Image.Image, quad: Points, size: int = 256, transform_size: int 
     image, quad = _surround(image, quad, side)
 
     if transform_size is None:
-        transform_size = size * min(4, max(2, int(np.ceil(side / size))))
+        transform_size = size * min(4, max(1, int(np.ceil(side / size))))
     corners = tuple((quad + 0.5).ravel().tolist())
     turned = image.transform((transform_size, transform_size), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
     return turned if transform_size == size else turned.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def paste_back(photo: Image.Image, aligned: Image.Image, quad: Points, feather: float = 0.1) -> Image.Image:
+    """``photo`` with ``aligned``, a picture of what ``quad`` [4 2] showed, put back in its place.
+
+    Towards its edges it fades into the photograph, over ``feather`` of the quad's side.
+    """
+    photo = _rgb(photo)
+    quad = np.asarray(quad, dtype=np.float64)
+    across, down = quad[3] - quad[0], quad[1] - quad[0]
+    side = float(np.hypot(*across))
+    low = np.maximum(np.floor(quad.min(axis=0)).astype(int), 0)
+    high = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + 1, photo.size)
+    if side < 1.0 or (high <= low).any():
+        return photo.copy()
+
+    # Reduced first, because a transform reads single pixels and would alias.
+    length = min(aligned.width, max(1, round(side)))
+    patch = _rgb(aligned).resize((length, length), Image.Resampling.LANCZOS)
+    depth = np.minimum(np.arange(length) + 0.5, length - 0.5 - np.arange(length)) / length
+    depth = np.minimum(depth[None, :], depth[:, None]) / max(feather, 0.5 / length)
+    patch.putalpha(Image.fromarray((depth.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)))
+
+    # A point p of the photograph lies at ((p - corner) . across, (p - corner) . down) / side^2 of the quad. Pillow
+    # hands over pixel centres, half a pixel to the right of and below the landmarks' coordinates.
+    rows = np.stack([across, down]) * length / side**2
+    offset = rows @ (low - quad[0] - 0.5)
+    matrix = (*rows[0].tolist(), float(offset[0]), *rows[1].tolist(), float(offset[1]))
+    extent = (int(high[0] - low[0]), int(high[1] - low[1]))
+    placed = patch.transform(extent, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    result = photo.copy()
+    result.paste(placed.convert("RGB"), (int(low[0]), int(low[1])), placed.getchannel("A"))
+    return result
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -172,7 +205,7 @@ def _surround(image: Image.Image, quad: Points, side: float) -> tuple[Image.Imag
     border = max(round(side * BORDER), 3)
     before = np.maximum(border - np.floor(quad.min(axis=0)).astype(int), 0)
     after = np.maximum(np.ceil(quad.max(axis=0)).astype(int) + border - np.array(image.size), 0)
-    if max(before.max(), after.max()) <= border - 4:
+    if max(before.max(), after.max()) <= max(border - 4, 0):
         return image, quad
     least = round(side * EDGE)
     before, after = np.maximum(before, least), np.maximum(after, least)

@@ -1,0 +1,338 @@
+import io
+import re
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pixel2style import images
+from pixel2style.errors import ImageError, OutputError
+
+
+def scene(width: int = 48, height: int = 32) -> Image.Image:
+    """A picture without symmetry: red to the right, green downwards, a white spot near the top left."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.linspace(0, 255, width)[None, :]
+    pixels[..., 1] = np.linspace(0, 255, height)[:, None]
+    pixels[2:8, 2:8] = 255
+    return Image.fromarray(pixels)
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """Mean difference in levels of 255; the sizes must agree."""
+    assert one.size == other.size
+    return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean())
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "tolerance"),
+    [("png", 0), ("bmp", 0), ("tiff", 0), ("ppm", 0), ("jpg", 4), ("webp", 4), ("gif", 40)],
+)
+def test_common_formats_come_in_as_they_were(tmp_path, suffix, tolerance):
+    file = tmp_path / f"picture.{suffix}"
+    scene().save(file)
+    loaded = images.load(file)
+    assert loaded.mode == "RGB"
+    assert difference(loaded, scene()) <= tolerance
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photograph_comes_in_upright(tmp_path, orientation, suffix):
+    # How a camera would have stored the scene, by EXIF's own table: where its row 0 and its column 0 lie.
+    stored = {
+        1: lambda p: p,
+        2: lambda p: p[:, ::-1],
+        3: lambda p: p[::-1, ::-1],
+        4: lambda p: p[::-1],
+        5: lambda p: p.swapaxes(0, 1),
+        6: lambda p: np.rot90(p, 1),
+        7: lambda p: p.swapaxes(0, 1)[::-1, ::-1],
+        8: lambda p: np.rot90(p, -1),
+    }[orientation](np.asarray(scene()))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = tmp_path / f"turned.{suffix}"
+    lossless = {"quality": 95} if suffix in ("jpg", "webp") else {}
+    Image.fromarray(np.ascontiguousarray(stored)).save(file, exif=exif, **lossless)
+    assert difference(images.load(file), scene()) < 4
+
+
+def test_broken_exif_does_not_spoil_a_photograph(tmp_path):
+    file = tmp_path / "photo.jpg"
+    scene().save(file, exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xffjunk")
+    assert images.load(file).size == (48, 32)
+
+
+def test_transparent_parts_become_white_in_every_mode(tmp_path):
+    alpha = Image.new("L", (48, 32), 255)
+    alpha.paste(0, (0, 0, 24, 32))
+    rgba = scene()
+    rgba.putalpha(alpha)
+    gray = scene().convert("L")
+    gray.putalpha(alpha)
+    palette = scene().quantize(16)
+    pixels = np.array(palette)
+    pixels[:, :24] = 16
+    see_through = Image.fromarray(pixels, "L")
+    see_through.putpalette(palette.getpalette()[:48] + [10, 20, 30])
+    rgba.save(tmp_path / "rgba.png")
+    rgba.save(tmp_path / "rgba.webp", lossless=True)
+    gray.save(tmp_path / "la.png")
+    see_through.save(tmp_path / "p.png", transparency=16)
+    see_through.save(tmp_path / "bytes.png", transparency=bytes([255] * 16 + [0]))
+    see_through.save(tmp_path / "p.gif", transparency=16)
+    scene().save(tmp_path / "key.png", transparency=(255, 255, 255))
+    for name in ("rgba.png", "rgba.webp", "la.png", "p.png", "bytes.png", "p.gif"):
+        loaded = np.asarray(images.load(tmp_path / name))
+        assert (loaded[:, :23] == 255).all(), name
+        assert loaded[:, 25:].mean() < 200, name
+    assert difference(images.load(tmp_path / "key.png"), scene()) == 0
+
+
+def test_half_transparent_black_is_gray(tmp_path):
+    Image.new("RGBA", (4, 4), (0, 0, 0, 128)).save(tmp_path / "half.png")
+    assert np.asarray(images.load(tmp_path / "half.png"))[0, 0].tolist() == [127, 127, 127]
+
+
+def test_gray_has_three_equal_channels(tmp_path):
+    scene().convert("L").save(tmp_path / "gray.jpg", quality=100)
+    scene().convert("1").save(tmp_path / "ink.png")
+    gray, ink = (np.asarray(images.load(tmp_path / name)) for name in ("gray.jpg", "ink.png"))
+    assert np.abs(gray[..., 0].astype(float) - np.asarray(scene().convert("L"))).max() < 4
+    assert (gray == gray[..., :1]).all() and (ink == ink[..., :1]).all()
+    assert set(np.unique(ink)) == {0, 255}
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path, suffix):
+    ramp = np.linspace(0, 65535, 64 * 4).reshape(4, 64).astype(np.uint16)
+    file = tmp_path / f"deep.{suffix}"
+    Image.fromarray(ramp).save(file)
+    loaded = np.asarray(images.load(file))[..., 0].astype(float)
+    assert np.abs(loaded - ramp / 257.0).max() <= 0.51
+
+
+def test_a_dark_picture_of_sixteen_bits_stays_dark(tmp_path):
+    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(tmp_path / "dark.png")
+    assert np.asarray(images.load(tmp_path / "dark.png")).max() == 4
+
+
+def test_floating_point_gray_is_read_by_its_range(tmp_path):
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "unit.tiff")
+    with_gaps = np.linspace(0, 200, 64, dtype=np.float32).reshape(8, 8)
+    with_gaps[0, 0] = np.nan
+    Image.fromarray(with_gaps).save(tmp_path / "levels.tiff")
+    assert np.asarray(images.load(tmp_path / "unit.tiff"))[-1, -1].tolist() == [255, 255, 255]
+    levels = np.asarray(images.load(tmp_path / "levels.tiff"))
+    assert levels[-1, -1, 0] == 200 and levels[0, 0, 0] == 0
+
+
+def test_cmyk_keeps_its_colours(tmp_path):
+    scene().convert("CMYK").save(tmp_path / "print.jpg", quality=98)
+    assert difference(images.load(tmp_path / "print.jpg"), scene()) < 4
+
+
+def test_a_single_pixel_is_a_picture(tmp_path):
+    Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "dot.png")
+    assert images.load(tmp_path / "dot.png").getpixel((0, 0)) == (10, 20, 30)
+
+
+def test_of_an_animation_the_first_picture_counts(tmp_path):
+    red, blue = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    for name in ("moving.gif", "moving.webp", "moving.png"):
+        red.save(tmp_path / name, save_all=True, append_images=[blue], duration=100)
+        r, _, b = images.load(tmp_path / name).getpixel((4, 4))
+        assert r > 240 and b < 15, name
+
+
+def test_what_a_file_holds_counts_not_its_suffix(tmp_path):
+    scene().save(tmp_path / "really.png")
+    (tmp_path / "really.png").rename(tmp_path / "claims.jpg")
+    assert difference(images.load(tmp_path / "claims.jpg"), scene()) == 0
+
+
+def whole(suffix: str) -> bytes:
+    data = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(data, suffix)
+    return data.getvalue()
+
+
+BAD_FILES = {
+    "empty.png": (b"", "is empty"),
+    "text.png": (b"this is no picture at all\n" * 20, "is not a picture"),
+    "random.jpg": (np.random.default_rng(1).bytes(5000), "is not a picture"),
+    "postscript.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "is not a picture"),
+    "cut.png": (whole("png")[:4000], "is broken"),
+    "cut.jpg": (whole("jpeg")[:2000], "is broken"),
+    "cut.webp": (whole("webp")[:2000], "is (broken|not a picture)"),
+    "cut.bmp": (whole("bmp")[:2000], "is broken"),
+    "cut.tiff": (whole("tiff")[:2000], "is (broken|not a picture)"),
+    "header.png": (whole("png")[:20], "is (broken|not a picture)"),
+    "bomb.png": (png_header(30_000, 30_000), "far more than 64 million pixels"),
+    "larger.png": (png_header(8_001, 8_001), "8001 x 8001 pixels"),
+    "hollow.png": (png_header(500, 500), "is broken"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_refused_in_one_sentence_that_names_it(tmp_path, name):
+    content, complaint = BAD_FILES[name]
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(ImageError, match=complaint) as caught:
+        images.load(file)
+    sentence = str(caught.value)
+    assert str(file) in sentence and "\n" not in sentence
+    assert ": " in sentence, "it must also say what to do"
+
+
+def test_the_same_bytes_are_refused_without_a_file():
+    for content, complaint in BAD_FILES.values():
+        with pytest.raises(ImageError, match=complaint):
+            images.from_bytes(content, "the upload")
+    assert images.from_bytes(whole("png")).size == (64, 64)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    with pytest.raises(ImageError, match="does not exist"):
+        images.load(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match="is a folder"):
+        images.load(tmp_path)
+    with pytest.raises(ImageError, match="not an ordinary file"):
+        images.load("/dev/null")
+    with pytest.raises(ImageError):
+        images.load("null\0byte.png")
+
+
+def test_no_pixel_of_a_picture_that_is_too_large_is_decoded(tmp_path, monkeypatch):
+    from PIL import ImageFile
+
+    scene().save(tmp_path / "large.png")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match="make it smaller"):
+        images.load(tmp_path / "large.png", max_pixels=48 * 32 - 1)
+
+
+def test_pillows_warnings_stay_inside(tmp_path, monkeypatch):
+    scene().save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert images.load(tmp_path / "large.png").size == (48, 32)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(ImageError, match="make it smaller"):
+        images.load(tmp_path / "large.png")
+
+
+def test_any_damage_is_an_image_error_or_a_picture():
+    """Flip bytes of real files at random: nothing but ImageError may come out, whatever Pillow raises inside."""
+    random = np.random.default_rng(5)
+    refused = 0
+    for kind in ("png", "jpeg", "webp", "bmp", "tiff", "gif", "ppm"):
+        data = np.frombuffer(whole(kind), np.uint8)
+        for _ in range(40):
+            damaged = data.copy()
+            damaged[random.integers(0, min(400, len(data)), 4)] = random.integers(0, 256, 4)
+            try:
+                assert images.from_bytes(damaged.tobytes()).mode == "RGB"
+            except ImageError:
+                refused += 1
+    assert refused > 20
+
+
+def test_black_is_minus_one_and_white_is_one():
+    picture = Image.fromarray(np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0]]], np.uint8))
+    tensor = images.to_tensor(picture)
+    assert tensor.shape == (3, 1, 3) and tensor.dtype == torch.float32
+    assert tensor[:, 0].T.tolist() == [[-1, -1, -1], [1, 1, 1], [1, -1, -1]]
+
+
+def test_every_level_survives_the_way_there_and_back():
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    picture = Image.fromarray(levels)
+    assert difference(images.to_picture(images.to_tensor(picture)), picture) == 0
+
+
+def test_values_outside_the_range_are_clipped_and_gray_is_spread():
+    out = np.asarray(images.to_picture(torch.tensor([[[-3.0, 0.0, 3.0]]])))
+    assert out[0].tolist() == [[0] * 3, [128] * 3, [255] * 3]
+    with pytest.raises(ValueError, match=re.escape("[2, 4, 4]")):
+        images.to_picture(torch.zeros(2, 4, 4))
+
+
+def test_a_tensor_with_gradients_in_half_precision_can_be_saved(tmp_path):
+    images.save(torch.zeros(3, 4, 4, dtype=torch.bfloat16, requires_grad=True), tmp_path / "gray.png")
+    assert images.load(tmp_path / "gray.png").getpixel((0, 0)) == (128, 128, 128)
+
+
+@pytest.mark.parametrize("name", ["a.png", "deep/er/b.PNG", "c.jpg", "d.jpeg", "e.webp", "f.bmp", "g.tiff"])
+def test_what_is_saved_loads_again(tmp_path, name):
+    images.save(scene(), tmp_path / name)
+    assert difference(images.load(tmp_path / name), scene()) < 4
+    assert [file.name for file in (tmp_path / name).parent.iterdir()] == [Path(name).name]
+
+
+def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    file = tmp_path / "kept.png"
+    images.save(scene(), file)
+
+    def fail(self, handle, *args, **kwargs):
+        handle.write(b"half a picture")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        images.save(Image.new("RGB", (4, 4)), file)
+    monkeypatch.undo()
+    assert difference(images.load(file), scene()) == 0
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="choose another place"):
+        images.save(scene(), tmp_path / "file" / "picture.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OutputError, match="choose another place"):
+        images.save(scene(), tmp_path / "folder.png")
+    with pytest.raises(OutputError, match="suffix"):
+        images.save(scene(), tmp_path / "picture.doc")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.png"]
+
+
+def test_resizing_keeps_the_mean_and_does_not_alias():
+    stripes = torch.ones(1, 3, 64, 64)
+    stripes[..., ::2] = -1.0
+    assert images.resize(stripes, 16).abs().max() < 0.1
+    random = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(images.resize(random, 32).mean((2, 3)), random.mean((2, 3)), atol=0.01)
+    assert images.resize(random, (8, 24)).shape == (2, 3, 8, 24)
+    assert images.resize(random, 96) is random
+
+
+def test_a_grid_reads_in_rows():
+    tiles = [torch.full((3, 2, 2), level) for level in (-1.0, 0.0, 1.0, -1.0)]
+    sheet = np.asarray(images.grid(tiles, 3))
+    assert sheet.shape == (4, 6, 3)
+    assert sheet[0, ::2, 0].tolist() == [0, 128, 255]
+    assert sheet[2, ::2, 0].tolist() == [0, 255, 255], "what is left of the last row is white"
+    assert images.grid(torch.zeros(2, 3, 4, 4), 5).size == (8, 4)
