@@ -9,13 +9,13 @@ from pixel2style import encoders
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
 from pixel2style.stylegan2 import StyleGAN2
 
-SIZE = 64
-ROWS = 10
+SIZE = 16
+ROWS = 6
 WIDTH = 64
 
 
 def random_model(seed: int = 0, channels: int = 3) -> "p2s.PSP":
-    """A pSp into a 64-pixel generator, quick to build and to run."""
+    """A pSp into a 16-pixel generator, quick to build and to run."""
     config = ModelConfig(
         encoder=EncoderConfig(
             kind="single_w", trunk="mobilefacenet", input_channels=channels, input_size=64, rows=ROWS, width=WIDTH

@@ -132,9 +132,11 @@ def test_a_photograph_is_turned_as_its_exif_data_says(tmp_path: Path, model: Pat
     upright.paste("white", (0, 0, 64, 32))
     upright.rotate(180).save(tmp_path / "turned.png", exif=exif)
     assert run("invert --no-align", tmp_path / "turned.png", "--out", tmp_path / "out", "--model", model) == 0
-    left = np.asarray(Image.open(tmp_path / "out" / "turned.pair.png"))[:, :64]
-    assert left[:30].mean() > 250
-    assert left[34:].mean() < 5
+    with Image.open(tmp_path / "out" / "turned.pair.png") as pair:
+        left = np.asarray(pair)[:, : stand_in.SIZE]
+    half = stand_in.SIZE // 2
+    assert left[: half - 1].mean() > 250
+    assert left[half + 1 :].mean() < 5
 
 
 @pytest.mark.parametrize("path", ["missing.png", "missing/folder/me.png", "missing/*.png"])

@@ -11,6 +11,7 @@ import io
 import os
 import re
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
@@ -64,11 +65,11 @@ def invert(
         overwrite: Replace results of an earlier run instead of refusing.
     """
     from . import folders
-    from .pipeline import Session, invert_into
+    from .pipeline import LATENTS, Session, invert_into
 
     photos = folders.find(photo, leave_out=out)
     outcomes = invert_into(out, photos, Session(model, device), align=align, batch=batch, overwrite=overwrite)
-    return _follow(outcomes, len(photos), f"inverted into {out}")
+    return _follow(outcomes, len(photos), f"inverted into {out}, rows in {out / LATENTS}")
 
 
 def align(
@@ -116,16 +117,22 @@ def convert(
     """
     from .pipeline import convert as convert_file
 
-    print(f"{file} -> {out}: {convert_file(file, out, overwrite)}")
+    print(f"{file} -> {out}: {convert_file(file, out, overwrite=overwrite)}")
     return 0
 
 
 def models() -> int:
-    """List the bundled models, with what their cards say."""
-    from .pipeline import bundled
+    """List what is bundled, from whom and under which terms."""
+    from . import assets, cards
 
-    for card in bundled():
-        print(card)
+    for card in sorted(cards.all_cards(), key=lambda card: cards.ROLES.index(card.role)):
+        print(f"{card.name}  ({card.role}, {card.size / 1e6:.1f} MB)")
+        facts = {key: card.facts[key] for key in ("origin", "licence", "data") if key in card.facts}
+        for key, text in {"": card.about, **facts}.items():
+            label = f"{key.capitalize()}: " if key else ""
+            print(textwrap.fill(label + text, 100, initial_indent="  ", subsequent_indent="    " if key else "  "))
+        print()
+    print(f"The cards in full: {assets.FOLDER}")
     return 0
 
 

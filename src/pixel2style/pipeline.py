@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import checkpoints, folders, images
 from .align import FaceAligner
-from .errors import ConfigError, Pixel2StyleError
+from .errors import ConfigError, OutputError, Pixel2StyleError
 from .folders import Photo
 from .model import PSP
 
@@ -186,6 +186,17 @@ def align_into(
             yield Outcome(photo, error=error)
         else:
             yield Outcome(photo, {"aligned": file})
+
+
+def convert(file: Path, out: Path, *, overwrite: bool = False) -> str:
+    """Rewrite a checkpoint that somebody published as one of our files; says in a few words what it is.
+
+    Raises OutputError before anything is read when ``out`` cannot be written, CheckpointError for a file that is none.
+    """
+    if out.suffix != checkpoints.SUFFIX:
+        raise OutputError(f"{out} would not be found as a model: call it NAME{checkpoints.SUFFIX}")
+    folders.claim(out.parent, [out], [file], overwrite)
+    return checkpoints.convert(file, out)
 
 
 def choose_device(name: Device) -> torch.device:
