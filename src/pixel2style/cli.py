@@ -127,10 +127,9 @@ def models() -> int:
 
     for card in sorted(cards.all_cards(), key=lambda card: cards.ROLES.index(card.role)):
         print(f"{card.name}  ({card.role}, {card.size / 1e6:.1f} MB)")
-        facts = {key: card.facts[key] for key in ("origin", "licence", "data") if key in card.facts}
-        for key, text in {"": card.about, **facts}.items():
-            label = f"{key.capitalize()}: " if key else ""
-            print(textwrap.fill(label + text, 100, initial_indent="  ", subsequent_indent="    " if key else "  "))
+        facts = [f"{key.capitalize()}: {card.facts[key]}" for key in ("origin", "data", "licence") if key in card.facts]
+        for text in (card.about, *facts):
+            print(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    "))
         print()
     print(f"The cards in full: {assets.FOLDER}")
     return 0

@@ -91,7 +91,7 @@ class Session:
 
         Raises NoFaceError when a face is asked for and none is found.
         """
-        side = self.model.generator.size
+        side = self.model.config.generator.size
         if align:
             return self.aligner.align(image, side)
         return ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
