@@ -10,17 +10,19 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from . import checkpoints, folders, images
-from .align import FaceAligner
 from .errors import ConfigError, OutputError, Pixel2StyleError
 from .folders import Photo
 from .model import PSP
+
+if TYPE_CHECKING:
+    from .align import FaceAligner
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -82,8 +84,10 @@ class Session:
         return model
 
     @cached_property
-    def aligner(self) -> FaceAligner:
+    def aligner(self) -> "FaceAligner":
         """The face finder. It stays on the processor unless there is CUDA: its last step is not written for others."""
+        from .align import FaceAligner  # brings torchvision, as heavy as torch, which cropped pictures do not need
+
         return FaceAligner(self.device if self.device.type == "cuda" else "cpu")
 
     def prepare(self, image: Image.Image, align: bool = True) -> Image.Image:
