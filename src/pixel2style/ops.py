@@ -133,12 +133,12 @@ class ModulatedConv2d(nn.Module):
         factor = None
         if self.demodulate:
             scales, factor = self._balance(scales.to(torch.promote_types(scales.dtype, torch.float32)))
-            factor = factor[:, :, None, None].to(x.dtype)
         x = x * scales[:, :, None, None].to(x.dtype)
         if self.up:
-            y = functional.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
-            return blur(y, 1, gain=4.0), factor
-        return functional.conv2d(x, self.weight, padding=self.padding), factor
+            y = blur(functional.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2), 1, gain=4.0)
+        else:
+            y = functional.conv2d(x, self.weight, padding=self.padding)
+        return y, None if factor is None else factor[:, :, None, None].to(y.dtype)
 
     def _balance(self, scales: Tensor) -> tuple[Tensor, Tensor]:
         """The scales ``[b i]`` divided by their largest style, and the output factors ``[b o]`` that go with them.

@@ -203,7 +203,7 @@ class StyleGAN2(nn.Module):
             raise ConfigError(
                 f"this generator takes rows of shape [batch, {self.rows}, {self.width}], got {list(ws.shape)}"
             )
-        return ws
+        return ws.to(self.input.input.dtype)
 
 
 @torch.no_grad()
