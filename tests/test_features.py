@@ -84,7 +84,7 @@ def test_lpips_grows_with_the_damage_to_a_photograph(lpips, astronaut):
     noise = arr("noise", 1, 3, 256, 256)
     with torch.no_grad():
         distances = [float(lpips(astronaut + amount * noise, astronaut)) for amount in (0, 0.05, 0.2, 0.8)]
-    assert distances[0] == 0
+    assert distances[0] < 1e-6
     assert distances == sorted(set(distances))
 
 
