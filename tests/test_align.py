@@ -14,10 +14,13 @@ from PIL import Image, ImageDraw
 from pixel2style import images
 from pixel2style.align import FaceAligner, crop, ffhq_quad, paste_back
 from pixel2style.errors import NoFaceError
+from pixel2style.mtcnn import Detections
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = json.loads((ROOT / "tests/golden/lfw_mtcnn.json").read_text())
 PHOTOS = Path(os.environ.get("PIXEL2STYLE_DATA", ROOT.parent / "shared" / "data")) / "lfw.tar"
+
+NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 5, 2))
 
 # What the detector that reproduces the figures of lfw_mtcnn.json found in the astronaut.
 ASTRONAUT = {
@@ -77,6 +80,11 @@ def test_a_face_is_found_at_the_same_place_in_a_photograph_of_any_scale(aligner,
         scale = side / 512
         found = aligner.find(astronaut.resize((side, side), Image.Resampling.LANCZOS))
         assert np.abs(found.landmarks / scale - face.landmarks).max() < 0.06 * np.sqrt(face.area), side
+
+
+def test_a_face_under_twenty_pixels_is_still_found(aligner, astronaut):
+    found = aligner.find(astronaut.resize((90, 90), Image.Resampling.LANCZOS))
+    assert 10 < found.box[2] - found.box[0] < 20
 
 
 @pytest.mark.parametrize("angle", [-30, -10, 20])
@@ -207,6 +215,24 @@ def test_a_face_half_out_of_the_photograph_can_be_pasted_back(astronaut, face):
     quad = face.quad - [200, 60]
     assert difference(paste_back(cornered, crop(cornered, quad, 256), quad), cornered) < 1.0
     assert paste_back(cornered, crop(cornered, quad, 256), quad + 5000).size == cornered.size
+
+
+def test_what_is_made_up_is_smoother_than_the_photograph():
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    quad = np.array([[-80.5, 19.5], [-80.5, 179.5], [79.5, 179.5], [79.5, 19.5]])
+    found = np.asarray(crop(Image.fromarray(noise), quad, 160)).astype(float)
+    assert found[:, 120:].std() > 60, "away from its edge the photograph is left alone"
+    assert found[:, :60].std() < 20
+
+
+def test_a_large_photograph_is_reduced_before_faces_are_sought(astronaut, monkeypatch):
+    aligner = FaceAligner()
+    seen = []
+    monkeypatch.setattr(aligner._detector, "detect", lambda pixels, _: seen.append(pixels.shape) or [NOTHING])
+    aligner.detect(astronaut.resize((2000, 1000)))
+    aligner.detect(astronaut.resize((300, 200)))
+    assert seen[0] == (1, 3, 512, 1024)
+    assert seen[-1] == (1, 3, 200, 300), "a small one is not enlarged"
 
 
 def test_a_photograph_of_twelve_megapixels_is_aligned_quickly_in_little_memory(aligner, astronaut, tmp_path):

@@ -91,7 +91,7 @@ def test_transparent_parts_become_white_in_every_mode(tmp_path):
     palette = scene().quantize(16)
     pixels = np.array(palette)
     pixels[:, :24] = 16
-    see_through = Image.fromarray(pixels, "L")
+    see_through = Image.fromarray(pixels)
     see_through.putpalette(palette.getpalette()[:48] + [10, 20, 30])
     rgba.save(tmp_path / "rgba.png")
     rgba.save(tmp_path / "rgba.webp", lossless=True)
