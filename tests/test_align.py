@@ -238,7 +238,11 @@ def test_a_large_photograph_is_reduced_before_faces_are_sought(astronaut, monkey
 def test_a_photograph_of_twelve_megapixels_is_aligned_quickly_in_little_memory(aligner, astronaut, tmp_path):
     large = astronaut.resize((3000, 3000)).crop((0, 0, 4000, 3000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads that wait for a busy processor count as work
     start = time.process_time()
     assert aligner.align(large, 1024).size == (1024, 1024)
-    assert time.process_time() - start < 6.0, "processor seconds"
+    taken = time.process_time() - start
+    torch.set_num_threads(threads)
+    assert taken < 2.0, "processor seconds"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "kilobytes"
