@@ -135,7 +135,8 @@ class MobileFaceNet(nn.Module):
         try:
             self.load_state_dict(tensors)
         except RuntimeError as error:
-            raise CheckpointError(f"these are not weights of this MobileFaceNet: {' '.join(str(error).split())}") from error
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"these are not weights of this MobileFaceNet: {reason}") from error
 
 
 def pretrained(input_channels: int = 3, embed: bool = True) -> MobileFaceNet:
