@@ -9,6 +9,7 @@ import pickle
 import pickletools
 import re
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -23,13 +24,16 @@ from .errors import CheckpointError, UnsafeFileError
 LISTED = 8
 """How many keys one error message spells out."""
 
+REPEATED = 1 << 20
+"""A tensor that repeats its numbers (an average for every row) may have so many; a large one is a trap for memory."""
+
 _BROKEN = (
     pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, LookupError,
     TypeError, AttributeError, AssertionError, ArithmeticError, ImportError, EOFError, MemoryError, OSError,
 )  # fmt: skip
 """What reading damaged bytes may raise, and only that: our own mistakes must not pass for the file's."""
 
-_REFUSED = re.compile(r"(?i:unsupported global:? GLOBAL|unsupported class|unrecognized function) ([\w.]+)")
+_REFUSED = re.compile(r"(?i:unsupported (?:global: )?global|unsupported class|unrecognized function) ([\w.]+)")
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -45,13 +49,13 @@ def read(path: str | Path) -> dict[str, Any]:
         mapped = zipfile.is_zipfile(path)
         if mapped:
             _refuse_compressed(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except _BROKEN as error:
         wanted = _refused_global(path, str(error))
         if wanted:
             raise UnsafeFileError(
-                f"{path}: wants to run {wanted} when it is opened; nothing was run; use a file that holds weights only"
+                f"{path}: asks for {wanted}, which could run code; nothing was run; use a file that holds weights only"
             ) from error
         raise CheckpointError(
             f"{path}: is no PyTorch file of weights, or is damaged; download it again and compare its size"
@@ -75,7 +79,7 @@ def _refused_global(path: Path, message: str) -> str | None:
         return named[1]
     with path.open("rb") as file:
         content = file.read(1 << 24)
-    return next(_imports(content), None) if content[:1] == pickle.PROTO else None
+    return next(_imports(content), None) if content[:1] in (pickle.PROTO, pickle.MARK) else None
 
 
 def _imports(content: bytes) -> Iterator[str]:
@@ -106,9 +110,10 @@ def _tensor(key: str, value: Any, source: str) -> Tensor:
         raise CheckpointError(f"{source}: {spell(key)} is no plain tensor; use a file that holds weights only")
     if value.is_quantized or value.is_complex():
         raise CheckpointError(f"{source}: {spell(key)} is quantised or complex; use a file of ordinary weights")
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+    repeated = value.numel() * value.element_size() > value.untyped_storage().nbytes()
+    if repeated and value.numel() > REPEATED:
         raise CheckpointError(f"{source}: {spell(key)} claims more numbers than the file holds; the file is damaged")
-    plain: Tensor = value.detach()
+    plain: Tensor = value.detach().contiguous() if repeated else value.detach()
     return plain.to(torch.float32) if plain.is_floating_point() else plain
 
 

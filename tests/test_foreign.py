@@ -1,0 +1,460 @@
+"""Other people's files: what they are is seen, what they hold is used, what they would do is not done."""
+
+import argparse
+import io
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import official_layout
+from golden_rule import GOLDEN, arr, relative_error
+from official_layout import ROWS, SIDE, WIDTH, generator_state, psp_state, random_generator, random_psp
+from pixel2style import foreign
+from pixel2style.config import GeneratorConfig
+from pixel2style.errors import CheckpointError, UnsafeFileError
+from pixel2style.irse import ArcFace, CurricularFace
+from pixel2style.model import PSP
+from pixel2style.stylegan2 import average_w
+
+
+@pytest.fixture(scope="module")
+def model() -> PSP:
+    return random_psp()
+
+
+@pytest.fixture(scope="module")
+def official(model: PSP) -> dict[str, Tensor]:
+    return psp_state(model)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    def write(content: Any, **options: Any) -> Path:
+        file = tmp_path / "file.pt"
+        torch.save(content, file, **options)
+        return file
+
+    return write
+
+
+@pytest.fixture
+def load_state(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], PSP]:
+    """``load_model`` where it does not matter how the file was stored: hundreds of megabytes need not be written."""
+
+    def load(content: Any) -> PSP:
+        monkeypatch.setattr(foreign, "read", lambda path: content)
+        return foreign.load_model("file.pt")
+
+    return load
+
+
+AVERAGE = arr("latent_avg", WIDTH, scale=0.3)
+
+
+def same(a: nn.Module, b: nn.Module, but: str = "") -> bool:
+    """Whether two networks hold the same numbers under the same names, ``but`` one."""
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours if key != but)
+
+
+# What a file is
+
+
+@pytest.mark.parametrize(
+    ("manifest", "kind"),
+    [
+        ("psp_256", "psp"),
+        ("psp_w_256", "psp"),
+        ("psp_wplus_256", "psp"),
+        ("generator_64_cm2", "stylegan2"),
+        ("arcface_ir_se50", "arcface"),
+        ("curricularface_ir101", "curricularface"),
+    ],
+)
+def test_a_published_file_is_recognised_by_its_keys(manifest, kind):
+    keys = dict.fromkeys(json.loads((GOLDEN / f"{manifest}.manifest.json").read_text()))
+    assert foreign.detect(keys) == kind
+    assert foreign.detect({"g_ema" if kind == "stylegan2" else "state_dict": keys, "opts": {}}) == kind
+
+
+def test_e4e_is_told_from_psp_though_their_keys_are_the_same(official, write):
+    options = argparse.Namespace(encoder_type="Encoder4Editing")
+    assert foreign.detect({"state_dict": official, "opts": options}) == "e4e"
+    with pytest.raises(CheckpointError, match="e4e model, which this version does not read"):
+        foreign.load_model(write({"state_dict": official, "opts": options}))
+
+
+def test_a_restyle_encoder_is_not_taken_for_psp(official):
+    without = {key: value for key, value in official.items() if "latlayer" not in key}
+    assert foreign.detect({"state_dict": without}) == "restyle"
+
+
+def test_what_is_nothing_known_is_refused_with_its_first_keys(write):
+    with pytest.raises(CheckpointError, match=r"file\.pt: holds no network known here .*first keys: epoch, model"):
+        foreign.load_generator(write({"epoch": 3, "model": {}}))
+
+
+@pytest.mark.parametrize(
+    ("load", "error"),
+    [
+        (foreign.load_model, "is a StyleGAN2 generator, not a pSp model"),
+        (foreign.load_arcface, "is a StyleGAN2 generator, not an ArcFace network"),
+        (foreign.load_curricularface, "is a StyleGAN2 generator, not a CurricularFace network"),
+    ],
+)
+def test_one_network_is_not_loaded_as_another(load, error, write):
+    file = write({"g_ema": generator_state(random_generator())})
+    with pytest.raises(CheckpointError, match=error):
+        load(file)
+
+
+# Generators
+
+
+@pytest.mark.parametrize(
+    ("size", "multiplier", "mapping"), [(8, 2, 1), (16, 1, 8), (64, 1, 2), (64, 4, 3), (128, 2, 2)]
+)
+def test_a_generators_sizes_are_read_off_its_tensors(size, multiplier, mapping, write):
+    original = random_generator(size=size, channel_multiplier=multiplier, mapping_layers=mapping)
+    file = write({"g_ema": generator_state(original), "latent_avg": AVERAGE})
+    loaded = foreign.load_generator(file)
+    shown = multiplier if size > 32 else GeneratorConfig.channel_multiplier  # smaller ones have 512 channels either way
+    assert loaded.config == GeneratorConfig(size=size, width=WIDTH, mapping_layers=mapping, channel_multiplier=shown)
+    assert same(loaded, original, but="w_avg")
+
+
+@pytest.mark.parametrize("wrap", ["g_ema", "bare", "training"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_generator_is_found_however_it_was_saved(wrap, zipped, write):
+    state = generator_state(random_generator())
+    content = {
+        "g_ema": {"g_ema": state, "latent_avg": AVERAGE[None]},
+        "bare": {**state, "latent_avg": AVERAGE},
+        "training": {"g": {}, "d": {}, "g_ema": state, "args": argparse.Namespace(size=1024), "latent_avg": AVERAGE},
+    }[wrap]
+    loaded = foreign.load_generator(write(content, _use_new_zipfile_serialization=zipped))
+    assert torch.equal(loaded.w_avg, AVERAGE)
+    assert loaded.size == SIDE
+
+
+def test_a_generator_without_an_average_gets_that_of_100000_samples(write):
+    loaded = foreign.load_generator(write({"g_ema": generator_state(random_generator())}))
+    assert torch.equal(loaded.w_avg, average_w(loaded, samples=100_000))
+    assert loaded.w_avg.norm() > 0
+
+
+def test_the_decoder_of_a_psp_checkpoint_is_a_generator(model, official, write):
+    loaded = foreign.load_generator(write({"state_dict": official, "latent_avg": AVERAGE.expand(ROWS, WIDTH)}))
+    ws = arr("ws", 1, ROWS, WIDTH)
+    assert torch.equal(loaded.synthesize(ws), model.generator.synthesize(ws))
+    assert torch.equal(loaded.w_avg, AVERAGE)
+
+
+def test_half_precision_weights_become_float32(write):
+    state = {key: value.half() for key, value in generator_state(random_generator()).items()}
+    loaded = foreign.load_generator(write({"g_ema": state, "latent_avg": AVERAGE.half()}))
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+
+
+def test_a_loaded_generator_is_frozen(write):
+    loaded = foreign.load_generator(write({"g_ema": generator_state(random_generator()), "latent_avg": AVERAGE}))
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_large_generator_is_never_read_as_a_smaller_one(write):
+    state = generator_state(random_generator(size=64))
+    assert foreign.load_generator(write({"g_ema": state, "latent_avg": AVERAGE})).size == 64
+    # Even where the layers of the last doubling are gone, what is left of it shows.
+    stripped = {key: value for key, value in state.items() if not key.startswith(("convs.6", "convs.7", "to_rgbs.3"))}
+    with pytest.raises(CheckpointError, match=r"2 not part of it \(noises.noise_7, noises.noise_8\)"):
+        foreign.load_generator(write({"g_ema": stripped, "latent_avg": AVERAGE}))
+
+
+# Models
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("pyramid", 3), ("pyramid", 19), ("single_w", 1), ("last_layer", 3)])
+def test_every_encoder_is_read_off_its_tensors_whatever_the_options_say(kind, channels, write):
+    original = random_psp(kind, input_channels=channels)
+    options = argparse.Namespace(output_size=1024, input_nc=5, encoder_type="GradualStyleEncoder", learn_in_w=False)
+    file = write({"state_dict": psp_state(original), "opts": options, "latent_avg": AVERAGE})
+    loaded = foreign.load_model(file)
+    assert loaded.config == original.config
+    assert same(loaded, original, but="generator.w_avg")
+
+
+def test_a_bare_state_dict_of_psp_is_read_too(official, model, load_state):
+    loaded = load_state(official)
+    assert torch.equal(loaded.encoder.heads[0].linear.weight, model.encoder.heads[0].linear.weight)
+
+
+@pytest.mark.parametrize("shape", [(WIDTH,), (1, WIDTH), (ROWS, WIDTH)])
+def test_the_average_may_have_one_row_or_all(shape, official, load_state):
+    loaded = load_state({"state_dict": official, "latent_avg": AVERAGE.expand(shape)})
+    assert torch.equal(loaded.w_avg, AVERAGE.expand(ROWS, WIDTH))
+    assert torch.equal(loaded.generator.w_avg, AVERAGE)
+    assert loaded.config.add_average
+
+
+def test_an_average_that_differs_by_row_is_kept_by_row(official, load_state):
+    rows = arr("rows", ROWS, WIDTH)
+    loaded = load_state({"state_dict": official, "latent_avg": rows})
+    assert torch.equal(loaded.w_avg, rows)
+    assert torch.equal(loaded.generator.w_avg, average_w(loaded.generator))
+
+
+def test_without_an_average_the_encoder_speaks_for_itself(official, load_state):
+    loaded = load_state({"state_dict": official, "opts": {"start_from_latent_avg": False}})
+    pictures = arr("pictures", 1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(loaded.encode(pictures), loaded.encoder(pictures))
+
+
+def test_an_average_that_training_used_but_did_not_save_is_computed(official, load_state):
+    loaded = load_state({"state_dict": official, "opts": {"start_from_latent_avg": True}})
+    pictures = arr("pictures", 1, 3, 64, 64)
+    with torch.no_grad():
+        expected = loaded.encoder(pictures) + average_w(loaded.generator)
+        assert relative_error(loaded.encode(pictures), expected) < 1e-6
+
+
+@pytest.mark.parametrize("network", [ArcFace, CurricularFace])
+def test_identity_networks_are_read_ready_to_judge(network, write):
+    original = network().eval()
+    load = foreign.load_arcface if network is ArcFace else foreign.load_curricularface
+    loaded = load(write(original.state_dict()))
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert same(loaded, original)
+
+
+# Files that do not fit
+
+
+def test_wrong_and_missing_keys_are_listed_in_one_error(official, load_state):
+    state = dict(official)
+    del state["encoder.body.3.res_layer.1.weight"], state["decoder.noises.noise_0"]
+    state["encoder.extra"] = torch.zeros(1)
+    state["decoder.input.input"] = torch.zeros(1, 8, 4, 4)
+    with pytest.raises(CheckpointError) as caught:
+        load_state({"state_dict": state, "latent_avg": AVERAGE})
+    said = str(caught.value)
+    assert "2 missing (encoder.body.3.res_layer.1.weight, decoder.noises.noise_0)" in said or (
+        "2 missing (decoder.noises.noise_0, encoder.body.3.res_layer.1.weight)" in said
+    )
+    assert "1 not part of it (encoder.extra)" in said
+    assert "1 of another kind (decoder.input.input [1, 8, 4, 4] for [1, 512, 4, 4])" in said
+    assert "\n" not in said
+
+
+def test_a_list_of_wrong_keys_stays_readable(official, load_state):
+    state = {key: value for key, value in official.items() if "res_layer" not in key}
+    state |= {f"decoder.\x1b[2J{'long' * 500}{index}\n": torch.zeros(1) for index in range(300)}
+    with pytest.raises(CheckpointError) as caught:
+        load_state({"state_dict": state, "latent_avg": AVERAGE})
+    said = str(caught.value)
+    assert "300 not part of it" in said
+    assert "and 292 more" in said
+    assert len(said) < 4000
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize("key", ["decoder.convs.0.conv.blur.kernel", "decoder.to_rgbs.1.upsample.kernel"])
+def test_another_upsampling_filter_is_refused(key, official, load_state):
+    state = official | {key: torch.full((4, 4), 0.25)}
+    with pytest.raises(CheckpointError, match="is not the filter"):
+        load_state({"state_dict": state, "latent_avg": AVERAGE})
+
+
+def test_old_files_without_batch_counts_are_read(official, load_state):
+    state = {key: value for key, value in official.items() if not key.endswith("num_batches_tracked")}
+    load_state({"state_dict": state, "latent_avg": AVERAGE})
+
+
+@pytest.mark.parametrize("shape", [(3, WIDTH), (WIDTH + 1,), (1, 1, WIDTH), ()])
+def test_an_average_of_another_shape_is_refused(shape, official, load_state):
+    with pytest.raises(CheckpointError, match="latent_avg has shape"):
+        load_state({"state_dict": official, "latent_avg": torch.zeros(shape)})
+
+
+def test_an_encoder_for_another_generator_is_refused(official, load_state):
+    state = {key: value for key, value in official.items() if key.startswith("encoder.")}
+    state |= {f"decoder.{key}": value for key, value in generator_state(random_generator(size=8)).items()}
+    with pytest.raises(CheckpointError, match=r"writes 6 rows of 24, its 8-pixel decoder reads 4 of 24"):
+        load_state({"state_dict": state, "latent_avg": AVERAGE})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(1).expand(512, 512, 16, 4),
+        torch.zeros(1, 512, 4, 4).to_sparse(),
+        torch.zeros(1, 512, 4, 4, dtype=torch.complex64),
+        torch.zeros(1, 512, 4, 4, dtype=torch.int64),
+        torch.zeros(1, 512, 4, 4, device="meta"),
+        [0.0] * 512,
+        "zeros",
+        None,
+    ],
+    ids=["expanded", "sparse", "complex", "whole", "meta", "list", "text", "none"],
+)
+def test_a_weight_that_is_no_plain_tensor_is_refused(value, write):
+    state = generator_state(random_generator()) | {"input.input": value}
+    with pytest.raises(CheckpointError, match=r"input\.input"):
+        foreign.load_generator(write({"g_ema": state, "latent_avg": AVERAGE}))
+
+
+@pytest.mark.parametrize("key", ["convs.999999999.conv.weight", "style.99999999999.bias", "to_rgbs.4000000.bias"])
+def test_a_senseless_index_builds_no_endless_network(key, write):
+    state = generator_state(random_generator()) | {key: torch.zeros(1)}
+    with pytest.raises(CheckpointError, match="does not fit"):
+        foreign.load_generator(write({"g_ema": state, "latent_avg": AVERAGE}))
+
+
+# Hostile and damaged files
+
+
+class Command:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+class Stranger:
+    """A class of somebody else's program."""
+
+
+def hostile(form: str, marker: Path) -> bytes:
+    content = {"g_ema": Command(marker), "latent_avg": AVERAGE}
+    buffer = io.BytesIO()
+    if form == "archive":
+        torch.save(content, buffer)
+    elif form == "old":
+        torch.save(content, buffer, _use_new_zipfile_serialization=False)
+    else:
+        pickle.dump(content, buffer, protocol=int(form))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", ["archive", "old", "0", "2", "4", "5"])
+def test_a_file_that_wants_to_run_a_command_is_refused_and_runs_nothing(form, tmp_path):
+    marker, file = tmp_path / "ran", tmp_path / "hostile.pt"
+    content = hostile(form, marker)
+    file.write_bytes(content)
+    with pytest.raises(UnsafeFileError, match=r"hostile\.pt: asks for \w+\.system"):
+        foreign.read(file)
+    assert not marker.exists()
+    if form.isdigit():  # it would have run
+        pickle.loads(content)
+        assert marker.exists()
+
+
+def test_a_class_of_another_program_is_named_and_refused(write):
+    with pytest.raises(UnsafeFileError, match=r"asks for test_foreign\.Stranger"):
+        foreign.read(write({"g_ema": Stranger()}))
+
+
+def test_only_options_pass_beside_weights(write):
+    options = argparse.Namespace(device="cuda:0", batch_size=8, nested={"a": [1, None]})
+    assert foreign.read(write({"opts": options}))["opts"] == options
+    assert argparse.Namespace not in torch.serialization.get_safe_globals()
+
+
+def damaged() -> dict[str, bytes]:
+    state = {"g_ema": generator_state(random_generator(size=8, width=8)), "latent_avg": torch.zeros(8)}
+    whole = {}
+    for form, zipped in (("zip", True), ("old", False)):
+        buffer = io.BytesIO()
+        torch.save(state, buffer, _use_new_zipfile_serialization=zipped)
+        whole[form] = buffer.getvalue()
+    cut = {
+        f"{form} cut at {part}": content[: int(len(content) * part)]
+        for form, content in whole.items()
+        for part in (0.0001, 0.01, 0.5, 0.99, 0.99999)
+    }
+    randomness = np.random.default_rng(0)
+    deflated = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(whole["zip"])) as source,
+        zipfile.ZipFile(deflated, "w", zipfile.ZIP_DEFLATED) as to,
+    ):
+        for name in source.namelist():
+            to.writestr(name, source.read(name))
+    return {
+        **cut,
+        "empty": b"",
+        "text": b"<html>404 Not Found</html>",
+        "zip of nothing": b"PK\x05\x06" + bytes(18),
+        "compressed": deflated.getvalue(),
+        "tail missing, head doubled": whole["zip"][:5000] * 2,
+        **{f"random {size}": randomness.bytes(size) for size in (1, 10, 1000, 100_000)},
+        **{f"pickle of random {seed}": b"\x80\x02" + randomness.bytes(300) for seed in range(20)},
+    }
+
+
+DAMAGED = damaged()
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_refused_in_one_sentence(name, tmp_path):
+    file = tmp_path / "damaged.pt"
+    file.write_bytes(DAMAGED[name])
+    with pytest.raises(CheckpointError, match=r"damaged\.pt: ") as caught:
+        foreign.load_any(file)
+    assert str(caught.value).isprintable()
+
+
+def test_a_flipped_byte_in_the_pickle_breaks_nothing_else(tmp_path):
+    """Every outcome is a generator or a CheckpointError; nothing else escapes."""
+    buffer = io.BytesIO()
+    torch.save({"a": torch.zeros(2), "opts": argparse.Namespace(b=1)}, buffer, _use_new_zipfile_serialization=False)
+    content, file = buffer.getvalue(), tmp_path / "flipped.pt"
+    randomness = np.random.default_rng(1)
+    refused = 0
+    for place in randomness.integers(0, len(content), 300):
+        changed = bytearray(content)
+        changed[place] ^= int(randomness.integers(1, 256))
+        file.write_bytes(changed)
+        try:
+            foreign.read(file)
+        except CheckpointError:
+            refused += 1
+    assert refused > 100
+
+
+@pytest.mark.parametrize("content", [[1, 2, 3], torch.zeros(3), "text", 5])
+def test_a_file_that_holds_no_dictionary_is_refused(content, write):
+    with pytest.raises(CheckpointError, match="not a dictionary of weights"):
+        foreign.read(write(content))
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"gone\.pt: there is no such file"):
+        foreign.read(tmp_path / "gone.pt")
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        foreign.read(tmp_path)
+
+
+def test_the_helper_writes_the_published_layout():
+    manifest = json.loads((GOLDEN / "generator_64_cm2.manifest.json").read_text())
+    layout = generator_state(random_generator(size=64, width=512, mapping_layers=8))
+    assert {key: list(value.shape) for key, value in layout.items()} == {
+        key: how["shape"] for key, how in manifest.items()
+    }
+    assert {key for key in psp_state(random_psp()) if "styles" not in key} < set(
+        json.loads((GOLDEN / "psp_256.manifest.json").read_text())
+    )
+    assert official_layout.SIDE == 16
