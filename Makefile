@@ -20,8 +20,9 @@ help:
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "pixel2style needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pixel2style needs Python 3.11 or newer, and $(PYTHON) is older: run make PYTHON=/path/to/a/newer/python"; exit 1; }
-	test -x "$(VENV)/bin/python" || "$(PYTHON)" -m venv "$(VENV)"
-	$(RUN) pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "installing into $(VENV): PyTorch is large, the first time takes some minutes"
+	@test -x "$(VENV)/bin/python" || "$(PYTHON)" -m venv "$(VENV)"
+	@$(RUN) pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch "$@"
 
 demo: $(STAMP)
