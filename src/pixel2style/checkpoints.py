@@ -115,8 +115,10 @@ def save_tensors(values: Mapping[str, Tensor], path: str | Path, metadata: Mappi
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.touch()  # made here, so that it gets the permissions of any other file
+        part.touch()
+        permissions = part.stat().st_mode  # of any new file here; safetensors would let only the owner read it
         save_file({key: value.cpu().contiguous() for key, value in values.items()}, part, dict(metadata or {}))
+        part.chmod(permissions)
         part.replace(path)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
