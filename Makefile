@@ -18,8 +18,8 @@ help:
 
 # The stamp is written only when everything went in, so an interrupted install starts over instead of half-working.
 $(STAMP): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "pixel2style needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python"; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pixel2style needs Python 3.11 or newer, and $(PYTHON) is older: run make PYTHON=/path/to/a/newer/python"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "pixel2style needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python3.11"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "pixel2style needs Python 3.11 or newer, and $(PYTHON) is not: run make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "installing into $(VENV): PyTorch is large, the first time takes some minutes"
 	@test -x "$(VENV)/bin/python" || "$(PYTHON)" -m venv "$(VENV)"
 	@$(RUN) pip install --quiet --disable-pip-version-check --editable '.[dev]'

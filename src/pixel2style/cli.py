@@ -223,4 +223,4 @@ def _with_progress(outcomes: Iterable["Outcome"], total: int) -> Iterable["Outco
 
     console = Console(stderr=True)
     quiet = not console.is_terminal or total <= 1
-    return track(outcomes, "", total, console=console, transient=True, disable=quiet)
+    return track(outcomes, "photographs", total, console=console, transient=True, disable=quiet)

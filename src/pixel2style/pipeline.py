@@ -100,8 +100,13 @@ class Session:
             return self.aligner.align(image, side)
         return ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
 
-    def invert(self, image: Image.Image, align: bool = True) -> Result:
-        """Photograph -> rows -> picture. Raises NoFaceError when ``align`` finds no face."""
+    def invert(self, image: Image.Image | str | Path, align: bool = True) -> Result:
+        """Photograph -> rows -> picture; ``image`` is an upright picture, or a file.
+
+        Raises NoFaceError when ``align`` finds no face, ImageError when the file is no picture.
+        """
+        if not isinstance(image, Image.Image):
+            image = images.load(image)
         return self._invert([self.prepare(image, align)])[0]
 
     def invert_many(
