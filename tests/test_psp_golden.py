@@ -18,8 +18,8 @@ from pixel2style import foreign, latents
 from pixel2style.stylegan2 import average_w
 
 slow = pytest.mark.slow
-DEFAULT = ["psp_256", "psp_seg_256"]
-SLOW = ["psp_ffhq_1024", "psp_sketch_256", "psp_wplus_256", "psp_noavg_64", "psp_w_256"]
+DEFAULT = ["psp_256", "psp_seg_256", "psp_w_256", "psp_wplus_256"]
+SLOW = ["psp_ffhq_1024", "psp_sketch_256", "psp_noavg_64"]
 CASES = [*DEFAULT, *(pytest.param(name, marks=slow) for name in SLOW)]
 
 TOLERANCE = 1e-4

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from . import encoders
-from .config import EncoderConfig, GeneratorConfig, ModelConfig
+from . import encoders, sizes
+from .config import GeneratorConfig, ModelConfig
 from .errors import CheckpointError
 from .irse import ArcFace, CurricularFace, FaceEmbedding
 from .model import PSP
@@ -31,10 +31,6 @@ __all__ = ["detect", "load_any", "load_arcface", "load_curricularface", "load_ge
 State = Mapping[str, Any]
 Kind = Literal["psp", "e4e", "restyle", "stylegan2", "arcface", "curricularface"]
 
-MAX_DOUBLINGS, MAX_MAPPING, MAX_STRIDES = 10, 64, 6
-"""Beyond these an index in a key is nonsense: 4096 pixels, 64 mapping layers, inputs of 1024 pixels."""
-
-FULL_CHANNELS_SIDE = 32
 MODULATED = re.compile(r"(decoder\.)?(conv1|to_rgb1|convs\.\d+|to_rgbs\.\d+)\.conv\.weight")
 HEADS = (("latlayer1.", "pyramid.middle."), ("latlayer2.", "pyramid.fine."), ("styles.", "heads."))
 
@@ -111,8 +107,8 @@ def _open(path: str | Path) -> tuple[dict[str, Any], Kind]:
 
 def _model(state: State, source: str) -> PSP:
     weights = _network(state, source)
-    generator = _generator_config(_below(weights, "decoder."))
-    encoder = _encoder_config(_below(weights, "encoder."), generator)
+    generator = sizes.generator(_below(weights, "decoder."))
+    encoder = sizes.encoder(_below(weights, "encoder."), generator)
     average = _average(state, source)
     told = average is not None or bool(_option(state, "start_from_latent_avg"))
     with torch.device("meta"):
@@ -139,7 +135,7 @@ def _generator(state: State, kind: Kind, source: str) -> StyleGAN2:
     weights = _network(state, source)
     if kind != "stylegan2":
         weights = _below(weights, "decoder.")
-    config = _generator_config(weights)
+    config = sizes.generator(weights)
     with torch.device("meta"):
         generator = StyleGAN2(config)
     fill(generator, _without_kernels(weights, config, "", source), source, given={"w_avg": torch.zeros(config.width)})
@@ -202,56 +198,6 @@ def _option(state: State, name: str) -> Any:
     if isinstance(options, argparse.Namespace):
         options = vars(options)
     return options.get(name) if isinstance(options, Mapping) else None
-
-
-def _generator_config(weights: Mapping[str, Tensor]) -> GeneratorConfig:
-    """What a generator with these tensors is. Where some are missing it is a guess, and ``fill`` says so."""
-    doublings = max(_highest(weights, r"convs\.(\d+)\..*") // 2, _highest(weights, r"to_rgbs\.(\d+)\..*")) + 1
-    doublings = min(max(doublings, 1), MAX_DOUBLINGS)
-    size = 4 << doublings
-    multiplier = GeneratorConfig.channel_multiplier
-    bias = weights.get(f"convs.{2 * doublings - 1}.activate.bias")
-    if size > FULL_CHANNELS_SIDE and bias is not None:
-        multiplier = max(1, bias.numel() * size // 16384)
-    return GeneratorConfig(
-        size=size,
-        width=_length(weights, "style.1.bias", GeneratorConfig.width),
-        mapping_layers=min(max(_highest(weights, r"style\.(\d+)\..*"), 1), MAX_MAPPING),
-        channel_multiplier=multiplier,
-    )
-
-
-def _encoder_config(weights: Mapping[str, Tensor], generator: GeneratorConfig) -> EncoderConfig:
-    """What an encoder with these tensors, that belongs to ``generator``, is."""
-    stem = weights.get("input_layer.0.weight")
-    channels = stem.shape[1] if stem is not None and stem.ndim == 4 else EncoderConfig.input_channels
-    rows = 2 * (generator.size.bit_length() - 1) - 2
-    if "linear.weight" not in weights:
-        strides = _highest(weights, r"styles\.0\.convs\.(\d+)\..*") // 2 + 1
-        return EncoderConfig(
-            kind="pyramid",
-            input_channels=max(1, channels),
-            input_size=16 << min(max(strides, 1), MAX_STRIDES),
-            rows=min(max(_highest(weights, r"styles\.(\d+)\..*") + 1, 1), 2 * MAX_DOUBLINGS + 2),
-            width=_length(weights, "styles.0.linear.bias", generator.width),
-            pyramid_width=_length(weights, "latlayer1.bias", EncoderConfig.pyramid_width),
-        )
-    numbers = _length(weights, "linear.bias", generator.width)
-    if any(key.startswith("output_layer_2.") for key in weights):
-        rows = max(1, numbers // generator.width)
-        return EncoderConfig("last_layer", input_channels=max(1, channels), rows=rows, width=generator.width)
-    return EncoderConfig("single_w", input_channels=max(1, channels), rows=rows, width=numbers)
-
-
-def _highest(weights: Mapping[str, Tensor], pattern: str) -> int:
-    """The highest index that ``pattern`` finds in the keys, -1 where it finds none."""
-    found = (re.fullmatch(pattern, key) for key in weights)
-    return max((int(match[1][:6]) for match in found if match), default=-1)
-
-
-def _length(weights: Mapping[str, Tensor], key: str, default: int) -> int:
-    value = weights.get(key)
-    return default if value is None else max(1, value.numel())
 
 
 def _official_name(key: str) -> str:

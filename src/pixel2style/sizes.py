@@ -1,0 +1,67 @@
+"""Sizes of published networks, read off the shapes of their tensors and never off what a file says of itself.
+
+A tensor that is missing, or a senseless index, makes a guess: whoever fills the network then says what does not fit.
+Keys are those of rosinality's generators and of pSp's encoders, without the prefix that tells the two apart.
+"""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from .config import EncoderConfig, GeneratorConfig
+
+MAX_DOUBLINGS, MAX_MAPPING, MAX_STRIDES = 10, 64, 6
+"""Beyond these an index in a key is nonsense: 4096 pixels, 64 mapping layers, inputs of 1024 pixels."""
+
+FULL_CHANNELS_SIDE = 32
+
+
+def generator(weights: Mapping[str, Tensor]) -> GeneratorConfig:
+    """What a generator with these tensors is."""
+    doublings = max(_highest(weights, r"convs\.(\d+)\..*") // 2, _highest(weights, r"to_rgbs\.(\d+)\..*")) + 1
+    doublings = min(max(doublings, 1), MAX_DOUBLINGS)
+    size = 4 << doublings
+    multiplier = GeneratorConfig.channel_multiplier
+    bias = weights.get(f"convs.{2 * doublings - 1}.activate.bias")
+    if size > FULL_CHANNELS_SIDE and bias is not None:
+        multiplier = max(1, bias.numel() * size // 16384)
+    return GeneratorConfig(
+        size=size,
+        width=_length(weights, "style.1.bias", GeneratorConfig.width),
+        mapping_layers=min(max(_highest(weights, r"style\.(\d+)\..*"), 1), MAX_MAPPING),
+        channel_multiplier=multiplier,
+    )
+
+
+def encoder(weights: Mapping[str, Tensor], drawer: GeneratorConfig) -> EncoderConfig:
+    """What an encoder with these tensors, that belongs to ``drawer``, is."""
+    stem = weights.get("input_layer.0.weight")
+    channels = stem.shape[1] if stem is not None and stem.ndim == 4 else EncoderConfig.input_channels
+    rows = 2 * (drawer.size.bit_length() - 1) - 2
+    if "linear.weight" not in weights:
+        strides = _highest(weights, r"styles\.0\.convs\.(\d+)\..*") // 2 + 1
+        return EncoderConfig(
+            kind="pyramid",
+            input_channels=max(1, channels),
+            input_size=16 << min(max(strides, 1), MAX_STRIDES),
+            rows=min(max(_highest(weights, r"styles\.(\d+)\..*") + 1, 1), 2 * MAX_DOUBLINGS + 2),
+            width=_length(weights, "styles.0.linear.bias", drawer.width),
+            pyramid_width=_length(weights, "latlayer1.bias", EncoderConfig.pyramid_width),
+        )
+    numbers = _length(weights, "linear.bias", drawer.width)
+    if any(key.startswith("output_layer_2.") for key in weights):
+        rows = max(1, numbers // drawer.width)
+        return EncoderConfig("last_layer", input_channels=max(1, channels), rows=rows, width=drawer.width)
+    return EncoderConfig("single_w", input_channels=max(1, channels), rows=rows, width=numbers)
+
+
+def _highest(weights: Mapping[str, Tensor], pattern: str) -> int:
+    """The highest index that ``pattern`` finds in the keys, -1 where it finds none."""
+    found = (re.fullmatch(pattern, key) for key in weights)
+    return max((int(match[1][:6]) for match in found if match), default=-1)
+
+
+def _length(weights: Mapping[str, Tensor], key: str, default: int) -> int:
+    value = weights.get(key)
+    return default if value is None else max(1, value.numel())
