@@ -142,6 +142,15 @@ def test_the_same_rows_give_the_same_picture_whoever_is_beside_them(tiny):
     assert relative_error(together, alone) < 1e-5
 
 
+def test_a_gradient_changes_no_pixel_and_pictures_lie_plainly_in_memory(tiny):
+    ws = arr("ws", 2, tiny.rows, 32)
+    watched = tiny.synthesize(ws.clone().requires_grad_())
+    with torch.no_grad():
+        unwatched = tiny.synthesize(ws)
+    assert torch.equal(watched, unwatched)
+    assert unwatched.is_contiguous()
+
+
 def test_one_latent_stands_for_all_rows(tiny):
     w = arr("w", 2, 32)
     assert torch.equal(tiny.synthesize(w), tiny.synthesize(w[:, None].repeat(1, tiny.rows, 1)))

@@ -24,6 +24,8 @@ from .ops import GAIN, SLOPE, EqualConv2d, EqualLinear, ModulatedConv2d, activat
 
 MAPPING_LR_MUL = 0.01
 STD_GROUP = 4
+LAYOUT = torch.channels_last
+"""Of features in memory: on a CPU it is the faster one at every size (``benchmarks/modulated_conv.py``)."""
 
 
 def channels_at(size: int, multiplier: int) -> int:
@@ -99,12 +101,13 @@ class StyledConv(nn.Module):
         """``[b i h w], [b d], [1 1 h w] -> [b o h w]``, twice as large with ``up``.
 
         At high resolution memory traffic costs as much as the convolution, so demodulation, noise, bias and gain are
-        three passes over the features: the gain is moved in front of the activation, which is homogeneous.
+        three passes over the features: the gain is moved in front of the activation, which is homogeneous. Where no
+        gradient will ask for the convolution's output, its memory takes the result.
         """
         y, factor = self.conv.undemodulated(x, style)
         assert factor is not None
         bias = self.activate.bias[:, None, None].to(y.dtype)
-        y = torch.addcmul(bias * GAIN, y, factor * GAIN)
+        y = torch.addcmul(bias * GAIN, y, factor * GAIN, out=None if torch.is_grad_enabled() else y)
         y += self.noise(noise) * GAIN
         return functional.leaky_relu_(y, SLOPE)
 
@@ -187,13 +190,14 @@ class StyleGAN2(nn.Module):
             raise ConfigError(f"this generator draws up to {self.size} pixels: ask for 1 to that, not {size}")
         row = ws.unbind(dim=1)
         noise = [getattr(self.noises, f"noise_{layer}") for layer in range(self.rows - 1)]
-        x = self.conv1(self.input(len(ws)), row[0], noise[0])
+        x = self.conv1(self.input(len(ws)).contiguous(memory_format=LAYOUT), row[0], noise[0])
         image: Tensor = self.to_rgb1(x, row[1])
         for n, to_rgb in enumerate(self.to_rgbs):
             first = 2 * n + 1
             x = self.convs[first - 1](x, row[first], noise[first])
             x = self.convs[first](x, row[first + 1], noise[first + 1])
             image = to_rgb(x, row[first + 2], image)
+        image = image.contiguous()
         return image if size == self.size else functional.adaptive_avg_pool2d(image, size)
 
     def _rows(self, ws: Tensor) -> Tensor:
