@@ -84,8 +84,6 @@ def interpolate(ws: Tensor, other: Tensor, amount: float, rows: Rows | None = No
     other = _match(other, ws)
     if ws.shape[0] == 1:
         ws = ws.expand_as(other)
-    if amount == 1:
-        return _replace(ws, chosen, other)
     return _replace(ws, chosen, amount * other + (1 - amount) * ws)
 
 
