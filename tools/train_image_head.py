@@ -33,6 +33,7 @@ class HeadRun:
     batch: int = 32
     lr: float = 2e-3
     minutes: float = 0
+    start_from: Path | None = None
 
 
 def rows(generator: MobileStyleGAN, count: int, rng: torch.Generator, device: torch.device) -> Tensor:
@@ -80,6 +81,8 @@ def main(run: HeadRun) -> None:
         content = torch.load(state, map_location=device, weights_only=True)
         optimizer.load_state_dict(content["optimizer"])
         step = content["step"]
+    elif run.start_from:
+        head.load_state_dict(load_file(run.start_from, device=str(device)))
     else:
         torch.nn.init.zeros_(head.style.weight)
         torch.nn.init.zeros_(head.mix.weight)

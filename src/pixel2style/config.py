@@ -71,7 +71,7 @@ class LossConfig:
 
     l2: NotNegative = 1.0
     lpips: NotNegative = 0.8
-    identity: NotNegative = 0.2
+    identity: NotNegative = 0.25
     code_norm: NotNegative = 0.002
     code_regression: NotNegative = 0.05
     detail: NotNegative = 0.5
@@ -104,6 +104,8 @@ class TrainConfig:
     loss: LossConfig = LossConfig()
     looks: Positive = 1
     """How often the encoder looks at each picture; above 1 it learns to correct itself."""
+    one_look_until: Annotated[int, Field(ge=0)] = 0
+    """The step until which one look is enough: the first teaches the second where to begin."""
     photos: Positive = 12
     """Photographs in a batch."""
     generated: Annotated[int, Field(ge=0)] = 4
