@@ -21,13 +21,13 @@ import torch
 import tyro
 from pydantic import TypeAdapter
 from torch import Tensor
-from torch.nn import functional as F
 
 from . import checkpoints, encoders, mobilefacenet
 from .config import ModelConfig, TrainConfig
 from .data import SIDE, Photographs, augment, dice, mixed_codes, read_folder, to_float
 from .encoders import Encoder
 from .errors import ConfigError
+from .evaluate import Judges, Scores, pooled
 from .losses import Objective, Reconstruction
 from .model import PSP, Generator
 
@@ -111,11 +111,6 @@ class Teacher:
         return images, codes, full if self.config.full_size else None
 
 
-def pooled(images: Tensor) -> Tensor:
-    """At 256 pixels, by area."""
-    return images if images.shape[-1] == SIDE else F.adaptive_avg_pool2d(images, SIDE)
-
-
 def steps(state: State, teacher: Teacher) -> Iterator[dict[str, Tensor]]:
     """Take steps for ever, each yielding its loss and terms: one batch, ``looks`` looks at it, one update."""
     config, model = teacher.config, state.model
@@ -178,18 +173,13 @@ def averaged(state: State) -> PSP:
 
 
 @torch.inference_mode()
-def judge(state: State, objective: Objective, photos: Tensor, full_size: bool) -> dict[str, float]:
-    """L2, LPIPS and identity of the averaged encoder on photographs (bytes ``[n 3 256 256]``), deterministic."""
+def judge(state: State, judges: Judges, photos: Tensor, full_size: bool) -> dict[str, float]:
+    """Mean scores of the averaged encoder on photographs (bytes ``[n 3 256 256]``), deterministic."""
     model, found = averaged(state), []
     for pixels in photos.split(20):
-        target = objective.look_at(to_float(pixels.to(state.bank.device)))
-        made = pooled(model.decode(model.encode(target.images), None if full_size else SIDE))
-        l2 = (made - target.images).square().mean((1, 2, 3))
-        lpips = objective.lpips.distance(objective.lpips.features(made), target.lpips or []) if objective.lpips else l2
-        same = target.identity
-        identity = (objective.identity.features(made) * same).sum(1) if objective.identity and same is not None else l2
-        found.append(torch.stack([l2, lpips, identity]))
-    return dict(zip(("l2", "lpips", "identity"), torch.cat(found, 1).mean(1).tolist(), strict=True))
+        targets = to_float(pixels.to(state.bank.device))
+        found.append(judges(model.decode(model.encode(targets), None if full_size else SIDE), targets))
+    return Scores.joined(found).means()
 
 
 def save(state: State, out: Path) -> None:
@@ -243,6 +233,7 @@ def fit(config: TrainConfig) -> State:
     objective = Objective(config.loss).to(device, memory_format=memory_format(device))
     photographs = Photographs(config.data, device)
     validation = torch.cat([read_folder(folder) for folder in config.validation]) if config.validation else None
+    judges = Judges(device)
     generator, size = cast(Generator, state.model.generator), None if config.full_size else SIDE
 
     def draw(ws: Tensor) -> Tensor:
@@ -261,7 +252,7 @@ def fit(config: TrainConfig) -> State:
     def look_back() -> None:
         if validation is None:
             return
-        found = judge(state, objective, validation, config.full_size)
+        found = judge(state, judges, validation, config.full_size)
         state.best = min(state.best, found["l2"] + 0.8 * found["lpips"])
         log({"step": state.step, "judged": True, **{name: round(value, 4) for name, value in found.items()}})
 
