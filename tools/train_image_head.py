@@ -71,7 +71,7 @@ def main(run: HeadRun) -> None:
     run.out.mkdir(parents=True, exist_ok=True)
     generator = MobileStyleGAN(GeneratorConfig(kind="mobilestylegan"))
     generator.load_state_dict(assets.read("mobilestylegan_ffhq_1024"), strict=False)
-    generator.to(device, memory_format=torch.channels_last)
+    generator.to(device).to(memory_format=torch.channels_last)
     head = generator.head.requires_grad_(True)
     file, state = run.out / "head.safetensors", run.out / "head.pt"
     optimizer = torch.optim.AdamW(head.parameters(), run.lr, (0.9, 0.99))
@@ -84,9 +84,8 @@ def main(run: HeadRun) -> None:
     elif run.start_from:
         head.load_state_dict(load_file(run.start_from, device=str(device)))
     else:
-        torch.nn.init.zeros_(head.style.weight)
-        torch.nn.init.zeros_(head.mix.weight)
-        torch.nn.init.zeros_(head.mix.bias)
+        for layer in (head.style.weight, *head.mix.parameters()):
+            torch.nn.init.zeros_(layer)
     begun = time.monotonic()
     while step < run.steps:
         rng = dice(0, step)

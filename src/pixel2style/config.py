@@ -80,7 +80,7 @@ class LossConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainConfig:
-    """A training run for inversion. The same command again continues it; only ``steps`` and ``minutes`` may change."""
+    """A training run for inversion. The same command again continues it (``runs.MAY_CHANGE`` lists what may differ)."""
 
     data: tuple[str, ...]
     """Folders of aligned photographs; each is drawn from in proportion to the square root of its size."""
@@ -124,7 +124,7 @@ class TrainConfig:
     save_every: Positive = 500
     judge_every: Positive = 500
     log_every: Positive = 50
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     bf16: bool = True
     compile: bool = False
     seed: int = 0

@@ -121,7 +121,7 @@ class LastLayerEncoder(Encoder):
     def forward(self, images: Tensor) -> Tensor:
         """Two linear layers after pooling."""
         codes: Tensor = self.linear(self.output(self.levels(images)[-1]))
-        return codes.unflatten(1, (self.config.rows, self.config.width))
+        return codes.reshape(len(codes), self.config.rows, self.config.width)
 
 
 ENCODERS: dict[str, type[Encoder]] = {

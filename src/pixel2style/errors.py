@@ -1,12 +1,12 @@
 """What can go wrong by the user's hand. Anything else is our fault and leaves as a traceback.
 
-    Pixel2StyleError            one sentence that says what to do; the command line prints it and exits 2
-    ├── ConfigError             a setting or combination of settings that cannot work
-    ├── ImageError              a picture that cannot be read, or is too large, or is not a picture
-    ├── NoFaceError             no face was found where one is needed
-    ├── CheckpointError         a model file that is not what it should be
-    │   └── UnsafeFileError     a model file that wants to run code; nothing of it was executed
-    └── OutputError             results cannot be written, or would overwrite others
+Pixel2StyleError            one sentence that says what to do; the command line prints it and exits 2
+├── ConfigError             a setting or combination of settings that cannot work
+├── ImageError              a picture that cannot be read, or is too large, or is not a picture
+├── NoFaceError             no face was found where one is needed
+├── CheckpointError         a model file that is not what it should be
+│   └── UnsafeFileError     a model file that wants to run code; nothing of it was executed
+└── OutputError             results cannot be written, or would overwrite others
 """
 
 

@@ -155,7 +155,9 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
         except ImageError:
             raise
         except Image.DecompressionBombError as error:
-            raise ImageError(f"{name} has far more than {max_pixels / 1e6:g} million pixels: make it smaller") from error
+            raise ImageError(
+                f"{name} has far more than {max_pixels / 1e6:g} million pixels: make it smaller"
+            ) from error
         except UnidentifiedImageError as error:
             raise ImageError(f"{name} is not a picture that can be read: convert it to PNG or JPEG") from error
         except MemoryError as error:

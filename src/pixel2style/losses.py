@@ -57,7 +57,8 @@ def code_regression(made: Reconstruction) -> Tensor:
 
 def w_norm(ws: Tensor, w_avg: Tensor | None = None) -> Tensor:
     """The paper's regulariser as published (equation 5): batch mean of the Frobenius norm of its argument."""
-    return (ws if w_avg is None else ws - w_avg).flatten(1).norm(dim=1).mean()
+    away: Tensor = torch.linalg.vector_norm((ws if w_avg is None else ws - w_avg).flatten(1), dim=1)
+    return away.mean()
 
 
 class Objective(nn.Module):

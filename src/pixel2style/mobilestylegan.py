@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import GeneratorConfig
+from .errors import ConfigError
 
 ROWS = 16
 HEAD_SIZE = 256
@@ -166,13 +167,20 @@ class MobileStyleGAN(nn.Module):
     def synthesize(self, ws: Tensor, size: int | None = None) -> Tensor:
         """Rows to pictures: ``[b k d]`` or ``[b d]`` (for every row) to ``[b 3 size size]``, RGB, about [-1, 1].
 
-        ``size=256`` is drawn by the small head, which approximates the pooled picture at a tenth of the cost; other
-        sizes below 1024 are area-pooled from the whole.
+        Up to 256 pixels the small head draws, and areas are averaged: it approximates the whole picture at a tenth of
+        the cost. Other sizes are averaged from the whole. Raises ConfigError where rows or size do not fit.
         """
         ws = ws.unsqueeze(1).expand(-1, self.rows, -1) if ws.ndim == 2 else ws
         if ws.shape[1:] != (self.rows, self.width):
-            raise ValueError(f"this generator takes ws of [b {self.rows} {self.width}], got {list(ws.shape)}")
-        if size == HEAD_SIZE:
-            return cast(Tensor, self.head(self.features(ws, HEAD_BLOCK + 1), ws))
-        picture = cast(Tensor, self.to_rgb(self.features(ws), ws[:, -1]))
-        return picture if size in (None, self.size) else F.adaptive_avg_pool2d(picture, size)
+            raise ConfigError(
+                f"rows for this generator are [batch, {self.rows}, {self.width}] or [batch, {self.width}], "
+                f"got {list(ws.shape)}"
+            )
+        size = self.size if size is None else size
+        if not 1 <= size <= self.size:
+            raise ConfigError(f"this generator draws up to {self.size} pixels: ask for 1 to that, not {size}")
+        if size <= HEAD_SIZE:
+            picture = cast(Tensor, self.head(self.features(ws, HEAD_BLOCK + 1), ws))
+        else:
+            picture = cast(Tensor, self.to_rgb(self.features(ws), ws[:, -1]))
+        return picture if picture.shape[-1] == size else F.adaptive_avg_pool2d(picture, size)

@@ -96,10 +96,7 @@ class PSP(nn.Module):
         """Resize pictures to the encoder's input. Never folds space into the batch."""
         if images.ndim != 4 or images.shape[1] != self.source_channels:
             raise ValueError(f"expected pictures [b {self.source_channels} h w], got {list(images.shape)}")
-        size = self.encoder.config.input_size
-        if images.shape[-2:] == (size, size):
-            return images
-        return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+        return _resized(images, self.encoder.config.input_size)
 
     def step(self, images: Tensor, ws: Tensor | None, drawn: Tensor | None) -> Tensor:
         """One look: pictures that fit, the rows so far and what they draw (None: the average) to better rows."""
@@ -113,7 +110,8 @@ class PSP(nn.Module):
 
     def redraw(self, ws: Tensor) -> Tensor:
         """What rows draw, at the encoder's input size: ``[b k d] -> [b 3 s s]``."""
-        return self.decode(ws, self.encoder.config.input_size)
+        side = self.encoder.config.input_size
+        return _resized(self.decode(ws, min(side, cast(Generator, self.generator).size)), side)
 
     @torch.no_grad()
     def average_image(self) -> Tensor:
@@ -121,3 +119,10 @@ class PSP(nn.Module):
         if self._average_image is None:
             self._average_image = self.redraw(self.w_avg[None])
         return self._average_image
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    """Pictures at ``side`` x ``side``; smaller ones without aliasing."""
+    if images.shape[-2:] == (side, side):
+        return images
+    return F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False, antialias=True)

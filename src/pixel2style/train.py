@@ -9,30 +9,30 @@ Axes: ``b`` batch, ``k`` rows, ``d`` width of a row. This first trainer knows on
 """
 
 import contextlib
-import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, cast
+from typing import TypeVar, cast
 
 import torch
 import tyro
-from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from . import checkpoints, encoders, mobilefacenet
 from .config import ModelConfig, TrainConfig
 from .data import SIDE, Photographs, augment, dice, mixed_codes, read_folder, to_float
 from .encoders import Encoder
-from .errors import ConfigError
+from .errors import ConfigError, Pixel2StyleError
 from .evaluate import Judges, Scores, pooled
 from .losses import Objective, Reconstruction
 from .model import PSP, Generator
+from .pipeline import choose_device
+from .runs import RunFolder
 
-CONFIG, STATE, LOG, MODEL = "config.json", "state.pt", "log.jsonl", "model.safetensors"
-_MAY_CHANGE = {"minutes", "steps", "out", "device", "compile", "save_every", "judge_every", "log_every", "data", "validation"}
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass
@@ -48,7 +48,10 @@ class State:
 
 
 def start(config: TrainConfig, device: torch.device) -> State:
-    """A fresh state: the encoder from an identity network (as the paper) or from ``start_from``."""
+    """A fresh state: the encoder from an identity network (as the paper) or from ``start_from``.
+
+    Raises ConfigError for settings that cannot work together.
+    """
     torch.manual_seed(config.seed)
     if config.start_from:
         model = checkpoints.load(config.start_from)
@@ -60,11 +63,12 @@ def start(config: TrainConfig, device: torch.device) -> State:
             trunk.load(mobilefacenet.pretrained(embed=False).state_dict())
         made = ModelConfig(config.encoder, generator.config, feedback=config.encoder.input_channels == 6)
         model = PSP(encoder, generator, made, generator.w_avg, getattr(generator, "w_std", None))
-    layout = memory_format(device)
-    model.to(device, memory_format=layout)
+    if config.looks > 1 and not model.corrects_itself:
+        raise ConfigError("only an encoder of 6 input channels sees what it drew: leave out --looks")
+    model = laid_out(model, device)
     model.config = replace(model.config, iterations=max(config.looks, 1))
     model.encoder.train().requires_grad_(True)
-    average = encoders.build(model.encoder.config).to(device, memory_format=layout)
+    average = laid_out(encoders.build(model.encoder.config), device)
     average.load_state_dict(model.encoder.state_dict())
     average.requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(model.encoder.parameters(), config.lr, (0.9, 0.99), weight_decay=1e-3)
@@ -72,9 +76,9 @@ def start(config: TrainConfig, device: torch.device) -> State:
     return State(model, average, optimizer, bank)
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last where it pays: on CPUs. On an H100 cuDNN's depthwise kernels take seconds to build for it."""
-    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+def laid_out(module: Network, device: torch.device) -> Network:
+    """Move a network; channels last where it pays: on CPUs. On an H100 cuDNN's kernels take seconds to build for it."""
+    return module.to(device).to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -112,55 +116,67 @@ class Teacher:
 
 
 def steps(state: State, teacher: Teacher) -> Iterator[dict[str, Tensor]]:
-    """Take steps for ever, each yielding its loss and terms: one batch, ``looks`` looks at it, one update."""
+    """Take steps for ever, each yielding its loss and terms: one batch, ``looks`` looks at it, one update.
+
+    A step whose gradient is not finite is skipped: neither the weights nor the bank take anything from it.
+    """
     config, model = teacher.config, state.model
     parameters = list(model.encoder.parameters())
-    device = state.bank.device
-    precision = torch.autocast(device.type, torch.bfloat16) if config.bf16 else contextlib.nullcontext()
     while True:
         rng = dice(config.seed, state.step)
-        with precision:
-            images, codes, full = teacher.batch(state, rng)
-            target = teacher.objective.look_at(images, codes)
-        ws, drawn, numbers = None, None, {}
-        looks = 1 if state.step < config.one_look_until else config.looks
-        for look in range(looks):
-            with precision:
-                ws = model.step(images, ws, drawn)
-                picture = teacher.draw(ws).float()
-                made = Reconstruction(target, (ws - model.w_avg) / model.w_unit, pooled(picture))
-                loss, terms = teacher.objective(made)
-                if full is not None:
-                    terms["detail"] = detail(picture[-len(full) :], full, teacher.objective, rng)
-                    loss = loss + config.loss.detail * terms["detail"]
-            (loss / looks).backward()
-            ws, drawn = ws.detach(), made.images.detach()
-            numbers |= {f"{name}_{look + 1}": value.detach() for name, value in terms.items()}
+        numbers, codes = look(state, teacher, rng)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.step)
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
         if torch.isfinite(norm):
             state.optimizer.step()
+            state.bank = codes[: config.photos]
         state.optimizer.zero_grad(set_to_none=True)
         follow(state.average, model.encoder, min(config.ema, (state.step + 1) / (state.step + 10)))
-        state.bank = made.codes[: config.photos].detach()
         state.step += 1
-        yield {"loss": loss.detach(), "gradient": norm, **numbers}
+        yield {**numbers, "gradient": norm}
+
+
+def look(state: State, teacher: Teacher, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    """Look at one batch, ``looks`` times, and leave gradients: the last loss, every look's terms, and the codes."""
+    config, model = teacher.config, state.model
+    device = state.bank.device
+    precision = torch.autocast(device.type, torch.bfloat16) if config.bf16 else contextlib.nullcontext()
+    with precision:
+        images, known, full = teacher.batch(state, rng)
+        target = teacher.objective.look_at(images, known)
+    seen, ws, drawn = model.fit(images), None, None
+    numbers: dict[str, Tensor] = {}
+    looks = 1 if state.step < config.one_look_until else config.looks
+    for turn in range(1, looks + 1):
+        with precision:
+            ws = model.step(seen, ws, drawn)
+            picture = teacher.draw(ws).float()
+            made = Reconstruction(target, (ws - model.w_avg) / model.w_unit, pooled(picture))
+            loss, terms = teacher.objective(made)
+            if full is not None:
+                terms["detail"] = detail(picture[-len(full) :], full, teacher.objective, rng)
+                loss = loss + config.loss.detail * terms["detail"]
+        (loss / looks).backward()
+        ws, drawn = ws.detach(), F.adaptive_avg_pool2d(made.images.detach(), seen.shape[-1])
+        numbers |= {"loss": loss.detach()} | {f"{name}_{turn}": value.detach() for name, value in terms.items()}
+    return numbers, made.codes.detach()
 
 
 def detail(drawn: Tensor, full: Tensor, objective: Objective, rng: torch.Generator) -> Tensor:
     """LPIPS of one 256-pixel window of full-size pictures: what pooling to 256 pixels hides."""
-    if objective.lpips is None:
+    if objective.lpips is None or full.shape[-1] < SIDE:
         return drawn.new_zeros(())
     top, left = (int(torch.randint(full.shape[-1] - SIDE + 1, (), generator=rng)) for _ in range(2))
     window = (..., slice(top, top + SIDE), slice(left, left + SIDE))
-    return objective.lpips(drawn[window], full[window]).mean()
+    return cast(Tensor, objective.lpips(drawn[window], full[window])).mean()
 
 
 @torch.no_grad()
 def follow(average: Encoder, encoder: Encoder, decay: float) -> None:
     """Move the averaged weights a little towards the learning ones."""
-    ours, theirs = list(average.parameters()), list(encoder.parameters())
+    ours: list[Tensor] = list(average.parameters())
+    theirs: list[Tensor] = list(encoder.parameters())
     torch._foreach_lerp_(ours, theirs, 1 - decay)
     for mean, buffer in zip(average.buffers(), encoder.buffers(), strict=True):
         mean.copy_(buffer)
@@ -173,68 +189,51 @@ def averaged(state: State) -> PSP:
 
 
 @torch.inference_mode()
-def judge(state: State, judges: Judges, photos: Tensor, full_size: bool) -> dict[str, float]:
+def judge(state: State, judges: Judges, photos: Tensor, size: int | None) -> dict[str, float]:
     """Mean scores of the averaged encoder on photographs (bytes ``[n 3 256 256]``), deterministic."""
     model, found = averaged(state), []
-    for pixels in photos.split(20):
+    for pixels in torch.split(photos, 20):
         targets = to_float(pixels.to(state.bank.device))
-        found.append(judges(model.decode(model.encode(targets), None if full_size else SIDE), targets))
+        found.append(judges(model.decode(model.encode(targets), size), targets))
     return Scores.joined(found).means()
 
 
-def save(state: State, out: Path) -> None:
-    """Write the run's state and its model; each is whole or not there."""
-    content = {
-        "encoder": state.model.encoder.state_dict(),
-        "average": state.average.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "bank": state.bank,
-        "step": state.step,
-        "best": state.best,
-    }
-    temporary = out / f"{STATE}.part"
-    torch.save(content, temporary)
-    temporary.replace(out / STATE)
+def save(state: State, folder: RunFolder, generator: str) -> None:
+    """Write the run's state and its model (the averaged encoder); each is whole or not there."""
+    folder.keep(
+        {
+            "encoder": state.model.encoder.state_dict(),
+            "average": state.average.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "bank": state.bank,
+            "step": state.step,
+            "best": state.best,
+        }
+    )
+    checkpoints.save(averaged(state), folder.model, generator=generator)
 
 
-def resume(state: State, out: Path) -> None:
-    """Take up a saved state, if there is one."""
-    if not (out / STATE).exists():
+def resume(state: State, folder: RunFolder) -> None:
+    """Take up the folder's last state, if there is one."""
+    content = folder.kept()
+    if content is None:
         return
-    content: dict[str, Any] = torch.load(out / STATE, map_location=state.bank.device, weights_only=True)
     state.model.encoder.load_state_dict(content["encoder"])
     state.average.load_state_dict(content["average"])
     state.optimizer.load_state_dict(content["optimizer"])
-    state.bank, state.step, state.best = content["bank"], content["step"], content["best"]
+    state.bank = content["bank"].to(state.bank.device)
+    state.step, state.best = content["step"], content["best"]
 
 
-def remember(config: TrainConfig, out: Path) -> None:
-    """Write the configuration, or refuse to go on with another one."""
-    out.mkdir(parents=True, exist_ok=True)
-    adapter, file = TypeAdapter(TrainConfig), out / CONFIG
-    if file.exists():
-        before, now = json.loads(file.read_text()), json.loads(adapter.dump_json(config))
-        if changed := sorted(key for key in now if key not in _MAY_CHANGE and now[key] != before.get(key)):
-            raise ConfigError(f"{out} holds a run with another {', '.join(changed)}: choose another --out")
-    file.write_bytes(adapter.dump_json(config, indent=2))
+def drawing_size(config: TrainConfig, generator: Generator) -> int | None:
+    """The side at which pictures are drawn: 256 pixels, or all that the generator has."""
+    return None if config.full_size else min(SIDE, generator.size)
 
 
-def fit(config: TrainConfig) -> State:
-    """Run, or take up again, the run that ``config`` describes."""
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    )
-    out = Path(config.out)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    remember(config, out)
-    state = start(config, device)
-    resume(state, out)
-    objective = Objective(config.loss).to(device, memory_format=memory_format(device))
-    photographs = Photographs(config.data, device)
-    validation = torch.cat([read_folder(folder) for folder in config.validation]) if config.validation else None
-    judges = Judges(device)
-    generator, size = cast(Generator, state.model.generator), None if config.full_size else SIDE
+def appoint(config: TrainConfig, state: State, photographs: Photographs) -> Teacher:
+    """The teacher of a run, on the state's device."""
+    generator = cast(Generator, state.model.generator)
+    size = drawing_size(config, generator)
 
     def draw(ws: Tensor) -> Tensor:
         return generator.synthesize(ws, size)
@@ -242,44 +241,58 @@ def fit(config: TrainConfig) -> State:
     if config.compile:
         draw = torch.compile(draw, dynamic=False)
         state.model.encoder.compile(dynamic=False)
-    teacher = Teacher(config, objective, photographs, draw)
+    return Teacher(config, laid_out(Objective(config.loss), state.bank.device), photographs, draw)
 
-    def log(entry: dict[str, Any]) -> None:
-        with (out / LOG).open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-        print(" ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()), flush=True)
 
-    def look_back() -> None:
-        if validation is None:
-            return
-        found = judge(state, judges, validation, config.full_size)
-        state.best = min(state.best, found["l2"] + 0.8 * found["lpips"])
-        log({"step": state.step, "judged": True, **{name: round(value, 4) for name, value in found.items()}})
+def fit(config: TrainConfig) -> State:
+    """Run, or take up again, the run that ``config`` describes. A finished one takes no step.
 
-    def finish() -> None:
-        save(state, out)
-        checkpoints.save(averaged(state), out / MODEL, generator=config.generator)
-
+    Raises ConfigError for a folder without pictures, a device that is not there, or another configuration than the one
+    that ``out`` holds; CheckpointError for models and states that cannot be read; OutputError when ``out`` cannot be
+    written.
+    """
+    device = choose_device(config.device)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    photographs = Photographs(config.data, device)
+    validation = torch.cat([read_folder(folder) for folder in config.validation]) if config.validation else None
+    folder = RunFolder(config.out)
+    folder.remember(config)
+    state = start(config, device)
+    resume(state, folder)
+    teacher, judges = appoint(config, state, photographs), Judges(device)
+    size = drawing_size(config, cast(Generator, state.model.generator))
     begun = last = time.monotonic()
-    log({"step": state.step, "photographs": len(photographs), "device": str(device)})
-    for numbers in steps(state, teacher):
+    folder.log({"step": state.step, "photographs": len(photographs), "device": str(device)})
+    over = state.step >= config.steps
+    learning = steps(state, teacher)
+    while not over:
+        numbers = next(learning)
+        now = time.monotonic()
+        over = state.step >= config.steps or (config.minutes > 0 and now - begun > 60 * config.minutes)
         if state.step % config.log_every == 0:
-            now = time.monotonic()
             speed = config.log_every * (config.photos + config.generated) / (now - last)
-            log(
-                {"step": state.step, "s": round(now - begun), "speed": round(speed, 1)}
-                | {k: round(float(v), 4) for k, v in numbers.items()}
-            )
+            measured = {name: round(float(value), 4) for name, value in numbers.items()}
+            folder.log({"step": state.step, "s": round(now - begun), "speed": round(speed, 1), **measured})
             last = now
-        over = state.step >= config.steps or (config.minutes and time.monotonic() - begun > 60 * config.minutes)
-        if over or state.step % config.judge_every == 0:
-            look_back()
+        if validation is not None and (over or state.step % config.judge_every == 0):
+            found = judge(state, judges, validation, size)
+            state.best = min(state.best, found["l2"] + 0.8 * found["lpips"])
+            folder.log({"step": state.step, "judged": True, **{k: round(v, 4) for k, v in found.items()}})
         if over or state.step % config.save_every == 0:
-            finish()
-        if over:
-            return state
-    raise AssertionError("steps never end")
+            save(state, folder, config.generator)
+    return state
+
+
+def main() -> int:
+    """Train as the command line says; 2 and one sentence on stderr when the user's input was at fault."""
+    try:
+        fit(tyro.cli(TrainConfig, prog="python -m pixel2style.train"))
+    except Pixel2StyleError as error:
+        print(f"pixel2style: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    fit(tyro.cli(TrainConfig))
+    sys.exit(main())

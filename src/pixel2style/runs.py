@@ -1,0 +1,79 @@
+"""The folder of a training run: its configuration, its log, its last state and its model's file.
+
+What is written is whole or not there, so an interruption at any moment leaves the last good state. This module does not
+know what a state is made of.
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from . import weights
+from .config import TrainConfig
+from .errors import ConfigError, OutputError
+
+CONFIG, STATE, LOG, MODEL = "config.json", "state.pt", "log.jsonl", "model.safetensors"
+MAY_CHANGE = frozenset(
+    {"minutes", "steps", "out", "device", "compile", "save_every", "judge_every", "log_every", "data", "validation"}
+)
+"""What may differ when a run is taken up again: how long, where, and under which names. Nothing that teaches."""
+
+
+class RunFolder:
+    """A folder that belongs to one run; made if need be. Raises OutputError when it cannot be."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be made a folder ({error.strerror}); choose another --out") from error
+
+    @property
+    def model(self) -> Path:
+        """The file of the run's model."""
+        return self.path / MODEL
+
+    def remember(self, config: TrainConfig) -> None:
+        """Write the configuration. Raises ConfigError when the folder holds a run with another one."""
+        adapter, file = TypeAdapter(TrainConfig), self.path / CONFIG
+        if file.exists():
+            before, now = json.loads(file.read_text()), json.loads(adapter.dump_json(config))
+            if changed := sorted(key for key in now if key not in MAY_CHANGE and now[key] != before.get(key)):
+                raise ConfigError(f"{self.path} holds a run with another {', '.join(changed)}: choose another --out")
+        part = file.with_name(f"{CONFIG}.part")
+        part.write_bytes(adapter.dump_json(config, indent=2))
+        part.replace(file)
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append a line to the log and print it."""
+        with (self.path / LOG).open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+        print(" ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()), flush=True)
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """Put ``state``, tensors and plain containers, in the last one's place. Raises OutputError if it cannot."""
+        part = self.path / f"{STATE}.part"
+        try:
+            torch.save(state, part)
+            part.replace(self.path / STATE)
+        except (OSError, RuntimeError) as error:
+            raise OutputError(f"{self.path / STATE}: cannot be written ({_reason(error)}); make room") from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def kept(self) -> dict[str, Any] | None:
+        """The last state, on the CPU; None when there is none. Raises CheckpointError when it is damaged."""
+        file = self.path / STATE
+        return weights.read(file) if file.exists() else None
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    code = getattr(error, "errno", None)
+    return os.strerror(code) if code else str(error).partition("\n")[0]
