@@ -1,0 +1,170 @@
+"""How well photographs are inverted, and what it costs: the bundled model beside its alternatives, as a table.
+
+    python benchmarks/inversion.py --data celebahq_val.tar ffhq_val.tar --single-w w.safetensors --optimize 20
+
+The photographs (aligned as in FFHQ; folders or tars, whose ``masks`` are left out) are compared with the pictures that
+users get: drawn in full, clipped, and area-pooled to 256 pixels. Direct optimisation starts from the average face and
+takes long, so it is done for ``--optimize`` photographs, evenly spaced among all. Time is CPU seconds of the process
+for finding the rows of one photograph, one after the other on ``--threads`` threads, the median: other work on the
+machine disturbs it little.
+"""
+
+import argparse
+import json
+import platform
+import shlex
+import statistics
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pixel2style import checkpoints, images, refine
+from pixel2style.data import photo_files
+from pixel2style.errors import ConfigError, Pixel2StyleError
+from pixel2style.evaluate import SIDE, Judges, Scores
+from pixel2style.folders import SUFFIXES
+from pixel2style.model import PSP
+
+Invert = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to invert: its mean scores over ``photographs``, and median CPU seconds for the rows of one."""
+
+    name: str
+    photographs: int
+    l2: float
+    psnr: float
+    lpips: float
+    identity: float
+    seconds: float
+
+
+def pictures(source: Path) -> Iterator[Tensor]:
+    """The photographs in a folder or a tar, sorted: ``[1 3 h w]``."""
+    if source.is_dir():
+        for file in photo_files(str(source)):
+            if "masks" not in file.relative_to(source).parts:
+                yield images.to_tensor(images.load(file))[None]
+        return
+    try:
+        with tarfile.open(source) as archive:
+            members = [member for member in archive.getmembers() if member.isfile()]
+            for member in sorted(members, key=lambda member: member.name):
+                path = Path(member.name)
+                content = archive.extractfile(member)
+                if content and path.suffix.lower() in SUFFIXES and "masks" not in path.parts:
+                    yield images.to_tensor(images.from_bytes(content.read(), member.name))[None]
+    except (OSError, tarfile.TarError) as error:
+        raise ConfigError(f"{source} is neither a folder nor a tar: name one that holds aligned photographs") from error
+
+
+def measure(name: str, model: PSP, invert: Invert, photographs: list[Tensor], judges: Judges) -> Row:
+    """Invert, draw and judge photographs one after the other."""
+    scores, seconds = [], []
+    before, drawn = None, torch.empty(0)
+    for done, photograph in enumerate(photographs, 1):
+        start = time.process_time()
+        ws = invert(photograph)
+        seconds.append(time.process_time() - start)
+        if before is None or not torch.equal(ws, before):  # the average face is drawn once
+            before, drawn = ws, draw(model, ws)
+        scores.append(judges(drawn, photograph))
+        print(f"\r{name}: {done} of {len(photographs)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return Row(name, len(photographs), **Scores.joined(scores).means(), seconds=statistics.median(seconds))
+
+
+@torch.inference_mode()
+def draw(model: PSP, ws: Tensor) -> Tensor:
+    return model.decode(ws)
+
+
+@torch.inference_mode()
+def encode(model: PSP, photograph: Tensor) -> Tensor:
+    return model.encode(photograph)
+
+
+def inverters(arguments: argparse.Namespace) -> Iterator[tuple[str, PSP, Invert, int | None]]:
+    """What is compared: a name, a model, how it finds rows, and for how many photographs (None: all)."""
+    model = checkpoints.load(arguments.model)
+    yield "the average face", model, lambda _: model.w_avg[None], None
+    others = {"single-W encoder": arguments.single_w} if arguments.single_w else {}
+    for word in arguments.also:
+        name, equals, file = word.partition("=")
+        if not equals:
+            raise ConfigError(f"--also {word} says no file: write it as NAME=FILE")
+        others[name] = file
+    for name, file in others.items():
+        other = checkpoints.load(file)
+        yield name, other, partial(encode, other), None
+    yield f"`{Path(arguments.model).stem}`", model, partial(encode, model), None
+
+    def optimize(photograph: Tensor) -> Tensor:
+        return refine.optimize_rows(model, photograph, steps=arguments.steps, lr=arguments.lr, bf16=arguments.bf16)
+
+    if arguments.optimize:
+        yield f"{arguments.steps} steps of direct optimisation", model, optimize, arguments.optimize
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown; how many photographs is said where it is not all of them."""
+    most = max(row.photographs for row in rows)
+    lines = [f"| {most} photographs at {SIDE} pixels | L2 | PSNR | LPIPS-alex | identity | CPU s a photograph |"]
+    lines.append("|---|---|---|---|---|---|")
+    for row in rows:
+        name = row.name if row.photographs == most else f"{row.name} ({row.photographs} of the photographs)"
+        scores = f"{row.l2:.4f} | {row.psnr:.2f} | {row.lpips:.4f} | {row.identity:.3f}"
+        lines.append(f"| {name} | {scores} | {row.seconds:.2f} |")
+    return "\n".join(lines)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    photographs = [picture for source in arguments.data for picture in pictures(source)]
+    if not photographs:
+        raise ConfigError("--data holds no photographs: name folders or tars of aligned photographs")
+    judges = Judges()
+    rows = []
+    for name, model, invert, count in inverters(arguments):
+        count = min(count or len(photographs), len(photographs))
+        chosen = [photographs[i * len(photographs) // count] for i in range(count)]
+        rows.append(measure(name, model, invert, chosen, judges))
+    command = f"python benchmarks/inversion.py {shlex.join(sys.argv[1:])}"
+    system = f"{arguments.threads} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    print(f"{table(rows)}\n\n    {command}\n\n{system}, {platform.machine()}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders or tars of aligned photographs")
+    parser.add_argument("--model", default="faces", help="bundled name or file")
+    parser.add_argument("--single-w", metavar="FILE", help="a single-W encoder to compare with")
+    parser.add_argument("--also", metavar="NAME=FILE", action="append", default=[], help="any other model")
+    parser.add_argument("--optimize", metavar="N", type=int, default=20, help="photographs to optimise rows for")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--lr", type=float, default=refine.LR)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="for the optimisation")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    try:
+        run(arguments)
+    except Pixel2StyleError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
