@@ -29,13 +29,27 @@ HEAD_BLOCK = 4
 _HEAD_RANK, _HEAD_WIDTH = 64, 96
 
 
-def inverse_haar(bands: Tensor) -> Tensor:
-    """``[b 4c h w] -> [b c 2h 2w]``: one orthonormal inverse Haar step."""
+def inverse_haar(bands: Tensor, style: Tensor | None = None) -> Tensor:
+    """``[b 4c h w] -> [b c 2h 2w]``: one orthonormal inverse Haar step, of bands scaled by ``style`` ``[b 4c]``."""
+    bands = bands * 0.5 if style is None else _scale(bands, 0.5 * style)
     low, lh, hl, hh = bands.chunk(4, dim=1)
     top, bottom = low + lh, low - lh
     up, down = hl + hh, hl - hh
-    pixels = torch.stack((top + up, top - up, bottom + down, bottom - down), dim=2)
-    return F.pixel_shuffle(pixels.flatten(1, 2) * 0.5, 2)
+    if _needs_graph(bands):
+        pixels = torch.stack((top + up, top - up, bottom + down, bottom - down), dim=2)
+        return F.pixel_shuffle(pixels.flatten(1, 2), 2)
+    batch, channels, height, width = low.shape
+    out = bands.new_empty(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+    torch.add(top, up, out=out[:, :, 0::2, 0::2])
+    torch.sub(top, up, out=out[:, :, 0::2, 1::2])
+    torch.add(bottom, down, out=out[:, :, 1::2, 0::2])
+    torch.sub(bottom, down, out=out[:, :, 1::2, 1::2])
+    return out
+
+
+def _needs_graph(images: Tensor) -> bool:
+    """Whether someone will differentiate or compile what follows, so that nothing may be written in place."""
+    return images.requires_grad or torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _scale(images: Tensor, style: Tensor) -> Tensor:
@@ -63,12 +77,22 @@ class StyledConv(nn.Module):
     def forward(self, images: Tensor, row: Tensor) -> Tensor:
         """Draw the next map; ``row`` is ``[b d]``."""
         style = self.style(row)
-        if self.separable:  # a scale commutes with a depthwise convolution: it is cheapest after it
-            images = F.conv2d(images, self.depthwise, padding=1, groups=images.shape[1])
-            images = F.conv2d(_scale(images, style), self.pointwise, self.bias)
-        else:
+        if not self.separable:
             images = F.conv2d(_scale(images, style), self.weight, self.bias, padding=1)
-        return F.leaky_relu(images + cast(Tensor, self.noise), 0.2)
+        else:  # a scale commutes with a depthwise convolution: it is cheapest after it
+            images = F.conv2d(images, self.depthwise, padding=1, groups=images.shape[1])
+            images = self._point(images, style)
+        noise = cast(Tensor, self.noise)
+        if _needs_graph(images):
+            return F.leaky_relu(images + noise, 0.2)
+        return F.leaky_relu_(images.add_(noise), 0.2)
+
+    def _point(self, images: Tensor, style: Tensor) -> Tensor:
+        """Scale, then 1x1. For one picture on a CPU the scale goes into the weight, and pixels are rows of a product."""
+        if len(images) > 1 or images.device.type != "cpu" or _needs_graph(images):
+            return F.conv2d(_scale(images, style), self.pointwise, self.bias)
+        pixels = F.linear(images.permute(0, 2, 3, 1), self.pointwise.flatten(1) * style, self.bias)
+        return pixels.permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):
@@ -82,7 +106,7 @@ class Block(nn.Module):
 
     def forward(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Up-step and first convolution by ``first``, second convolution by ``second``."""
-        images = inverse_haar(_scale(images, self.up_style(first)))
+        images = inverse_haar(images, self.up_style(first))
         return cast(Tensor, self.conv2(self.conv1(images, first), second))
 
 
@@ -160,6 +184,8 @@ class MobileStyleGAN(nn.Module):
     def features(self, ws: Tensor, blocks: int = len(CHANNELS)) -> Tensor:
         """The map after ``blocks`` blocks: ``[b k d] -> [b c h w]``."""
         images = self.conv1(self.constant.expand(len(ws), -1, -1, -1), ws[:, 0])
+        if images.device.type == "cpu":  # whatever follows keeps the layout, and depthwise kernels like it
+            images = images.contiguous(memory_format=torch.channels_last)
         for i in range(blocks):
             images = self.blocks[i](images, ws[:, 1 + 2 * i], ws[:, 2 + 2 * i])
         return cast(Tensor, images)

@@ -1,0 +1,25 @@
+"""Bundle a trained model: its encoder as fp16, its generator by name, its averages from the generator in float32.
+
+    python tools/bundle_model.py runs/faces/model.safetensors faces
+"""
+
+import sys
+
+import torch
+
+from pixel2style import assets, checkpoints
+
+
+def main(source: str, name: str) -> None:
+    model = checkpoints.load(source)
+    generator = "mobilestylegan_ffhq_1024"
+    bundled = assets.read(generator)
+    model.w_avg.copy_(bundled["w_avg"].expand_as(model.w_avg))
+    model.w_unit.copy_(bundled["w_std"])
+    file = assets.FOLDER / f"{name}.safetensors"
+    checkpoints.save(model, file, dtype=torch.float16, generator=generator)
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
