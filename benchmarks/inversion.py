@@ -118,7 +118,7 @@ def inverters(arguments: argparse.Namespace) -> Iterator[tuple[str, PSP, Invert,
 def table(rows: list[Row]) -> str:
     """Markdown; how many photographs is said where it is not all of them."""
     most = max(row.photographs for row in rows)
-    lines = [f"| {most} photographs at {SIDE} pixels | L2 | PSNR | LPIPS-alex | identity | CPU s a photograph |"]
+    lines = [f"| {most} photographs, {SIDE} pixels | L2 | PSNR | LPIPS-alex | identity | CPU s a photograph |"]
     lines.append("|---|---|---|---|---|---|")
     for row in rows:
         name = row.name if row.photographs == most else f"{row.name} ({row.photographs} of the photographs)"
@@ -138,7 +138,7 @@ def run(arguments: argparse.Namespace) -> None:
         chosen = [photographs[i * len(photographs) // count] for i in range(count)]
         rows.append(measure(name, model, invert, chosen, judges))
     command = f"python benchmarks/inversion.py {shlex.join(sys.argv[1:])}"
-    system = f"{arguments.threads} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    system = f"--threads {arguments.threads}, torch {torch.__version__}, Python {platform.python_version()}"
     print(f"{table(rows)}\n\n    {command}\n\n{system}, {platform.machine()}")
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
