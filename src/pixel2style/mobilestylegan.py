@@ -49,7 +49,7 @@ def inverse_haar(bands: Tensor, style: Tensor | None = None) -> Tensor:
 
 def _needs_graph(images: Tensor) -> bool:
     """Whether someone will differentiate or compile what follows, so that nothing may be written in place."""
-    return images.requires_grad or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return images.requires_grad or torch.compiler.is_compiling()
 
 
 def _scale(images: Tensor, style: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class StyledConv(nn.Module):
         return F.leaky_relu_(images.add_(noise), 0.2)
 
     def _point(self, images: Tensor, style: Tensor) -> Tensor:
-        """Scale, then 1x1. For one picture on a CPU the scale goes into the weight, and pixels are rows of a product."""
+        """Scale, then 1x1. For one picture on a CPU the weight is scaled, and pixels are rows of a product."""
         if len(images) > 1 or images.device.type != "cpu" or _needs_graph(images):
             return F.conv2d(_scale(images, style), self.pointwise, self.bias)
         pixels = F.linear(images.permute(0, 2, 3, 1), self.pointwise.flatten(1) * style, self.bias)
