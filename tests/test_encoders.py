@@ -8,6 +8,8 @@ from pixel2style import encoders, mobilefacenet
 from pixel2style.config import EncoderConfig
 from pixel2style.encoders import Neck
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 KINDS = [("pyramid", "separate"), ("pyramid", "shared"), ("single_w", "separate"), ("last_layer", "separate")]
 SMALL = {"input_size": 64, "rows": 10, "width": 32, "pyramid_width": 32, "tower_width": 32, "head_width": 16}
 

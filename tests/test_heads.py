@@ -7,6 +7,8 @@ from torch import nn
 from golden_rule import arr
 from pixel2style.heads import Pyramid, SharedHead, StyleHead, rows_of_levels
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize(
     ("size", "levels"),

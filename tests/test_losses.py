@@ -10,6 +10,8 @@ from golden_rule import arr, figures, img
 from pixel2style.config import LossConfig
 from pixel2style.losses import Objective, Reconstruction, Target, code_norm, code_regression, l2, w_norm
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NOTHING = LossConfig(**dict.fromkeys(asdict(LossConfig()), 0.0))
 
 

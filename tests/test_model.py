@@ -12,6 +12,8 @@ from pixel2style import encoders
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
 from pixel2style.model import PSP
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROWS, WIDTH, SIDE = 6, 32, 64
 
 
