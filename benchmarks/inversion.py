@@ -4,9 +4,9 @@
 
 The photographs (aligned as in FFHQ; folders or tars, whose ``masks`` are left out) are compared with the pictures that
 users get: drawn in full, clipped, and area-pooled to 256 pixels. Direct optimisation starts from the average face and
-takes long, so it is done for ``--optimize`` photographs, evenly spaced among all. Time is CPU seconds of the process
-for finding the rows of one photograph, one after the other on ``--threads`` threads, the median: other work on the
-machine disturbs it little.
+takes long, so it is done for ``--optimize`` photographs, evenly spaced among all, and the model is shown on these, too.
+Time is CPU seconds of the process for finding the rows of one photograph, one after the other on ``--threads``
+threads, the median: other work on the machine disturbs it little.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def encode(model: PSP, photograph: Tensor) -> Tensor:
     return model.encode(photograph)
 
 
-def inverters(arguments: argparse.Namespace) -> Iterator[tuple[str, PSP, Invert, int | None]]:
+def inverters(arguments: argparse.Namespace, total: int) -> Iterator[tuple[str, PSP, Invert, int | None]]:
     """What is compared: a name, a model, how it finds rows, and for how many photographs (None: all)."""
     model = checkpoints.load(arguments.model)
     yield "the average face", model, lambda _: model.w_avg[None], None
@@ -106,13 +106,16 @@ def inverters(arguments: argparse.Namespace) -> Iterator[tuple[str, PSP, Invert,
     for name, file in others.items():
         other = checkpoints.load(file)
         yield name, other, partial(encode, other), None
-    yield f"`{Path(arguments.model).stem}`", model, partial(encode, model), None
+    ours = f"`{Path(arguments.model).stem}`"
+    yield ours, model, partial(encode, model), None
 
     def optimize(photograph: Tensor) -> Tensor:
         return refine.optimize_rows(model, photograph, steps=arguments.steps, lr=arguments.lr, bf16=arguments.bf16)
 
     if arguments.optimize:
         yield f"{arguments.steps} steps of direct optimisation", model, optimize, arguments.optimize
+        if arguments.optimize < total:
+            yield ours, model, partial(encode, model), arguments.optimize
 
 
 def table(rows: list[Row]) -> str:
@@ -121,7 +124,7 @@ def table(rows: list[Row]) -> str:
     lines = [f"| {most} photographs, {SIDE} pixels | L2 | PSNR | LPIPS-alex | identity | CPU s a photograph |"]
     lines.append("|---|---|---|---|---|---|")
     for row in rows:
-        name = row.name if row.photographs == most else f"{row.name} ({row.photographs} of the photographs)"
+        name = row.name if row.photographs == most else f"{row.name} ({row.photographs} of them)"
         scores = f"{row.l2:.4f} | {row.psnr:.2f} | {row.lpips:.4f} | {row.identity:.3f}"
         lines.append(f"| {name} | {scores} | {row.seconds:.2f} |")
     return "\n".join(lines)
@@ -133,7 +136,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError("--data holds no photographs: name folders or tars of aligned photographs")
     judges = Judges()
     rows = []
-    for name, model, invert, count in inverters(arguments):
+    for name, model, invert, count in inverters(arguments, len(photographs)):
         count = min(count or len(photographs), len(photographs))
         chosen = [photographs[i * len(photographs) // count] for i in range(count)]
         rows.append(measure(name, model, invert, chosen, judges))
