@@ -1,6 +1,6 @@
 """Bundle a trained model: its encoder as fp16, its generator by name, its averages from the generator in float32.
 
-    python tools/bundle_model.py runs/faces/model.safetensors faces
+python tools/bundle_model.py runs/faces/model.safetensors faces
 """
 
 import sys

@@ -7,9 +7,7 @@ inside the functions, so that help comes at once.
 
 import contextlib
 import functools
-import io
 import os
-import re
 import sys
 import textwrap
 import warnings
@@ -17,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from . import __version__
+from . import __version__, terminal
 from .errors import Pixel2StyleError
 
 if TYPE_CHECKING:
@@ -151,10 +149,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 0
             return _parsed(words or ["--help"])()
         except Pixel2StyleError as error:
-            _complain(str(error))
+            terminal.complain(str(error))
             return 2
         except KeyboardInterrupt:
-            _complain("stopped; what was finished is kept")
+            terminal.complain("stopped; what was finished is kept")
             return 130
 
 
@@ -171,33 +169,17 @@ def _parsed(words: Sequence[str]) -> Callable[[], int]:
             bound.__doc__ = command.__doc__.partition("\n")[0]
         return bound
 
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            command: Callable[[], int] = tyro.extras.subcommand_cli_from_dict(
-                {name: later(command) for name, command in COMMANDS.items()},
-                prog="pixel2style",
-                description=DESCRIPTION,
-                args=words,
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-    except SystemExit as end:
-        if end.code:
-            _complain(_unboxed(box.getvalue()))
-        raise
-    return command
+    def parse() -> Callable[[], int]:
+        command: Callable[[], int] = tyro.extras.subcommand_cli_from_dict(
+            {name: later(command) for name, command in COMMANDS.items()},
+            prog="pixel2style",
+            description=DESCRIPTION,
+            args=words,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+        return command
 
-
-def _unboxed(box: str) -> str:
-    """The sentences in tyro's framed complaint, without its title and its frame, on one line."""
-    inside = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    sections = re.split(r"─{4,}", " ".join(inside))
-    said = [" ".join(section.split()).rstrip(".") for section in sections]
-    return "; ".join(section for section in said if not section.startswith("Argument helptext"))
-
-
-def _complain(sentence: str) -> None:
-    print(f"pixel2style: {' '.join(sentence.split())}", file=sys.stderr)
+    return terminal.parsed(parse)
 
 
 def _follow(outcomes: Generator["Outcome", None, None], total: int, done: str) -> int:
@@ -209,7 +191,7 @@ def _follow(outcomes: Generator["Outcome", None, None], total: int, done: str) -
             if outcome.error:
                 failed += 1
                 sentence = str(outcome.error)
-                _complain(sentence if path in sentence else f"{path}: {sentence}")
+                terminal.complain(sentence if path in sentence else f"{path}: {sentence}")
             elif total <= LISTED:
                 print(path, *(f"  {kind:<14} {file}" for kind, file in outcome.files.items()), sep="\n")
     if total > failed:

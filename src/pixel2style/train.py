@@ -21,7 +21,7 @@ import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from . import checkpoints, encoders, mobilefacenet
+from . import checkpoints, encoders, mobilefacenet, terminal
 from .config import ModelConfig, TrainConfig
 from .data import SIDE, Photographs, augment, dice, mixed_codes, read_folder, to_float
 from .encoders import Encoder
@@ -287,9 +287,9 @@ def fit(config: TrainConfig) -> State:
 def main() -> int:
     """Train as the command line says; 2 and one sentence on stderr when the user's input was at fault."""
     try:
-        fit(tyro.cli(TrainConfig, prog="python -m pixel2style.train"))
+        fit(terminal.parsed(lambda: tyro.cli(TrainConfig, prog="python -m pixel2style.train")))
     except Pixel2StyleError as error:
-        print(f"pixel2style: {' '.join(str(error).split())}", file=sys.stderr)
+        terminal.complain(str(error))
         return 2
     return 0
 

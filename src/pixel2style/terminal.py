@@ -1,0 +1,35 @@
+"""One line on stderr for whatever the user's hand did wrong: the same for every command."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+Read = TypeVar("Read")
+
+
+def complain(sentence: str) -> None:
+    """Say one sentence, on one line."""
+    print(f"pixel2style: {' '.join(sentence.split())}", file=sys.stderr)
+
+
+def parsed(parse: Callable[[], Read]) -> Read:
+    """What tyro reads off the command line. Leaves with 0 after help, with 2 and one line otherwise."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return parse()
+    except SystemExit as end:
+        if end.code:
+            complain(_unboxed(box.getvalue()))
+        raise
+
+
+def _unboxed(box: str) -> str:
+    """The sentences in tyro's framed complaint, without its title and its frame, on one line."""
+    inside = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    sections = re.split(r"─{4,}", " ".join(inside))
+    said = [" ".join(section.split()).rstrip(".") for section in sections]
+    return "; ".join(section for section in said if not section.startswith("Argument helptext"))
