@@ -5,6 +5,7 @@ know what a state is made of.
 """
 
 import contextlib
+import copy
 import json
 import os
 from pathlib import Path
@@ -71,7 +72,8 @@ class RunFolder:
     def kept(self) -> dict[str, Any] | None:
         """The last state, on the CPU; None when there is none. Raises CheckpointError when it is damaged."""
         file = self.path / STATE
-        return weights.read(file) if file.exists() else None
+        # a copy: what is read is mapped from the file, and whoever overwrites that would end the process
+        return copy.deepcopy(weights.read(file)) if file.exists() else None
 
 
 def _reason(error: OSError | RuntimeError) -> str:
