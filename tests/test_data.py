@@ -125,3 +125,10 @@ def test_rows_are_mixed_at_places_all_over_them():
     assert (cut.sum(0) > 0).all()
     whole = (ws[:, 1:] == ws[:, :-1]).all(2).all(1)
     assert 0 < int(whole.sum()) < 100
+
+
+def test_photographs_are_moved_as_exactly_where_the_networks_run_in_bfloat16():
+    batch = img("photographs", 8, 3, 64, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        moved = augment(batch, dice(0, 0))
+    assert torch.equal(moved, augment(batch, dice(0, 0)))
