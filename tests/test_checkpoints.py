@@ -185,6 +185,13 @@ def test_a_generator_that_is_no_longer_the_bundled_one_is_not_referred_to(bundle
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_which_bundled_generator_a_file_is_or_refers_to(model, bundled, file, tmp_path):
+    p2s.save(model, bundled / "lean.safetensors", generator="tiny")
+    assert checkpoints.bundled_generator("lean") == checkpoints.bundled_generator("tiny") == "tiny"
+    p2s.save(model.generator, tmp_path / "tiny.safetensors")
+    assert checkpoints.bundled_generator(file) is checkpoints.bundled_generator(tmp_path / "tiny.safetensors") is None
+
+
 def test_a_generator_given_by_path_is_stored(model, bundled, tmp_path):
     p2s.save(model, tmp_path / "model.safetensors", generator=str(bundled / "tiny.safetensors"))
     assert "generator" not in metadata(tmp_path / "model.safetensors")

@@ -223,6 +223,66 @@ def test_a_run_starts_from_a_model_file_and_its_architecture(unbroken, config):
     assert all(weight.requires_grad for weight in started.model.encoder.parameters())
 
 
+def test_a_run_from_a_model_with_its_own_generator_keeps_that_one(unbroken, tmp_path):
+    before, state = unbroken
+    start_from = str(Path(before.out) / runs.MODEL)
+    config = TrainConfig(
+        data=before.data, out=str(tmp_path), start_from=start_from, photos=2, generated=1, steps=1, device="cpu",
+        bf16=False, loss=LossConfig(lpips=0.0, identity=0.0),
+    )  # fmt: skip
+    train.fit(config)
+    found = checkpoints.load(tmp_path / runs.MODEL).generator.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in state.model.generator.state_dict().items())
+
+
+def test_a_run_cut_off_before_its_model_is_written_writes_it_when_taken_up_again(config, tmp_path, monkeypatch):
+    config = replace(config, out=str(tmp_path), steps=1, looks=1, loss=LossConfig(lpips=0.0, identity=0.0))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoints, "save", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        train.fit(config)
+    train.fit(config)
+    assert checkpoints.load(tmp_path / runs.MODEL).generator.rows == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"rows": 6}, "writes 6 rows of 32, the generator reads 4 of 32: change --encoder"),
+        ({"input_size": 100}, "must be a multiple of 16, got 100: change --encoder"),
+        ({"input_channels": 4}, "reads 4 channels, photographs have 3"),
+    ],
+)
+def test_an_encoder_that_cannot_learn_here_is_refused(config, change, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        train.start(replace(config, looks=1, encoder=replace(ENCODER, **change)), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", [runs.CONFIG, runs.LOG])
+def test_what_cannot_be_written_into_the_folder_of_a_run_is_named(config, tmp_path, name):
+    (tmp_path / name).mkdir()
+    folder = runs.RunFolder(tmp_path)
+    with pytest.raises(OutputError, match=f"{name}: cannot be written"):
+        folder.remember(config)
+        folder.log({"step": 1})
+
+
+@pytest.mark.parametrize("content", ["{half", "[1]", ""])
+def test_a_damaged_configuration_is_named(config, tmp_path, content):
+    (tmp_path / runs.CONFIG).write_text(content)
+    with pytest.raises(ConfigError, match=f"{runs.CONFIG} is damaged"):
+        runs.RunFolder(tmp_path).remember(config)
+
+
+def test_stopping_a_run_is_one_sentence(monkeypatch, capsys):
+    def stopped(_: TrainConfig) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fit", stopped)
+    monkeypatch.setattr(sys, "argv", ["train", "--data", "photos", "--out", "run"])
+    assert train.main() == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_looks_without_feedback_are_refused(config):
     with pytest.raises(ConfigError, match="leave out --looks"):
         train.start(replace(config, encoder=replace(ENCODER, input_channels=3)), torch.device("cpu"))

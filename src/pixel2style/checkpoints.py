@@ -128,6 +128,17 @@ def save_tensors(values: Mapping[str, Tensor], path: str | Path, metadata: Mappi
             part.unlink(missing_ok=True)
 
 
+def bundled_generator(source: str | Path) -> str | None:
+    """The bundled generator that ``source`` is or refers to, None where it holds its own. Raises as ``load`` does."""
+    path = _find(source)
+    if not _is_ours(path):
+        return None
+    config, named, _ = _read(path)
+    if isinstance(config, ModelConfig):
+        return named
+    return path.stem if path.parent == assets.FOLDER else None
+
+
 def convert(source: str | Path, out: str | Path) -> str:
     """Rewrite any readable model or generator as one complete file of ours; says in a few words what it is.
 

@@ -90,7 +90,7 @@ class TrainConfig:
     """Folders of aligned photographs that judge the run; never trained on."""
     generator: str = "mobilestylegan_ffhq_1024"
     start_from: str | None = None
-    """One of our model files to start from: its weights, and its architecture in place of ``encoder``."""
+    """A model to start from: its weights, its generator in place of ``generator``, its encoder's architecture."""
     encoder: EncoderConfig = EncoderConfig(
         trunk="mobilefacenet",
         input_channels=6,

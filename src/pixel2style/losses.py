@@ -7,11 +7,13 @@ Axes: ``b`` batch, ``k`` rows, ``d`` width of a row.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from .config import LossConfig
+from .data import SIDE
 from .features import LPIPS, Identity
 
 
@@ -96,3 +98,12 @@ class Objective(nn.Module):
             terms["code_regression"] = code_regression(made)
         total = torch.stack([getattr(self.config, name) * value for name, value in terms.items()]).sum()
         return total, {name: value.detach() for name, value in terms.items()}
+
+
+def detail(drawn: Tensor, full: Tensor, objective: Objective, rng: torch.Generator) -> Tensor:
+    """LPIPS of one 256-pixel window of full-size pictures: what pooling to 256 pixels hides."""
+    if objective.lpips is None or full.shape[-1] < SIDE:
+        return drawn.new_zeros(())
+    top, left = (int(torch.randint(full.shape[-1] - SIDE + 1, (), generator=rng)) for _ in range(2))
+    window = (..., slice(top, top + SIDE), slice(left, left + SIDE))
+    return cast(Tensor, objective.lpips(drawn[window], full[window])).mean()

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,26 @@ class RunFolder:
         return self.path / MODEL
 
     def remember(self, config: TrainConfig) -> None:
-        """Write the configuration. Raises ConfigError when the folder holds a run with another one."""
+        """Write the configuration. Raises ConfigError when the folder holds a run with another one, or a damaged one.
+
+        Raises OutputError when it cannot be written.
+        """
         adapter, file = TypeAdapter(TrainConfig), self.path / CONFIG
-        if file.exists():
-            before, now = json.loads(file.read_text()), json.loads(adapter.dump_json(config))
+        if file.is_file():
+            try:
+                before, now = dict(json.loads(file.read_bytes())), json.loads(adapter.dump_json(config))
+            except (ValueError, TypeError) as error:
+                raise ConfigError(f"{file} is damaged: choose another --out, or restore it") from error
             if changed := sorted(key for key in now if key not in MAY_CHANGE and now[key] != before.get(key)):
                 raise ConfigError(f"{self.path} holds a run with another {', '.join(changed)}: choose another --out")
         part = file.with_name(f"{CONFIG}.part")
-        part.write_bytes(adapter.dump_json(config, indent=2))
-        part.replace(file)
+        with self._writing(file):
+            part.write_bytes(adapter.dump_json(config, indent=2))
+            part.replace(file)
 
     def log(self, entry: dict[str, Any]) -> None:
-        """Append a line to the log and print it."""
-        with (self.path / LOG).open("a") as file:
+        """Append a line to the log and print it. Raises OutputError when it cannot."""
+        with self._writing(self.path / LOG), (self.path / LOG).open("a") as file:
             file.write(json.dumps(entry) + "\n")
         print(" ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items()), flush=True)
 
@@ -61,13 +69,20 @@ class RunFolder:
         """Put ``state``, tensors and plain containers, in the last one's place. Raises OutputError if it cannot."""
         part = self.path / f"{STATE}.part"
         try:
-            torch.save(state, part)
-            part.replace(self.path / STATE)
-        except (OSError, RuntimeError) as error:
-            raise OutputError(f"{self.path / STATE}: cannot be written ({_reason(error)}); make room") from error
+            with self._writing(self.path / STATE):
+                torch.save(state, part)
+                part.replace(self.path / STATE)
         finally:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _writing(self, file: Path) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            reason = f"cannot be written ({_reason(error)}); make room, or choose another --out"
+            raise OutputError(f"{file}: {reason}") from error
 
     def kept(self) -> dict[str, Any] | None:
         """The last state, on the CPU; None when there is none. Raises CheckpointError when it is damaged."""

@@ -27,7 +27,7 @@ from .data import SIDE, Photographs, augment, dice, mixed_codes, read_folder, to
 from .encoders import Encoder
 from .errors import ConfigError, Pixel2StyleError
 from .evaluate import Judges, Scores, pooled
-from .losses import Objective, Reconstruction
+from .losses import Objective, Reconstruction, detail
 from .model import PSP, Generator
 from .pipeline import choose_device
 from .runs import RunFolder
@@ -44,25 +44,17 @@ class State:
     optimizer: torch.optim.Optimizer
     bank: Tensor
     step: int = 0
-    best: float = math.inf
 
 
 def start(config: TrainConfig, device: torch.device) -> State:
-    """A fresh state: the encoder from an identity network (as the paper) or from ``start_from``.
+    """A fresh state: ``start_from``, or a new encoder on the trunk of an identity network where one is bundled.
 
     Raises ConfigError for settings that cannot work together.
     """
     torch.manual_seed(config.seed)
-    if config.start_from:
-        model = checkpoints.load(config.start_from)
-    else:
-        generator = checkpoints.load_generator(config.generator)
-        encoder = encoders.build(config.encoder)
-        if config.encoder.trunk == "mobilefacenet":
-            trunk = cast(mobilefacenet.MobileFaceNet, encoder.trunk)
-            trunk.load(mobilefacenet.pretrained(embed=False).state_dict())
-        made = ModelConfig(config.encoder, generator.config, feedback=config.encoder.input_channels == 6)
-        model = PSP(encoder, generator, made, generator.w_avg, getattr(generator, "w_std", None))
+    model = checkpoints.load(config.start_from) if config.start_from else newborn(config)
+    if model.source_channels != 3:
+        raise ConfigError(f"the encoder reads {model.source_channels} channels, photographs have 3: choose another")
     if config.looks > 1 and not model.corrects_itself:
         raise ConfigError("only an encoder of 6 input channels sees what it drew: leave out --looks")
     model = laid_out(model, device)
@@ -74,6 +66,20 @@ def start(config: TrainConfig, device: torch.device) -> State:
     optimizer = torch.optim.AdamW(model.encoder.parameters(), config.lr, (0.9, 0.99), weight_decay=1e-3)
     bank = torch.zeros(config.photos, *model.w_avg.shape, device=device)
     return State(model, average, optimizer, bank)
+
+
+def newborn(config: TrainConfig) -> PSP:
+    """A model before its first lesson."""
+    generator = checkpoints.load_generator(config.generator)
+    made = ModelConfig(config.encoder, generator.config, feedback=config.encoder.input_channels == 6)
+    try:
+        encoder = encoders.build(config.encoder)
+        model = PSP(encoder, generator, made, generator.w_avg, getattr(generator, "w_std", None))
+    except ValueError as error:
+        raise ConfigError(f"{error}: change --encoder") from error
+    if isinstance(encoder.trunk, mobilefacenet.MobileFaceNet):
+        encoder.trunk.load(mobilefacenet.pretrained(embed=False).state_dict())
+    return model
 
 
 def laid_out(module: Network, device: torch.device) -> Network:
@@ -163,15 +169,6 @@ def look(state: State, teacher: Teacher, rng: torch.Generator) -> tuple[dict[str
     return numbers, made.codes.detach()
 
 
-def detail(drawn: Tensor, full: Tensor, objective: Objective, rng: torch.Generator) -> Tensor:
-    """LPIPS of one 256-pixel window of full-size pictures: what pooling to 256 pixels hides."""
-    if objective.lpips is None or full.shape[-1] < SIDE:
-        return drawn.new_zeros(())
-    top, left = (int(torch.randint(full.shape[-1] - SIDE + 1, (), generator=rng)) for _ in range(2))
-    window = (..., slice(top, top + SIDE), slice(left, left + SIDE))
-    return cast(Tensor, objective.lpips(drawn[window], full[window])).mean()
-
-
 @torch.no_grad()
 def follow(average: Encoder, encoder: Encoder, decay: float) -> None:
     """Move the averaged weights a little towards the learning ones."""
@@ -198,8 +195,9 @@ def judge(state: State, judges: Judges, photos: Tensor, size: int | None) -> dic
     return Scores.joined(found).means()
 
 
-def save(state: State, folder: RunFolder, generator: str) -> None:
-    """Write the run's state and its model (the averaged encoder); each is whole or not there."""
+def save(state: State, folder: RunFolder, generator: str | None) -> None:
+    """Write the run's model (the averaged encoder), then its state: a run cut off in between does both again."""
+    checkpoints.save(averaged(state), folder.model, generator=generator)
     folder.keep(
         {
             "encoder": state.model.encoder.state_dict(),
@@ -207,10 +205,8 @@ def save(state: State, folder: RunFolder, generator: str) -> None:
             "optimizer": state.optimizer.state_dict(),
             "bank": state.bank,
             "step": state.step,
-            "best": state.best,
         }
     )
-    checkpoints.save(averaged(state), folder.model, generator=generator)
 
 
 def resume(state: State, folder: RunFolder) -> None:
@@ -222,7 +218,7 @@ def resume(state: State, folder: RunFolder) -> None:
     state.average.load_state_dict(content["average"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.bank = content["bank"].to(state.bank.device)
-    state.step, state.best = content["step"], content["best"]
+    state.step = content["step"]
 
 
 def drawing_size(config: TrainConfig, generator: Generator) -> int | None:
@@ -260,6 +256,7 @@ def fit(config: TrainConfig) -> State:
     folder.remember(config)
     state = start(config, device)
     resume(state, folder)
+    named = checkpoints.bundled_generator(config.start_from or config.generator)
     teacher, judges = appoint(config, state, photographs), Judges(device)
     size = drawing_size(config, cast(Generator, state.model.generator))
     begun = last = time.monotonic()
@@ -277,10 +274,9 @@ def fit(config: TrainConfig) -> State:
             last = now
         if validation is not None and (over or state.step % config.judge_every == 0):
             found = judge(state, judges, validation, size)
-            state.best = min(state.best, found["l2"] + 0.8 * found["lpips"])
             folder.log({"step": state.step, "judged": True, **{k: round(v, 4) for k, v in found.items()}})
         if over or state.step % config.save_every == 0:
-            save(state, folder, config.generator)
+            save(state, folder, named)
     return state
 
 
@@ -291,6 +287,9 @@ def main() -> int:
     except Pixel2StyleError as error:
         terminal.complain(str(error))
         return 2
+    except KeyboardInterrupt:
+        terminal.complain("stopped; the same command goes on from the last state that was saved")
+        return 130
     return 0
 
 
