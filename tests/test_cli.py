@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import os
 import re
 import shlex
 import subprocess
@@ -145,6 +146,19 @@ def test_a_photograph_without_a_face_fails_by_name_and_the_others_are_done(
     said = capsys.readouterr().err
     assert "b.jpg: no face" in said
     assert "--no-align" in said
+
+
+@pytest.mark.parametrize("command", ["align", "invert --no-align"])
+def test_a_photograph_whose_name_no_result_can_carry_fails_and_the_others_are_done(
+    tmp_path: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (photos / "__metadata__.png").write_bytes((photos / "a.png").read_bytes())
+    (photos / os.fsdecode(b"\xff.png")).write_bytes((photos / "a.png").read_bytes())
+    more = ["--model", model] if command.startswith("invert") else []
+    assert run(command, photos, "--out", tmp_path / "out", *more) == 2
+    assert capsys.readouterr().err.count("rename it") == 2
+    if more:
+        assert set(load_file(tmp_path / "out" / "latents.safetensors")) == {"a", "b", "deep/a"}
 
 
 def test_stopping_keeps_what_was_finished(

@@ -69,3 +69,9 @@ def test_the_pair_shows_the_photograph_on_the_left(session: p2s.Session) -> None
 def test_a_picture_without_a_face_is_said_to_have_none(session: p2s.Session) -> None:
     with pytest.raises(p2s.NoFaceError, match="--no-align"):
         session.invert(Image.new("RGB", (200, 200), "gray"))
+
+
+def test_rows_may_be_optimised_further(session: p2s.Session) -> None:
+    ws = session.invert(ASTRONAUT, align=False).ws.requires_grad_()
+    session.model.decode(ws[None].float()).square().mean().backward()
+    assert ws.grad is not None

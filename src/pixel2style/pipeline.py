@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from . import checkpoints, folders, images
-from .errors import ConfigError, OutputError, Pixel2StyleError
+from .errors import ConfigError, ImageError, OutputError, Pixel2StyleError
 from .folders import Photo
 from .model import PSP
 
@@ -119,14 +119,14 @@ class Session:
             failed: dict[Photo, Pixel2StyleError] = {}
             for photo in group:
                 try:
-                    ready[photo] = self.prepare(images.load(photo.path), align)
+                    ready[photo] = self.prepare(_opened(photo), align)
                 except Pixel2StyleError as error:
                     failed[photo] = error
             results = dict(zip(ready, self._invert(list(ready.values())), strict=True)) if ready else {}
             for photo in group:
                 yield photo, results[photo] if photo in results else failed[photo]
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: whoever gets the rows may want to optimise them
     def _invert(self, aligned: list[Image.Image]) -> list[Result]:
         pixels = torch.stack([images.to_tensor(image) for image in aligned]).to(self.device)
         ws = self.model.encode(pixels)
@@ -190,7 +190,7 @@ def align_into(
     folders.claim(out, list(files.values()), [photo.path for photo in photos], overwrite)
     for photo, file in files.items():
         try:
-            images.save(session.aligner.align(images.load(photo.path), size), file)
+            images.save(session.aligner.align(_opened(photo), size), file)
         except Pixel2StyleError as error:
             yield Outcome(photo, error=error)
         else:
@@ -216,6 +216,14 @@ def choose_device(name: Device) -> torch.device:
     if not there[name]:
         raise ConfigError(f"there is no {name} device here: leave out --device, or pass --device cpu")
     return torch.device(name)
+
+
+def _opened(photo: Photo) -> Image.Image:
+    """The picture. Raises ImageError also where no result could carry its name."""
+    path = str(photo.path)
+    if path != path.encode(errors="replace").decode() or photo.name == "__metadata__":  # safetensors' own
+        raise ImageError(f"{path} has a name that rows cannot be stored under: rename it")
+    return images.load(photo.path)
 
 
 def _batches(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:

@@ -11,8 +11,9 @@ Read = TypeVar("Read")
 
 
 def complain(sentence: str) -> None:
-    """Say one sentence, on one line."""
-    print(f"pixel2style: {' '.join(sentence.split())}", file=sys.stderr)
+    """Say one sentence, on one line, whatever bytes the names of files in it are made of."""
+    line = " ".join(sentence.split()).encode(errors="backslashreplace").decode()
+    print(f"pixel2style: {line}", file=sys.stderr)
 
 
 def parsed(parse: Callable[[], Read]) -> Read:
