@@ -1,5 +1,6 @@
 """The bundled MobileStyleGAN against figures of the published graph, and what its rows may touch."""
 
+import copy
 import math
 
 import pytest
@@ -146,3 +147,15 @@ def test_the_inverse_haar_step_keeps_energy_and_its_low_band_is_twice_the_mean()
     picture = inverse_haar(bands)
     assert torch.allclose(picture.square().sum(), bands.square().sum(), rtol=1e-5)
     assert torch.allclose(functional.avg_pool2d(picture, 2) * 2, bands[:, :3], atol=1e-6)
+
+
+def test_no_rows_draw_no_pictures(generator):
+    with torch.no_grad():
+        assert generator.synthesize(torch.zeros(0, 16, 512), HEAD_SIZE).shape == (0, 3, HEAD_SIZE, HEAD_SIZE)
+
+
+def test_a_generator_of_another_precision_takes_the_same_rows(generator, rows):
+    with torch.no_grad():
+        drawn = copy.deepcopy(generator).bfloat16().synthesize(rows["plain"][:1], HEAD_SIZE)
+        assert drawn.dtype == torch.bfloat16
+        assert relative_error(drawn.float(), generator.synthesize(rows["plain"][:1], HEAD_SIZE)) < 0.05

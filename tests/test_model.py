@@ -183,3 +183,12 @@ def test_channels_of_feedback_are_not_the_users_to_give():
     assert tiny(channels=22, feedback=True).source_channels == 19
     with pytest.raises(ValueError, match=r"\[b 3 h w\]"):
         tiny(channels=6, feedback=True).encode(torch.zeros(1, 6, SIDE, SIDE))
+
+
+@torch.no_grad()
+def test_a_first_look_in_bfloat16_does_not_coarsen_those_that_follow():
+    model, fresh = (tiny(channels=6, feedback=True) for _ in range(2))
+    pictures = img("pictures", 1, 3, SIDE, SIDE)
+    with torch.autocast("cpu", torch.bfloat16):
+        model.encode(pictures)
+    assert torch.equal(model.encode(pictures), fresh.encode(pictures))

@@ -89,7 +89,7 @@ class StyledConv(nn.Module):
 
     def _point(self, images: Tensor, style: Tensor) -> Tensor:
         """Scale, then 1x1. For one picture on a CPU the weight is scaled, and pixels are rows of a product."""
-        if len(images) > 1 or images.device.type != "cpu" or _needs_graph(images):
+        if len(images) != 1 or images.device.type != "cpu" or _needs_graph(images):
             return F.conv2d(_scale(images, style), self.pointwise, self.bias)
         pixels = F.linear(images.permute(0, 2, 3, 1), self.pointwise.flatten(1) * style, self.bias)
         return pixels.permute(0, 3, 1, 2)
@@ -202,6 +202,7 @@ class MobileStyleGAN(nn.Module):
                 f"rows for this generator are [batch, {self.rows}, {self.width}] or [batch, {self.width}], "
                 f"got {list(ws.shape)}"
             )
+        ws = ws.to(self.constant.dtype)
         size = self.size if size is None else size
         if not 1 <= size <= self.size:
             raise ConfigError(f"this generator draws up to {self.size} pixels: ask for 1 to that, not {size}")

@@ -11,10 +11,10 @@ from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .config import GeneratorConfig, ModelConfig
 from .encoders import Encoder
+from .images import resize
 
 
 class Generator(Protocol):
@@ -96,7 +96,7 @@ class PSP(nn.Module):
         """Resize pictures to the encoder's input. Never folds space into the batch."""
         if images.ndim != 4 or images.shape[1] != self.source_channels:
             raise ValueError(f"expected pictures [b {self.source_channels} h w], got {list(images.shape)}")
-        return _resized(images, self.encoder.config.input_size)
+        return resize(images, self.encoder.config.input_size)
 
     def step(self, images: Tensor, ws: Tensor | None, drawn: Tensor | None) -> Tensor:
         """One look: pictures that fit, the rows so far and what they draw (None: the average) to better rows."""
@@ -111,18 +111,12 @@ class PSP(nn.Module):
     def redraw(self, ws: Tensor) -> Tensor:
         """What rows draw, at the encoder's input size: ``[b k d] -> [b 3 s s]``."""
         side = self.encoder.config.input_size
-        return _resized(self.decode(ws, min(side, cast(Generator, self.generator).size)), side)
+        return resize(self.decode(ws, min(side, cast(Generator, self.generator).size)), side)
 
     @torch.no_grad()
     def average_image(self) -> Tensor:
         """The picture of the average rows at the encoder's input size: ``[1 3 s s]``."""
         if self._average_image is None:
-            self._average_image = self.redraw(self.w_avg[None])
+            with torch.autocast(self.w_avg.device.type, enabled=False):  # it is kept for callers of any precision
+                self._average_image = self.redraw(self.w_avg[None])
         return self._average_image
-
-
-def _resized(images: Tensor, side: int) -> Tensor:
-    """Pictures at ``side`` x ``side``; smaller ones without aliasing."""
-    if images.shape[-2:] == (side, side):
-        return images
-    return F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
