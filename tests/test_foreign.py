@@ -212,8 +212,9 @@ def test_an_average_that_differs_by_row_is_kept_by_row(official, load_state):
     assert torch.equal(loaded.generator.w_avg, average_w(loaded.generator))
 
 
-def test_without_an_average_the_encoder_speaks_for_itself(official, load_state):
-    loaded = load_state({"state_dict": official, "opts": {"start_from_latent_avg": False}})
+@pytest.mark.parametrize("told", [False, None, torch.zeros(3), "no"])
+def test_without_an_average_the_encoder_speaks_for_itself(official, load_state, told):
+    loaded = load_state({"state_dict": official, "opts": {"start_from_latent_avg": told}})
     pictures = arr("pictures", 1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(loaded.encode(pictures), loaded.encoder(pictures))

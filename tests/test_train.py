@@ -156,6 +156,22 @@ def test_a_step_without_a_finite_gradient_changes_nothing_that_learns(config, tm
     assert not torch.equal(everything(state)["bank"], before["bank"])
 
 
+def test_a_skipped_step_leaves_no_trace_in_statistics(config, tmp_path, monkeypatch):
+    encoder = replace(ENCODER, kind="last_layer")
+    config = replace(config, out=str(tmp_path), looks=1, encoder=encoder, loss=LossConfig(lpips=0.0, identity=0.0))
+    state = train.start(config, torch.device("cpu"))
+    photographs = train.Photographs(config.data, torch.device("cpu"))
+    learning = train.steps(state, train.appoint(config, state, photographs))
+    next(learning)
+    before = {name: value.clone() for name, value in state.model.encoder.named_buffers()}
+    assert (before["output.0.running_mean"] != 0).any()
+    draw = photographs.draw
+    monkeypatch.setattr(photographs, "draw", lambda *arguments: draw(*arguments) * math.nan)
+    assert not torch.isfinite(next(learning)["gradient"])
+    for encoder in (state.model.encoder, state.average):
+        assert all(torch.equal(value, before[name]) for name, value in encoder.named_buffers())
+
+
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), RuntimeError("half written"), KeyboardInterrupt()]
 )

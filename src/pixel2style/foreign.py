@@ -110,7 +110,7 @@ def _model(state: State, source: str) -> PSP:
     generator = sizes.generator(_below(weights, "decoder."))
     encoder = sizes.encoder(_below(weights, "encoder."), generator)
     average = _average(state, source)
-    told = average is not None or bool(_option(state, "start_from_latent_avg"))
+    told = average is not None or _option(state, "start_from_latent_avg") is True
     with torch.device("meta"):
         drawer = StyleGAN2(generator)
         if (encoder.rows, encoder.width) != (drawer.rows, drawer.width):

@@ -9,6 +9,7 @@ Axes: ``b`` batch, ``k`` rows, ``d`` width of a row. This first trainer knows on
 """
 
 import contextlib
+import copy
 import math
 import sys
 import time
@@ -60,9 +61,7 @@ def start(config: TrainConfig, device: torch.device) -> State:
     model = laid_out(model, device)
     model.config = replace(model.config, iterations=max(config.looks, 1))
     model.encoder.train().requires_grad_(True)
-    average = laid_out(encoders.build(model.encoder.config), device)
-    average.load_state_dict(model.encoder.state_dict())
-    average.requires_grad_(False).eval()
+    average = copy.deepcopy(model.encoder).requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(model.encoder.parameters(), config.lr, (0.9, 0.99), weight_decay=1e-3)
     bank = torch.zeros(config.photos, *model.w_avg.shape, device=device)
     return State(model, average, optimizer, bank)
@@ -124,12 +123,13 @@ class Teacher:
 def steps(state: State, teacher: Teacher) -> Iterator[dict[str, Tensor]]:
     """Take steps for ever, each yielding its loss and terms: one batch, ``looks`` looks at it, one update.
 
-    A step whose gradient is not finite is skipped: neither the weights nor the bank take anything from it.
+    A step whose gradient is not finite is skipped: weights, statistics and the bank take nothing from it.
     """
     config, model = teacher.config, state.model
     parameters = list(model.encoder.parameters())
     while True:
         rng = dice(config.seed, state.step)
+        buffers = [(buffer, buffer.clone()) for buffer in model.encoder.buffers()]
         numbers, codes = look(state, teacher, rng)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.step)
@@ -137,6 +137,9 @@ def steps(state: State, teacher: Teacher) -> Iterator[dict[str, Tensor]]:
         if torch.isfinite(norm):
             state.optimizer.step()
             state.bank = codes[: config.photos]
+        else:
+            for buffer, before in buffers:
+                buffer.copy_(before)
         state.optimizer.zero_grad(set_to_none=True)
         follow(state.average, model.encoder, min(config.ema, (state.step + 1) / (state.step + 10)))
         state.step += 1
@@ -146,8 +149,7 @@ def steps(state: State, teacher: Teacher) -> Iterator[dict[str, Tensor]]:
 def look(state: State, teacher: Teacher, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
     """Look at one batch, ``looks`` times, and leave gradients: the last loss, every look's terms, and the codes."""
     config, model = teacher.config, state.model
-    device = state.bank.device
-    precision = torch.autocast(device.type, torch.bfloat16) if config.bf16 else contextlib.nullcontext()
+    precision = torch.autocast(state.bank.device.type, torch.bfloat16) if config.bf16 else contextlib.nullcontext()
     with precision:
         images, known, full = teacher.batch(state, rng)
         target = teacher.objective.look_at(images, known)
