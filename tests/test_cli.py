@@ -1,5 +1,6 @@
 """The command line as a user meets it: what is written, what is refused before any work, what is said."""
 
+import dataclasses
 import gc
 import inspect
 import os
@@ -19,6 +20,8 @@ from safetensors.torch import load_file
 import pixel2style as p2s
 import stand_in
 from pixel2style import cli, folders, images, pipeline
+from pixel2style.config import TrainConfig
+from pixel2style.evaluate import Judges
 
 ROOT = Path(__file__).parents[1]
 ASTRONAUT = ROOT / "examples" / "astronaut.png"
@@ -68,6 +71,16 @@ def test_one_real_photograph_gives_reconstruction_pair_aligned_face_and_rows(
     assert said.err == ""
 
 
+def test_the_bundled_model_draws_a_stranger_recognisably(tmp_path: Path) -> None:
+    assert run("invert", ASTRONAUT, "--out", tmp_path) == 0
+    photo, drawn = (images.to_tensor(picture(tmp_path / f"astronaut{end}"))[None] for end in (".aligned.png", ".png"))
+    assert drawn.shape == (1, 3, 1024, 1024)
+    scores = Judges()(drawn, photo).means()
+    assert scores["l2"] < 0.065
+    assert scores["lpips"] < 0.25
+    assert scores["identity"] > 0.7
+
+
 def test_the_rows_that_are_written_draw_the_reconstruction_that_is_written(tmp_path: Path, model: Path) -> None:
     assert run("invert --no-align", ASTRONAUT, "--out", tmp_path, "--model", model) == 0
     ws = load_file(tmp_path / "latents.safetensors")["astronaut"]
@@ -90,6 +103,24 @@ def test_a_folder_keeps_its_structure_and_every_photograph_its_own_rows(
     assert sorted(rows) == names
     assert not torch.equal(rows["a"], rows["deep/a"])
     assert "3 of 3 photographs" in capsys.readouterr().out
+
+
+def test_a_later_run_adds_its_rows_to_the_earlier_ones(tmp_path: Path, model: Path, photos: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("a.png", "b.jpg"):
+        assert run("invert --no-align", photos / name, "--out", out, "--model", model) == 0
+    rows = load_file(out / "latents.safetensors")
+    assert sorted(rows) == ["a", "b"]
+    assert not torch.equal(rows["a"], rows["b"])
+
+
+def test_a_file_of_something_else_is_not_replaced_by_rows(
+    tmp_path: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "latents.safetensors").write_text("precious")
+    assert run("invert --no-align --overwrite", photos, "--out", tmp_path, "--model", model) == 2
+    assert (tmp_path / "latents.safetensors").read_text() == "precious"
+    assert "move it away" in capsys.readouterr().err
 
 
 def test_a_batch_gives_what_single_photographs_give(tmp_path: Path, model: Path, photos: Path) -> None:
@@ -276,6 +307,9 @@ def test_every_option_is_explained_in_help_and_readme(command: str, capsys: pyte
 
 def test_the_readme_names_no_option_that_does_not_exist() -> None:
     names = {name for command in cli.COMMANDS.values() for name in inspect.signature(command).parameters}
+    names |= {field.name.replace("_", "-") for field in dataclasses.fields(TrainConfig)}
+    benchmark = (ROOT / "benchmarks" / "inversion.py").read_text(encoding="utf-8")
+    names |= set(re.findall(r'add_argument\("--([a-z-]+)"', benchmark))
     for option in re.findall(r"`?--([a-z][a-z-]*)", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert option in {*names, "no-align", "help", "version"}, option
 

@@ -122,7 +122,9 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     target = (size, size) if isinstance(size, int) else size
     if tuple(images.shape[-2:]) == target:
         return images
-    return F.interpolate(images, target, mode="bilinear", antialias=True, align_corners=False)
+    # in float32, since CPUs have no kernel for less
+    resized = F.interpolate(images.float(), target, mode="bilinear", antialias=True, align_corners=False)
+    return resized.to(images.dtype)
 
 
 def grid(images: Tensor | Sequence[Tensor], columns: int) -> Image.Image:

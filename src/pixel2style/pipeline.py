@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from PIL import Image, ImageOps
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from . import checkpoints, folders, images
@@ -149,7 +151,8 @@ def invert_into(
     """Invert photographs into a folder, one outcome each.
 
     A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned,
-    ``NAME.aligned.png``; the rows of all go to ``latents.safetensors``, last, also when the caller stops early.
+    ``NAME.aligned.png``; the rows of all go to ``latents.safetensors``, last, also when the caller stops early, beside
+    the rows that earlier runs have left there.
     Raises OutputError before anything is done when that cannot be written, see ``folders.claim``.
     """
     if batch < 1:
@@ -157,8 +160,8 @@ def invert_into(
     kinds = {"reconstruction": ".png", "pair": ".pair.png"} | ({"aligned": ".aligned.png"} if align else {})
     files = {photo: {kind: out / (photo.name + end) for kind, end in kinds.items()} for photo in photos}
     targets = [file for own in files.values() for file in own.values()]
-    folders.claim(out, [*targets, out / LATENTS], [photo.path for photo in photos], overwrite)
-    latents: dict[str, Tensor] = {}
+    folders.claim(out, targets, [photo.path for photo in photos], overwrite)
+    earlier, latents = rows_in(out / LATENTS), dict[str, Tensor]()
     try:
         for photo, result in session.invert_many(photos, align, batch):
             if isinstance(result, Pixel2StyleError):
@@ -174,7 +177,18 @@ def invert_into(
             yield Outcome(photo, files[photo])
     finally:
         if latents:
-            checkpoints.save_tensors(latents, out / LATENTS)
+            checkpoints.save_tensors(earlier | latents, out / LATENTS)
+
+
+def rows_in(file: Path) -> dict[str, Tensor]:
+    """The rows that a ``latents.safetensors`` holds, by photograph; none when there is no such file.
+
+    Raises OutputError when it is something else, so that nobody's rows are replaced by accident.
+    """
+    try:
+        return load_file(file) if file.exists() else {}
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{file} holds no rows: move it away, or choose another --out") from error
 
 
 def align_into(

@@ -23,7 +23,10 @@ CONFIG, STATE, LOG, MODEL = "config.json", "state.pt", "log.jsonl", "model.safet
 MAY_CHANGE = frozenset(
     {"minutes", "steps", "out", "device", "compile", "save_every", "judge_every", "log_every", "data", "validation"}
 )
-"""What may differ when a run is taken up again: how long, where, and under which names. Nothing that teaches."""
+"""What may differ when a run is taken up again: how long, where, and under which names its data lie now.
+
+Resuming is exact only where ``steps`` (it shapes the learning rate) and the photographs themselves stay the same.
+"""
 
 
 class RunFolder:
