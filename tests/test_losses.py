@@ -8,6 +8,7 @@ from torch import Tensor
 
 from golden_rule import arr, figures, img
 from pixel2style.config import LossConfig
+from pixel2style.errors import ConfigError
 from pixel2style.losses import Objective, Reconstruction, Target, code_norm, code_regression, l2, w_norm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -114,3 +115,8 @@ def test_judges_get_no_gradients_and_what_was_drawn_does(objective):
     assert not target.identity.requires_grad
     assert not any(level.requires_grad for level in target.lpips)
     assert not any(weight.requires_grad or weight.grad is not None for weight in objective.parameters())
+
+
+def test_an_objective_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="weight 0"):
+        Objective(LossConfig(l2=0, lpips=0, identity=0, code_norm=0, code_regression=0))

@@ -183,6 +183,8 @@ def test_channels_of_feedback_are_not_the_users_to_give():
     assert tiny(channels=22, feedback=True).source_channels == 19
     with pytest.raises(ValueError, match=r"\[b 3 h w\]"):
         tiny(channels=6, feedback=True).encode(torch.zeros(1, 6, SIDE, SIDE))
+    with pytest.raises(ValueError, match="three more input channels"):
+        tiny(channels=3, feedback=True)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .config import LossConfig
 from .data import SIDE
+from .errors import ConfigError
 from .features import LPIPS, Identity
 
 
@@ -64,10 +65,15 @@ def w_norm(ws: Tensor, w_avg: Tensor | None = None) -> Tensor:
 
 
 class Objective(nn.Module):
-    """The weighted sum of the terms whose weight is not zero. Its networks are frozen."""
+    """The weighted sum of the terms whose weight is not zero. Its networks are frozen.
+
+    Raises ConfigError when every weight is zero.
+    """
 
     def __init__(self, config: LossConfig):
         super().__init__()
+        if not any((config.l2, config.lpips, config.identity, config.code_norm, config.code_regression)):
+            raise ConfigError("every loss has weight 0: give at least one of them a weight")
         self.config = config
         self.lpips = LPIPS("alex") if config.lpips else None
         self.identity = Identity() if config.identity else None
