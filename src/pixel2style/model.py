@@ -53,7 +53,9 @@ class PSP(nn.Module):
                 f"the generator reads {rows} of {width}"
             )
         if config.feedback and encoder.config.input_channels <= 3:
-            raise ValueError("an encoder that sees its reconstruction needs three more input channels than its pictures")
+            raise ValueError(
+                "an encoder that sees its reconstruction needs three more input channels than its pictures"
+            )
         self.config, self.encoder = config, encoder
         self.generator = generator.requires_grad_(False)
         self.register_buffer("w_avg", w_avg.detach().expand(rows, width).clone())
