@@ -59,7 +59,7 @@ def start(config: TrainConfig, device: torch.device) -> State:
     if config.looks > 1 and not model.corrects_itself:
         raise ConfigError("only an encoder of 6 input channels sees what it drew: leave out --looks")
     model = laid_out(model, device)
-    model.config = replace(model.config, iterations=max(config.looks, 1))
+    model.config = replace(model.config, iterations=max(config.looks, model.config.iterations))
     model.encoder.train().requires_grad_(True)
     average = copy.deepcopy(model.encoder).requires_grad_(False).eval()
     optimizer = torch.optim.AdamW(model.encoder.parameters(), config.lr, (0.9, 0.99), weight_decay=1e-3)
