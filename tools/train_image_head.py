@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from pixel2style import assets
 from pixel2style.config import GeneratorConfig
-from pixel2style.data import dice
+from pixel2style.data import cut_together, dice
 from pixel2style.mobilestylegan import HEAD_BLOCK, HEAD_SIZE, MobileStyleGAN
 
 
@@ -41,10 +41,7 @@ def rows(generator: MobileStyleGAN, count: int, rng: torch.Generator, device: to
     w = generator.map(torch.randn(3 * count, 512, generator=rng).to(device)).reshape(count, 3, 1, 512)
     pull = (0.4 + 0.6 * torch.rand(count, 1, 1, 1, generator=rng)).to(device)
     w = generator.w_avg + pull * (w - generator.w_avg)
-    cuts = torch.randint(-8, 24, (count, 2), generator=rng).sort(1).values
-    place = torch.arange(16)
-    source = ((place >= cuts[:, :1]).long() + (place >= cuts[:, 1:]).long()).to(device)
-    ws = w.expand(-1, -1, 16, -1).gather(1, source[:, None, :, None].expand(-1, 1, -1, 512))[:, 0]
+    ws = cut_together(w.expand(-1, -1, 16, -1), rng)
     noise = 0.5 * torch.rand(count, 1, 1, generator=rng) * torch.randn(count, 16, 512, generator=rng)
     return ws + noise.to(device) * generator.w_std
 

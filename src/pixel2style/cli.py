@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from . import __version__, terminal
-from .errors import Pixel2StyleError
 
 if TYPE_CHECKING:
     from .pipeline import Outcome
@@ -143,17 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            if words == ["--version"]:
-                print(f"pixel2style {__version__}")
-                return 0
-            return _parsed(words or ["--help"])()
-        except Pixel2StyleError as error:
-            terminal.complain(str(error))
-            return 2
-        except KeyboardInterrupt:
-            terminal.complain("stopped; what was finished is kept")
-            return 130
+        if words == ["--version"]:
+            print(f"pixel2style {__version__}")
+            return 0
+        return terminal.exit_code(lambda: _parsed(words or ["--help"])(), "stopped; what was finished is kept")
 
 
 def _parsed(words: Sequence[str]) -> Callable[[], int]:

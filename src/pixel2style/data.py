@@ -119,7 +119,13 @@ def mixed_codes(w_codes: Tensor, bank: Tensor, rng: torch.Generator) -> Tensor:
     encoded = bank[chosen] + 0.15 * torch.randn(count, 3, rows, bank.shape[2], generator=rng).to(device)
     from_bank = (torch.rand(count, 1, 1, 1, generator=rng) < 0.5).to(device)
     sources = torch.where(from_bank, encoded, mapped.expand(-1, -1, rows, -1))
+    return cut_together(sources, rng)
+
+
+def cut_together(sources: Tensor, rng: torch.Generator) -> Tensor:
+    """``[b 3 k d] -> [b k d]``: the first rows of one source, then of the next, cut at two random places."""
+    count, _, rows, width = sources.shape
     cuts = torch.randint(-rows // 2, rows + rows // 2, (count, 2), generator=rng).sort(1).values
     place = torch.arange(rows)
-    source = (place >= cuts[:, :1]).long() + (place >= cuts[:, 1:]).long()
-    return sources.gather(1, source.to(device)[:, None, :, None].expand(-1, 1, -1, sources.shape[3]))[:, 0]
+    source = ((place >= cuts[:, :1]).long() + (place >= cuts[:, 1:]).long()).to(sources.device)
+    return sources.gather(1, source[:, None, :, None].expand(-1, 1, -1, width))[:, 0]

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from .errors import Pixel2StyleError
+
 Read = TypeVar("Read")
 
 
@@ -14,6 +16,18 @@ def complain(sentence: str) -> None:
     """Say one sentence, on one line, whatever bytes the names of files in it are made of."""
     line = " ".join(sentence.split()).encode(errors="backslashreplace").decode()
     print(f"pixel2style: {line}", file=sys.stderr)
+
+
+def exit_code(run: Callable[[], int], stopped: str) -> int:
+    """What ``run`` returns; 2 and one sentence when the user's input was at fault; 130 and ``stopped`` at Ctrl-C."""
+    try:
+        return run()
+    except Pixel2StyleError as error:
+        complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        complain(stopped)
+        return 130
 
 
 def parsed(parse: Callable[[], Read]) -> Read:

@@ -26,7 +26,7 @@ from . import checkpoints, encoders, mobilefacenet, terminal
 from .config import ModelConfig, TrainConfig
 from .data import SIDE, Photographs, augment, dice, mixed_codes, read_folder, to_float
 from .encoders import Encoder
-from .errors import ConfigError, Pixel2StyleError
+from .errors import ConfigError
 from .evaluate import Judges, Scores, pooled
 from .losses import Objective, Reconstruction, detail
 from .model import PSP, Generator
@@ -284,15 +284,12 @@ def fit(config: TrainConfig) -> State:
 
 def main() -> int:
     """Train as the command line says; 2 and one sentence on stderr when the user's input was at fault."""
-    try:
+
+    def run() -> int:
         fit(terminal.parsed(lambda: tyro.cli(TrainConfig, prog="python -m pixel2style.train")))
-    except Pixel2StyleError as error:
-        terminal.complain(str(error))
-        return 2
-    except KeyboardInterrupt:
-        terminal.complain("stopped; the same command goes on from the last state that was saved")
-        return 130
-    return 0
+        return 0
+
+    return terminal.exit_code(run, "stopped; the same command goes on from the last state that was saved")
 
 
 if __name__ == "__main__":
