@@ -157,18 +157,24 @@ def _lpips_weights(net: str) -> dict[str, Tensor]:
     return {key: value.float() for key, value in load_file(file).items()}
 
 
-def face_crop(images: Tensor) -> Tensor:
-    """The face in FFHQ-aligned pictures, as identity networks want it: ``[b 3 h w] -> [b 3 112 112]``.
+def face_window(images: Tensor) -> Tensor:
+    """The face in FFHQ-aligned pictures: ``[b 3 h w] -> [b 3 188 188]``, rows 35 to 223, columns 32 to 220 of 256x256.
 
-    pSp's crop: rows 35 to 223 and columns 32 to 220 of a 256x256 picture, average-pooled; MobileFaceNet too tells
-    people apart best on it (`benchmarks/identity_crop.py`). Larger pictures are area-pooled to 256x256 first, smaller
-    ones interpolated.
+    It is pSp's crop. Larger pictures are area-pooled to 256x256 first, smaller ones interpolated.
     """
     if max(images.shape[-2:]) > FRAME:
         images = F.adaptive_avg_pool2d(images, FRAME)
     elif images.shape[-2:] != (FRAME, FRAME):
         images = F.interpolate(images, size=(FRAME, FRAME), mode="bilinear", align_corners=False)
-    return F.adaptive_avg_pool2d(images[..., _ROWS, _COLUMNS], FACE_SIZE)
+    return images[..., _ROWS, _COLUMNS]
+
+
+def face_crop(images: Tensor) -> Tensor:
+    """The face as identity networks want it: ``[b 3 h w] -> [b 3 112 112]``, ``face_window`` by area.
+
+    MobileFaceNet too tells people apart best on this crop (`benchmarks/identity_crop.py`).
+    """
+    return F.adaptive_avg_pool2d(face_window(images), FACE_SIZE)
 
 
 class Identity(nn.Module):

@@ -1,35 +1,39 @@
 """Other people's files: recognised by their keys, sized by their tensors.
 
-Known are StyleGAN2 generators in rosinality's layout, pSp checkpoints of the three published encoders, and the identity
-networks ArcFace IR-SE50 and CurricularFace IR-101. What a file says of itself (``opts``) never decides a size. Every
-tensor of a network is used or known to be redundant, else the file is refused: a network that is filled in part gives
-pictures, but wrong ones. What training left beside the networks (optimisers, discriminators) is not looked at.
+Known are StyleGAN2 generators in rosinality's layout, pSp checkpoints of the three published encoders, and networks
+that judge: ArcFace IR-SE50, CurricularFace IR-101 and MoCo-v2's ResNet-50. What a file says of itself (``opts``) never
+decides a size. Every tensor of a network is used or known to be redundant, else the file is refused: a network that is
+filled in part gives pictures, but wrong ones. What training left beside the networks is not looked at.
 
 Axes: ``k`` rows, ``d`` width of a row. This module does not know our own format.
 """
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import encoders, sizes
-from .config import GeneratorConfig, ModelConfig
+from .config import GeneratorConfig, LossConfig, ModelConfig
 from .errors import CheckpointError
-from .irse import ArcFace, CurricularFace, FaceEmbedding
+from .irse import ArcFace, CurricularFace
 from .model import PSP
 from .ops import FIR
+from .similarity import MoCo
 from .stylegan2 import StyleGAN2, average_w
 from .weights import fill, read, spell, tensors
 
-__all__ = ["detect", "load_any", "load_arcface", "load_curricularface", "load_generator", "load_model", "read"]
+__all__ = [
+    "detect", "load_any", "load_arcface", "load_curricularface", "load_generator", "load_judges", "load_moco",
+    "load_model", "read",
+]  # fmt: skip
 
 State = Mapping[str, Any]
-Kind = Literal["psp", "e4e", "restyle", "stylegan2", "arcface", "curricularface"]
+Kind = Literal["psp", "e4e", "restyle", "stylegan2", "arcface", "curricularface", "moco"]
 
 MODULATED = re.compile(r"(decoder\.)?(conv1|to_rgb1|convs\.\d+|to_rgbs\.\d+)\.conv\.weight")
 HEADS = (("latlayer1.", "pyramid.middle."), ("latlayer2.", "pyramid.fine."), ("styles.", "heads."))
@@ -52,7 +56,7 @@ def load_generator(path: str | Path) -> StyleGAN2:
     Where the file has no average, ``w_avg`` is that of 100,000 mapped samples. Raises as ``load_model`` does.
     """
     state, kind = _open(path)
-    if kind in ("arcface", "curricularface"):
+    if kind in ("arcface", "curricularface", "moco"):
         raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, not a generator")
     return _generator(state, kind, str(path))
 
@@ -68,22 +72,42 @@ def load_any(path: str | Path) -> PSP | StyleGAN2:
 def load_arcface(path: str | Path) -> ArcFace:
     """ArcFace IR-SE50, the identity network that pSp's loss uses. Raises as ``load_model`` does."""
     network = ArcFace()
-    _load_embedding(network, "arcface", path)
+    _load_judge(network, "arcface", path)
     return network
 
 
 def load_curricularface(path: str | Path) -> CurricularFace:
     """CurricularFace IR-101, behind pSp's published identity scores. Raises as ``load_model`` does."""
     network = CurricularFace()
-    _load_embedding(network, "curricularface", path)
+    _load_judge(network, "curricularface", path)
     return network
 
 
-def _load_embedding(network: FaceEmbedding, wanted: Kind, path: str | Path) -> None:
+def load_moco(path: str | Path) -> MoCo:
+    """MoCo-v2's ResNet-50, which pSp's similarity loss uses, without what is above its features. Raises as above."""
+    with torch.device("meta"):
+        network = MoCo()
+    _load_judge(network, "moco", path)
+    return network
+
+
+def load_judges(config: LossConfig) -> dict[str, nn.Module]:
+    """The networks for ``losses.Objective`` that ``config`` names by a file and gives a weight, by the term's name."""
+    named: list[tuple[str, float, str, Callable[[str], nn.Module]]] = [
+        ("identity", config.identity, config.identity_network, load_arcface),
+        ("similarity", config.similarity, config.similarity_network, load_moco),
+    ]
+    return {term: load(name) for term, weight, name, load in named if weight and (Path(name).suffix or "/" in name)}
+
+
+def _load_judge(network: nn.Module, wanted: Kind, path: str | Path) -> None:
     state, kind = _open(path)
     if kind != wanted:
         raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, not {_DESCRIBED[wanted]}")
-    fill(network, _network(state, str(path)), str(path))
+    weights = _network(state, str(path))
+    if kind == "moco":
+        weights = {f"trunk.{key}": value for key, value in _query(weights).items() if not key.startswith("fc.")}
+    fill(network, weights, str(path))
     network.eval().requires_grad_(False)
 
 
@@ -94,6 +118,7 @@ _DESCRIBED: dict[Kind, str] = {
     "stylegan2": "a StyleGAN2 generator",
     "arcface": "an ArcFace network",
     "curricularface": "a CurricularFace network",
+    "moco": "a ResNet-50, as MoCo's",
 }
 
 
@@ -154,10 +179,12 @@ def detect(state: State) -> Kind:
         return "stylegan2"
     if "input_layer.0.weight" in networks and "output_layer.3.weight" in networks:
         return "arcface" if "body.0.res_layer.5.fc1.weight" in networks else "curricularface"
+    if "layer4.2.conv3.weight" in _query(networks):
+        return "moco"
     shown = ", ".join(spell(str(key)) for key in list(networks)[:5]) or "none"
     raise CheckpointError(
         f"holds no network known here (its first keys: {shown}); give a StyleGAN2 generator in rosinality's layout, "
-        "a pSp checkpoint, or ArcFace or CurricularFace weights"
+        "a pSp checkpoint, or ArcFace, CurricularFace or MoCo weights"
     )
 
 
@@ -190,6 +217,14 @@ def _network(state: State, source: str) -> dict[str, Tensor]:
 def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose keys begin with ``prefix``, without it."""
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _query(networks: State) -> dict[str, Any]:
+    """The network that MoCo's training keeps, where others learn beside it; what there is, where it is alone."""
+    for prefix in ("module.encoder_q.", "encoder_q.", "module."):
+        if any(str(key).startswith(prefix) for key in networks):
+            return _below({str(key): value for key, value in networks.items()}, prefix)
+    return {str(key): value for key, value in networks.items()}
 
 
 def _option(state: State, name: str) -> Any:

@@ -61,8 +61,9 @@ def optimize_rows(
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = lr * pace(step / steps)
             with precision:
-                drawn = generator.synthesize(codes * model.w_unit + model.w_avg, size)
-                total, _ = objective(Reconstruction(target, codes, pooled(drawn.float())))
+                away = codes * model.w_unit
+                drawn = generator.synthesize(away + model.w_avg, size)
+                total, _ = objective(Reconstruction(target, away, codes, pooled(drawn.float())))
             (codes.grad,) = torch.autograd.grad(total * len(codes), [codes])
             optimizer.step()
             if watch:
