@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import official_layout
-from golden_rule import GOLDEN, arr, relative_error
+from golden_rule import GOLDEN, arr, relative_error, weights
 from official_layout import ROWS, SIDE, WIDTH, generator_state, psp_state, random_generator, random_psp
 from pixel2style import foreign
 from pixel2style.config import GeneratorConfig
@@ -78,6 +78,7 @@ def same(a: nn.Module, b: nn.Module, but: str = "") -> bool:
         ("generator_64_cm2", "stylegan2"),
         ("arcface_ir_se50", "arcface"),
         ("curricularface_ir101", "curricularface"),
+        ("moco_resnet50", "moco"),
     ],
 )
 def test_a_published_file_is_recognised_by_its_keys(manifest, kind):
@@ -109,6 +110,7 @@ def test_what_is_nothing_known_is_refused_with_its_first_keys(write):
         (foreign.load_model, "is a StyleGAN2 generator, not a pSp model"),
         (foreign.load_arcface, "is a StyleGAN2 generator, not an ArcFace network"),
         (foreign.load_curricularface, "is a StyleGAN2 generator, not a CurricularFace network"),
+        (foreign.load_moco, "is a StyleGAN2 generator, not a ResNet-50, as MoCo's"),
     ],
 )
 def test_one_network_is_not_loaded_as_another(load, error, write):
@@ -236,6 +238,39 @@ def test_identity_networks_are_read_ready_to_judge(network, write):
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     assert same(loaded, original)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> dict[str, Tensor]:
+    return weights("moco_resnet50")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "module.encoder_q."])
+def test_mocos_network_is_found_among_what_its_training_keeps(prefix, resnet, monkeypatch):
+    state = {f"{prefix}{key}": value for key, value in resnet.items()}
+    if prefix == "module.encoder_q.":
+        head = {f"{prefix}fc.0.weight": torch.zeros(4, 4), f"{prefix}fc.2.bias": torch.zeros(4)}
+        others = {key.replace("_q", "_k"): torch.zeros_like(value) for key, value in state.items()}
+        state = {key: value for key, value in state.items() if ".fc." not in key}
+        state = {"module.queue": torch.zeros(8, 4), "module.queue_ptr": torch.zeros(1), **others, **state, **head}
+    monkeypatch.setattr(foreign, "read", lambda path: {"arch": "resnet50", "epoch": 800, "state_dict": state})
+    loaded = foreign.load_moco("moco.pth.tar")
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert all(torch.equal(value, resnet[key.removeprefix("trunk.")]) for key, value in loaded.state_dict().items())
+
+
+def test_a_deeper_resnet_is_not_taken_for_mocos(resnet, monkeypatch):
+    deeper = {key.replace("layer3.5", "layer3.22"): value for key, value in resnet.items() if "layer3.5" in key}
+    monkeypatch.setattr(foreign, "read", lambda path: {"state_dict": {**resnet, **deeper}})
+    with pytest.raises(CheckpointError, match=r"does not fit MoCo: .* not part of it \(trunk\.layer3\.22\."):
+        foreign.load_moco("moco.pth.tar")
+
+
+def test_mocos_file_is_not_a_generator(resnet, monkeypatch):
+    monkeypatch.setattr(foreign, "read", lambda path: resnet)
+    with pytest.raises(CheckpointError, match="is a ResNet-50, as MoCo's, not a generator"):
+        foreign.load_generator("moco.pth.tar")
 
 
 # Files that do not fit

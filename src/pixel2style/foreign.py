@@ -10,7 +10,7 @@ Axes: ``k`` rows, ``d`` width of a row. This module does not know our own format
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from . import encoders, sizes
-from .config import GeneratorConfig, LossConfig, ModelConfig
+from .config import GeneratorConfig, ModelConfig
 from .errors import CheckpointError
 from .irse import ArcFace, CurricularFace
 from .model import PSP
@@ -28,8 +28,7 @@ from .stylegan2 import StyleGAN2, average_w
 from .weights import fill, read, spell, tensors
 
 __all__ = [
-    "detect", "load_any", "load_arcface", "load_curricularface", "load_generator", "load_judges", "load_moco",
-    "load_model", "read",
+    "detect", "load_any", "load_arcface", "load_curricularface", "load_generator", "load_moco", "load_model", "read",
 ]  # fmt: skip
 
 State = Mapping[str, Any]
@@ -89,15 +88,6 @@ def load_moco(path: str | Path) -> MoCo:
         network = MoCo()
     _load_judge(network, "moco", path)
     return network
-
-
-def load_judges(config: LossConfig) -> dict[str, nn.Module]:
-    """The networks for ``losses.Objective`` that ``config`` names by a file and gives a weight, by the term's name."""
-    named: list[tuple[str, float, str, Callable[[str], nn.Module]]] = [
-        ("identity", config.identity, config.identity_network, load_arcface),
-        ("similarity", config.similarity, config.similarity_network, load_moco),
-    ]
-    return {term: load(name) for term, weight, name, load in named if weight and (Path(name).suffix or "/" in name)}
 
 
 def _load_judge(network: nn.Module, wanted: Kind, path: str | Path) -> None:
