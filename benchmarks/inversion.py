@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from pixel2style import checkpoints, images, refine
-from pixel2style.data import photo_files
 from pixel2style.errors import ConfigError, Pixel2StyleError
 from pixel2style.evaluate import SIDE, Judges, Scores
 from pixel2style.folders import SUFFIXES
 from pixel2style.model import PSP
+from pixel2style.pairs import photo_files
 
 Invert = Callable[[Tensor], Tensor]
 

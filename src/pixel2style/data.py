@@ -1,14 +1,16 @@
-"""What an encoder is shown: photographs from folders, and pictures the generator makes from rows we know.
+"""What an encoder is shown: pictures from folders with their sources, and pictures the generator makes from known rows.
 
-Everything random is drawn from a generator seeded by (seed, step), so that a run which is resumed sees what an unbroken
-one would have seen. Photographs are aligned already (``pixel2style align``).
+A sample is a function of its seed, and a step's seeds are a function of the run's seed and the step's number: a run
+that is resumed, or spread over processes and threads, sees what an unbroken one would have seen. Validation takes
+nothing from a run: what is random in it follows from a picture's place in the order of names.
 
-Axes: ``b`` batch, ``c`` channels, ``s`` side, ``k`` rows, ``d`` width of a row.
+Axes: ``b`` batch, ``c`` channels of a source, ``s`` side, ``k`` rows, ``d`` width of a row. This module does not know
+what a task does to a picture, nor what a network does with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,11 +18,19 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import images
+from . import images, labels
+from .config import SourceConfig
 from .errors import ConfigError
-from .folders import SUFFIXES
+from .kept import Kept
+from .kept import to_float as to_float
+from .pairs import Pair, find
+from .tasks import Task, channels_of, read_source
 
 SIDE = 256
+"""The side at which targets are compared."""
+
+_SAMPLES, _PLACES = 1, 2
+"""Branches of the random numbers that spring from a seed, so that no two uses draw the same."""
 
 
 def dice(seed: int, step: int) -> torch.Generator:
@@ -29,79 +39,151 @@ def dice(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(mixed[0]) << 32 | int(mixed[1]))
 
 
-def photo_files(folder: str) -> list[Path]:
-    """The pictures in a folder and below, sorted. Raises ConfigError when there are none."""
-    root = Path(folder)
-    files = sorted(file for file in root.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise ConfigError(f"{folder} holds no pictures: name a folder of aligned photographs")
-    return files
+def seeds(seed: int, step: int, count: int) -> list[int]:
+    """A seed for each place in the joint batch of a step; the first ones do not depend on ``count``."""
+    return _words([seed, step], _SAMPLES, count)
 
 
-def _pixels(file: Path) -> Tensor:
-    picture = images.load(file).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
+class Pictures:
+    """Targets from folders, with the sources that a task makes of them or that lie in folders of their own.
 
+    Folders are drawn from in proportion to the square root of their size. Files are read when they are drawn, in
+    ``readers`` threads; the first ``memory`` GB of them are kept. Sources that are files have ``side`` pixels a side,
+    those that are made as many as targets: 256. ``mirror`` and ``augment`` change what ``batch`` gives, never what
+    ``fixed`` gives; pairs of files are mirrored but not augmented. Raises ConfigError for what ``pairs.find`` finds
+    wrong, and where a source has not the channels that its task says.
+    """
 
-def read_folder(folder: str) -> Tensor:
-    """Every picture of a folder at 256 pixels: ``[n 3 256 256]``, bytes (200 KB a picture)."""
-    files = photo_files(folder)
-    pixels = torch.empty(len(files), 3, SIDE, SIDE, dtype=torch.uint8)  # filled in place: a list would be as much again
-    with ThreadPoolExecutor() as pool:
-        for place, picture in zip(pixels, pool.map(_pixels, files), strict=True):
-            place.copy_(picture)
-    return pixels
-
-
-class Photographs:
-    """Folders of photographs in memory, each drawn from in proportion to the square root of its size."""
-
-    def __init__(self, folders: Sequence[str], device: torch.device):
-        self.folders = [read_folder(folder).to(device) for folder in folders]
-        sizes = torch.tensor([float(len(folder)) for folder in self.folders])
-        self.shares = sizes.sqrt() / sizes.sqrt().sum()
+    def __init__(
+        self,
+        data: Sequence[str],
+        targets: Sequence[str],
+        task: Task,
+        source: SourceConfig,
+        *,
+        side: int = SIDE,
+        mirror: bool = True,
+        augment: bool = False,
+        readers: int = 4,
+        memory: float = 4.0,
+    ):
+        self.task, self.side, self.mirror, self.augment = task, side, mirror, augment
+        self.source = replace(source, colours=labels.colour_table(source))
+        folders = find(data, targets, task, self.source, readers)
+        self.pairs = [pair for folder in folders for pair in folder]
+        self.names = [pair.name for pair in self.pairs]
+        self.sizes = [len(folder) for folder in folders]
+        roots = torch.tensor(self.sizes, dtype=torch.float64).sqrt()
+        self.shares = roots / roots.sum()
+        self._kept = Kept(memory)
+        self._pool = ThreadPoolExecutor(readers)
+        made, said = self.fixed(0, 1)[0].shape[1], channels_of(task, self.source)
+        if made != said:
+            raise ConfigError(f"the task says {said} channels and its sources have {made}: make them agree")
 
     def __len__(self) -> int:
-        return sum(len(folder) for folder in self.folders)
+        return len(self.pairs)
 
-    def draw(self, count: int, rng: torch.Generator) -> Tensor:
-        """``[count 3 256 256]`` in [-1, 1], half of them mirrored."""
-        which = torch.multinomial(self.shares, count, replacement=True, generator=rng).tolist()
-        picked = [self.folders[i][int(torch.randint(len(self.folders[i]), (), generator=rng))] for i in which]
-        batch = to_float(torch.stack(picked))
-        mirrored = torch.rand(count, generator=rng) < 0.5
-        return torch.where(mirrored.to(batch.device)[:, None, None, None], batch.flip(3), batch)
+    def batch(self, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Sources ``[b c s s]`` and targets ``[b 3 256 256]`` in [-1, 1], a sample for each seed, on the CPU.
+
+        Raises ImageError, with the file's name, for a picture that turns out to be broken.
+        """
+        return _stacked(self._pool.map(self._drawn, seeds))
+
+    def fixed(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """The pictures from place ``start`` to before ``stop``, as ``batch`` gives them, the same every time.
+
+        What a task draws at random follows from the place, and so does which sources are mirrored where a task mirrors
+        them apart; targets are never mirrored.
+        """
+        return _stacked(self._pool.map(self._placed, range(start, min(stop, len(self)))))
+
+    def _drawn(self, seed: int) -> tuple[Tensor, Tensor]:
+        rng = _generator(seed)
+        folder = int(torch.multinomial(self.shares, 1, generator=rng))
+        place = sum(self.sizes[:folder]) + int(torch.randint(self.sizes[folder], (), generator=rng))
+        first, second = (self.mirror and coin for coin in (torch.rand(2, generator=rng) < 0.5).tolist())
+        source, target = self._opened(self.pairs[place])
+        if source is None and self.augment:
+            target = augment(target, rng)
+        if self.task.mirror == "together":
+            source, target = None if source is None else turned(source, first), turned(target, first)
+        source = made(self.task, target, rng, self.source) if source is None else source
+        if self.task.mirror == "apart":
+            return turned(source, first), turned(target, second)
+        return source, target
+
+    def _placed(self, place: int) -> tuple[Tensor, Tensor]:
+        rng = _generator(_words([place], _PLACES, 1)[0])
+        first = self.task.mirror == "apart" and bool(torch.rand((), generator=rng) < 0.5)
+        source, target = self._opened(self.pairs[place])
+        source = made(self.task, target, rng, self.source) if source is None else source
+        return turned(source, first), target
+
+    def _opened(self, pair: Pair) -> tuple[Tensor | None, Tensor]:
+        """The source of a pair, if it is a file, and the target."""
+        target = self._kept(f"target {pair.target}", lambda: photograph(pair))
+        path = pair.source
+        if path is None:
+            return None, target
+        return self._kept(f"source {path}", lambda: read_source(self.task, path, self.side, self.source)), target
 
 
-def to_float(pixels: Tensor) -> Tensor:
-    """Bytes to [-1, 1]."""
-    return pixels.float() / 127.5 - 1
+def photograph(pair: Pair) -> Tensor:
+    """The target of a pair: ``[3 256 256]`` in [-1, 1]."""
+    return images.to_tensor(images.load(pair.target).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-def augment(batch: Tensor, rng: torch.Generator, share: float = 0.6) -> Tensor:
-    """Move, turn, scale and tint a share of the pictures a little: ``[b 3 s s]`` in [-1, 1] to the same.
+def made(task: Task, target: Tensor, rng: torch.Generator, source: SourceConfig) -> Tensor:
+    """The source ``[c s s]`` that a task makes of a target ``[3 s s]``. Raises ConfigError where it makes none."""
+    if task.source is None:
+        raise ConfigError("this task makes no sources: give files of them, and no generated pictures")
+    return task.source(target, rng, source)
+
+
+def task_source(task: Task, targets: Tensor, seeds: Sequence[int], source: SourceConfig, mirror: bool = True) -> Tensor:
+    """Sources ``[b c s s]`` of pictures ``[b 3 s s]`` that a generator made, one seed each, where the pictures are.
+
+    The pictures stay as they are, since their rows are known; with ``mirror``, half of the sources are mirrored where
+    the task mirrors them apart. Raises ConfigError where the task makes no sources.
+    """
+    sources = []
+    for target, seed in zip(targets, seeds, strict=True):
+        rng = _generator(seed)
+        first = mirror and task.mirror == "apart" and bool(torch.rand((), generator=rng) < 0.5)
+        sources.append(turned(made(task, target, rng, source), first))
+    return torch.stack(sources)
+
+
+def turned(picture: Tensor, mirrored: bool) -> Tensor:
+    """``[c h w]``, mirrored or as it is."""
+    return picture.flip(-1) if mirrored else picture
+
+
+def augment(picture: Tensor, rng: torch.Generator, share: float = 0.6) -> Tensor:
+    """Move, turn, scale and tint a picture a little: ``[3 s s]`` in [-1, 1] to the same.
 
     As much as detectors differ and cameras do: 4 degrees, 6 % of scale, 3 % of the side; brightness, contrast,
-    saturation and the three channels by about 10 %.
+    saturation and the three channels by about 10 %. Each happens with probability ``share``.
     """
-    count, device = len(batch), batch.device
 
     def spread(width: float, *shape: int) -> Tensor:
-        chosen = (torch.rand(count, generator=rng) < share).float()
-        noise = torch.randn(count, *shape, generator=rng).clamp(-2, 2) * width
-        return (noise * chosen.reshape(count, *[1] * len(shape))).to(device)
+        chosen = bool(torch.rand((), generator=rng) < share)
+        return torch.randn(shape, generator=rng).clamp(-2, 2) * width * chosen
 
-    angle, scale, shift = spread(0.035), torch.exp(spread(0.03)), spread(0.03, 2)
+    angle, scale, shift = spread(0.035), torch.exp(spread(0.03)), spread(0.03, 2, 1)
     cosine, sine = scale * angle.cos(), scale * angle.sin()
-    turn = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
-    with torch.autocast(device.type, enabled=False):  # in bfloat16 places would be off by up to half a pixel
-        grid = F.affine_grid(torch.cat([turn, shift[:, :, None]], 2), list(batch.shape), align_corners=False)
-        batch = F.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    gray = batch.mean(1, keepdim=True)
-    batch = gray + (batch - gray) * torch.exp(spread(0.12, 1, 1, 1))
-    mean = batch.mean((1, 2, 3), keepdim=True)
-    batch = mean + (batch - mean) * torch.exp(spread(0.08, 1, 1, 1))
-    return (batch + spread(0.06, 1, 1, 1) + spread(0.04, 3, 1, 1)).clamp(-1, 1)
+    turn = torch.cat([torch.stack([cosine, -sine, sine, cosine]).reshape(2, 2), shift], 1).to(picture.device)
+    with torch.autocast(picture.device.type, enabled=False):  # in bfloat16 places would be off by half a pixel
+        grid = F.affine_grid(turn[None], [1, *picture.shape], align_corners=False)
+        picture = F.grid_sample(picture[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)[0]
+    saturation, contrast, light, tint = spread(0.12).exp(), spread(0.08).exp(), spread(0.06), spread(0.04, 3, 1, 1)
+    gray = picture.mean(0, keepdim=True)
+    picture = gray + (picture - gray) * saturation.to(picture)
+    mean = picture.mean()
+    picture = mean + (picture - mean) * contrast.to(picture)
+    return (picture + (light + tint).to(picture)).clamp(-1, 1)
 
 
 def mixed_codes(w_codes: Tensor, bank: Tensor, rng: torch.Generator) -> Tensor:
@@ -129,3 +211,17 @@ def cut_together(sources: Tensor, rng: torch.Generator) -> Tensor:
     place = torch.arange(rows)
     source = ((place >= cuts[:, :1]).long() + (place >= cuts[:, 1:]).long()).to(sources.device)
     return sources.gather(1, source[:, None, :, None].expand(-1, 1, -1, width))[:, 0]
+
+
+def _words(entropy: list[int], branch: int, count: int) -> list[int]:
+    sequence = np.random.SeedSequence(entropy, spawn_key=(branch,))
+    return [int(word) for word in sequence.generate_state(count, np.uint64)]
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _stacked(samples: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    sources, targets = zip(*samples, strict=True)
+    return torch.stack(sources), torch.stack(targets)

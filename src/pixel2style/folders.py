@@ -51,7 +51,7 @@ def find(words: Sequence[str], leave_out: Path | None = None) -> list[Photo]:
 def _meant_by(word: str, without: Path | None) -> Iterable[Photo]:
     path = Path(word)
     if path.is_dir():
-        yield from (_photo(file, path) for file in _below(path, without))
+        yield from (_photo(file, path) for file in below(path, without))
     elif glob.has_magic(word) and not path.exists():
         steady = Path(*_steady_part(path))
         for match in sorted(map(Path, glob.glob(word, recursive=True))):  # noqa: PTH207 (Path.glob takes no absolute pattern)
@@ -69,7 +69,8 @@ def _steady_part(pattern: Path) -> Iterable[str]:
         yield part
 
 
-def _below(folder: Path, without: Path | None) -> Iterable[Path]:
+def below(folder: Path, without: Path | None = None) -> Iterable[Path]:
+    """Files with a picture's suffix in a folder and to its bottom, hidden ones and ``without`` left out, in order."""
     for place, folders, files in os.walk(folder):
         here = Path(place)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() != without)

@@ -6,12 +6,13 @@ and whatever is wrong with one becomes an ImageError of one sentence. This modul
 A tensor is RGB, [3 h w] or [b 3 h w], in [-1, 1]: -1 is black, 1 is white.
 """
 
+import os
 import secrets
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +47,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = {_UPRIGHT[number] for number in (5, 6, 7, 8)}
+_END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+_TAIL = 4096
+
+Found = TypeVar("Found")
 
 
 def load(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -53,27 +59,30 @@ def load(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises ImageError for a file that is missing, empty, broken, not a picture, or of more than ``max_pixels``.
     """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise ImageError(f"{path} is a folder: name a picture in it")
-        if not path.exists():
-            raise ImageError(f"{path} does not exist: check the name")
-        if not path.is_file():
-            raise ImageError(f"{path} is not an ordinary file: name a picture")
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path} is empty: copy or download it again")
-        with path.open("rb") as file:
-            return _decode(file, str(path), max_pixels)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise ImageError(f"{path} cannot be read ({_reason(error)}): check the name and its permissions") from error
+    return _read(path, max_pixels, _opaque_and_upright)
+
+
+def load_raw(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in a file as it is stored: palette indices stay indices, transparency stays. Upright.
+
+    For what is no photograph: label maps, and pictures whose alpha channel means something. Raises what ``load`` does.
+    """
+    return _read(path, max_pixels, _raw_and_upright)
+
+
+def size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of the picture in a file, upright, without decoding it.
+
+    A file that has no end is decoded all the same, and refused if it is torn. Raises what ``load`` does.
+    """
+    return _read(path, max_pixels, _measured)
 
 
 def from_bytes(data: bytes, name: str = "the picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture that ``data`` holds, as ``load`` gives it; ``name`` is what an ImageError calls it."""
     if not data:
         raise ImageError(f"{name} is empty: send it again")
-    return _decode(BytesIO(data), name, max_pixels)
+    return _decode(BytesIO(data), name, max_pixels, _opaque_and_upright)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -140,7 +149,24 @@ def grid(images: Tensor | Sequence[Tensor], columns: int) -> Image.Image:
     return sheet
 
 
-def _decode(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
+def _read(path: str | Path, max_pixels: int, finish: Callable[[Image.Image], Found]) -> Found:
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder: name a picture in it")
+        if not path.exists():
+            raise ImageError(f"{path} does not exist: check the name")
+        if not path.is_file():
+            raise ImageError(f"{path} is not an ordinary file: name a picture")
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path} is empty: copy or download it again")
+        with path.open("rb") as file:
+            return _decode(file, str(path), max_pixels, finish)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise ImageError(f"{path} cannot be read ({_reason(error)}): check the name and its permissions") from error
+
+
+def _decode(file: IO[bytes], name: str, max_pixels: int, finish: Callable[[Image.Image], Found]) -> Found:
     known = Image.registered_extensions().values()
     # Pillow warns about large pictures and odd metadata; here the limit is ours, and a picture is fine or refused.
     with warnings.catch_warnings():
@@ -152,8 +178,7 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
                     raise ImageError(
                         f"{name} has {width} x {height} pixels, more than {max_pixels / 1e6:g} million: make it smaller"
                     )
-                image.load()
-                return _opaque(_upright(image))
+                return finish(image)
         except ImageError:
             raise
         except Image.DecompressionBombError as error:
@@ -168,11 +193,46 @@ def _decode(file: IO[bytes], name: str, max_pixels: int) -> Image.Image:
             raise ImageError(f"{name} is broken ({_reason(error)}): copy or export it again") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _opaque_and_upright(image: Image.Image) -> Image.Image:
+    image.load()
+    return _opaque(_upright(image))
+
+
+def _raw_and_upright(image: Image.Image) -> Image.Image:
+    image.load()
+    turned = _upright(image)
+    return turned.copy() if turned is image else turned  # a copy outlives its file
+
+
+def _measured(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    if not _ends(image):
+        image.load()
+    return (height, width) if width != height and _turn(image) in _LYING else (width, height)
+
+
+def _ends(image: Image.Image) -> bool:
+    """Whether a file ends as a whole one of its format does; False where that cannot be told without decoding."""
+    mark = _END.get(image.format or "")
+    file = getattr(image, "fp", None)
+    if mark is None or file is None:
+        return False
+    place = file.tell()
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+    found = mark in file.read()
+    file.seek(place)
+    return found
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 (broken metadata, raised as nearly anything, does not spoil the picture)
-        turn = None
+        return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _turn(image)
     return image.transpose(turn) if turn is not None else image
 
 
