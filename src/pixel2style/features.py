@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -163,16 +164,27 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PIXEL2STYLE_CACHE") or Path.home() / ".cache" / "pixel2style")
 
 
+def cached_lpips(net: str) -> Path:
+    """Where the weights of an LPIPS network lie that is not bundled, when there are any."""
+    return cache_folder() / f"lpips_{net}.safetensors"
+
+
+def how_to_get(net: str) -> str:
+    """The command that makes those weights."""
+    return f"`{_LPIPS_TOOL} --{net} {cached_lpips(net)}` makes it"
+
+
 def _lpips_weights(net: str) -> dict[str, Tensor]:
     name = f"lpips_{net}"
     if name in assets.names():
         return assets.read(name)
-    file = cache_folder() / f"{name}.safetensors"
+    file = cached_lpips(net)
     if not file.is_file():
-        raise CheckpointError(
-            f"LPIPS {net!r} is not bundled and {file} is missing: `{_LPIPS_TOOL} --{net} {file}` makes it"
-        )
-    return {key: value.float() for key, value in load_file(file).items()}
+        raise CheckpointError(f"LPIPS {net!r} is not bundled and {file} is missing: {how_to_get(net)}")
+    try:
+        return {key: value.float() for key, value in load_file(file).items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file} cannot be read or is damaged: {how_to_get(net)}") from error
 
 
 def face_window(images: Tensor, crop: Crop = ARCFACE) -> Tensor:
