@@ -47,8 +47,8 @@ class AlexFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features, none below zero."""
-        maps: Tensor = self.lpips.trunk((images - self.lpips.shift) / self.lpips.scale)
-        return maps.float().mean((2, 3))
+        *_, last = self.lpips.maps(images)
+        return last.mean((2, 3))
 
 
 class Similarity(nn.Module):
