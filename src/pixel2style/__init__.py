@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         NoFaceError,
         OutputError,
         Pixel2StyleError,
+        TrainingError,
         UnsafeFileError,
     )
     from .model import PSP
@@ -38,6 +39,7 @@ __all__ = [
     "Pixel2StyleError",
     "Result",
     "Session",
+    "TrainingError",
     "UnsafeFileError",
     "__version__",
     "errors",
@@ -58,6 +60,7 @@ _HOME = {
     "Pixel2StyleError": "errors",
     "Result": "pipeline",
     "Session": "pipeline",
+    "TrainingError": "errors",
     "UnsafeFileError": "errors",
     "load": "checkpoints",
     "load_generator": "checkpoints",

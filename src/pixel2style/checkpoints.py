@@ -34,6 +34,7 @@ GENERATORS: dict[str, type[StyleGAN2] | type[MobileStyleGAN]] = {
     "mobilestylegan": MobileStyleGAN,
 }
 FORMAT, VERSION = "pixel2style", 1
+DEFAULT_GENERATOR = "mobilestylegan_ffhq_1024"
 SUFFIX = ".safetensors"
 
 LARGEST = 1 << 16

@@ -132,7 +132,28 @@ def models() -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[..., int]] = {"invert": invert, "align": align, "convert": convert, "models": models}
+def train(words: Annotated[tuple[str, ...], tyro.conf.Positional], /) -> int:
+    """Teach an encoder on your own pictures, by a preset."""
+    from . import cli_training
+
+    return cli_training.train(words)
+
+
+def doctor(words: Annotated[tuple[str, ...], tyro.conf.Positional], /) -> int:
+    """Check before a long run that it can work."""
+    from . import cli_training
+
+    return cli_training.doctor(words)
+
+
+OPEN: dict[str, Callable[..., int]] = {"train": train, "doctor": doctor}
+"""Commands whose words a preset interprets, so that they are read by themselves (``cli_training``)."""
+COMMANDS: dict[str, Callable[..., int]] = {
+    "invert": invert,
+    "align": align,
+    "convert": convert,
+    "models": models,
+} | OPEN
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,6 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parsed(words: Sequence[str]) -> Callable[[], int]:
     """The command that ``words`` mean, ready to be called. Leaves with 0 after help, with 2 and one line otherwise."""
     overview = words[0].startswith("-")
+    if words[0] in OPEN:
+        return functools.partial(OPEN[words[0]], tuple(words[1:]))
 
     def later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
         @functools.wraps(command)

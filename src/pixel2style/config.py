@@ -1,7 +1,7 @@
-"""What a model is, as data: frozen, validated, free of torch.
+"""What a model is and what a run is, as data: frozen, validated, free of torch.
 
-A configuration is what a checkpoint carries in its metadata and what rebuilds the networks before their weights are
-read. It does not know where weights lie, nor how a model is trained.
+A model's configuration is what a checkpoint carries in its metadata and what rebuilds the networks before their weights
+are read. A run's configuration is what its folder carries and what repeats it. Neither knows where weights lie.
 """
 
 from typing import Annotated, Literal
@@ -11,6 +11,8 @@ from pydantic.dataclasses import dataclass
 
 _STRICT = ConfigDict(extra="forbid")
 Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -25,25 +27,50 @@ class GeneratorConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class EncoderConfig:
-    """A network from a picture to rows (pSp, section 3).
-
-    ``heads``: "separate" gives every row its own convolutions (the paper); "shared" gives every pyramid level one
-    stride-2 tower that ends ``tower_width`` wide, and every row two layers on it, ``head_width`` wide between them (the
-    compact models). ``neck`` counts residual units behind the trunk's last map.
-    """
+class EncoderShape:
+    """A network from a picture to rows (pSp, section 3), but for what its task and its generator decide."""
 
     kind: Literal["pyramid", "single_w", "last_layer"] = "pyramid"
+    """Where rows are read: off a feature pyramid (the paper), one W for all, or all off the last map."""
     trunk: Literal["ir_se50", "mobilefacenet"] = "ir_se50"
-    input_channels: Positive = 3
+    """The network below the rows: the paper's, or the compact one."""
     input_size: Positive = 256
+    """Side of the picture that the trunk sees, a multiple of 16."""
+    pyramid_width: Positive = 512
+    """Channels of the pyramid."""
+    heads: Literal["separate", "shared"] = "separate"
+    """Own convolutions for every row (the paper), or one stride-2 tower a pyramid level and two layers a row."""
+    tower_width: Positive = 512
+    """Channels at the end of a shared tower."""
+    head_width: Positive = 512
+    """Numbers between the two layers of a row on a shared tower."""
+    neck: Count = 0
+    """Residual units behind the trunk's last map."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class EncoderConfig(EncoderShape):
+    """An encoder, complete: what it reads and how many rows it writes."""
+
+    input_channels: Positive = 3
     rows: Positive = 18
     width: Positive = 512
-    pyramid_width: Positive = 512
-    heads: Literal["separate", "shared"] = "separate"
-    tower_width: Positive = 512
-    head_width: Positive = 512
-    neck: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SourceConfig:
+    """How sources are made or read; each task takes from it what it needs (see ``tasks``)."""
+
+    classes: Positive = 19
+    """segmentation: numbers in a label map, 0 to one less than this."""
+    colours: tuple[str, ...] = ()
+    """segmentation, for label maps drawn in colours: #rrggbb of each class in order, or one file that lists them."""
+    factors: tuple[Positive, ...] = (1, 2, 4, 8, 16, 32)
+    """superres: how many times smaller the source is, drawn from these."""
+    masks: tuple[Literal["box", "half", "strokes"], ...] = ("box", "half", "strokes")
+    """inpaint: what hides the picture, drawn from these."""
+    sketches: tuple[Literal["pencil", "lines", "shaded"], ...] = ("pencil", "lines", "shaded")
+    """sketch: how a photograph is drawn, drawn from these."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -53,6 +80,7 @@ class ModelConfig:
     ``add_average``: the encoder says how far the rows are from the average (every released model), not where they are.
     ``feedback``: the encoder also sees its current reconstruction, three more channels, starting from the average
     picture, and corrects itself for ``iterations`` looks (ReStyle, arXiv 2104.02699).
+    ``task`` and ``source`` say what pictures it was taught to read (see ``tasks``).
     """
 
     encoder: EncoderConfig
@@ -60,71 +88,124 @@ class ModelConfig:
     add_average: bool = True
     feedback: bool = False
     iterations: Positive = 1
-
-
-NotNegative = Annotated[float, Field(ge=0)]
+    task: str = "invert"
+    source: SourceConfig = SourceConfig()
 
 
 @dataclass(frozen=True, config=_STRICT)
 class LossConfig:
-    """Weights of the terms in ``losses``; a weight of 0 never builds the term's network."""
+    """Weights of the terms in ``losses``, and whose eyes judge; a weight of 0 never builds the term's network."""
 
     l2: NotNegative = 1.0
+    """Squared difference of pixels."""
     lpips: NotNegative = 0.8
-    identity: NotNegative = 0.25
-    code_norm: NotNegative = 0.002
-    code_regression: NotNegative = 0.05
-    detail: NotNegative = 0.5
-    """LPIPS of full-size crops of generated pictures; only where the run draws at full size."""
+    """Perceptual distance (LPIPS)."""
+    identity: NotNegative = 0.1
+    """1 - cosine of face-identity vectors; not beside ``similarity``."""
+    w_norm: NotNegative = 0.0
+    """How far rows are from the average (the paper's regulariser)."""
+    l2_crop: NotNegative = 0.0
+    """l2 of the face alone."""
+    lpips_crop: NotNegative = 0.0
+    """lpips of the face alone."""
+    similarity: NotNegative = 0.0
+    """1 - cosine of general features, for pictures that are no faces; not beside ``identity``."""
+    code_norm: NotNegative = 0.0
+    """Mean squared code in units of W's deviation: keeps rows where the generator knows them."""
+    code_regression: NotNegative = 0.0
+    """Squared difference from the rows of generated pictures, which are known."""
+    detail: NotNegative = 0.0
+    """lpips of full-size windows of generated pictures; only where the run draws at full size."""
+    lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
+    """Whose features lpips compares."""
+    identity_network: str = "mobilefacenet"
+    """Who recognises faces: mobilefacenet, or the file of ArcFace IR-SE50."""
+    similarity_network: str = "alex"
+    """Whose features similarity compares: alex, or the file of a MoCo-v2 ResNet-50."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainConfig:
-    """A training run for inversion. The same command again continues it (``runs.MAY_CHANGE`` lists what may differ)."""
+    """A training run. The same command again continues it (``runs.MAY_CHANGE`` lists what may differ)."""
 
-    data: tuple[str, ...]
-    """Folders of aligned photographs; each is drawn from in proportion to the square root of its size."""
-    out: str
-    """Folder of the run: its configuration, its log and its last state."""
+    task: str = "invert"
+    """What source and target are: one of ``tasks.TASKS``."""
+    data: tuple[str, ...] = ()
+    """Folders of pictures, each drawn from in proportion to the square root of its size. Faces are aligned."""
+    targets: tuple[str, ...] = ()
+    """Folders of what should come out, one for each of data, paired by file stem; without it, data are the targets."""
+    out: str = ""
+    """Folder of the run: its configuration, its log, its states and its models."""
     validation: tuple[str, ...] = ()
-    """Folders of aligned photographs that judge the run; never trained on."""
-    generator: str = "mobilestylegan_ffhq_1024"
+    """Folders of pictures that judge the run; never trained on."""
+    validation_targets: tuple[str, ...] = ()
+    """What should come out of validation, as targets is to data."""
+    source: SourceConfig = SourceConfig()
+    generator: str | None = None
+    """The frozen generator: a bundled name, one of our files, or a StyleGAN2 file. None: start_from's, else ours."""
     start_from: str | None = None
-    """A model to start from: its weights, its generator in place of ``generator``, its encoder's architecture."""
-    encoder: EncoderConfig = EncoderConfig(
-        trunk="mobilefacenet",
-        input_channels=6,
-        rows=16,
-        pyramid_width=128,
-        heads="shared",
-        tower_width=384,
-        head_width=256,
-        neck=6,
-    )
+    """A model to start from: its encoder's weights and shape, its generator unless another is named."""
+    trunk_weights: str | None = None
+    """A face-identity network whose trunk the encoder starts from: the file of ArcFace IR-SE50, for ir_se50."""
+    encoder: EncoderShape = EncoderShape()
+    feedback: bool = False
+    """Whether the encoder also sees what its rows have drawn so far and corrects itself (ReStyle)."""
     loss: LossConfig = LossConfig()
     looks: Positive = 1
-    """How often the encoder looks at each picture; above 1 it learns to correct itself."""
-    one_look_until: Annotated[int, Field(ge=0)] = 0
+    """How often the encoder looks at each picture; more than one needs feedback."""
+    one_look_until: Count = 0
     """The step until which one look is enough: the first teaches the second where to begin."""
-    photos: Positive = 12
-    """Photographs in a batch."""
-    generated: Annotated[int, Field(ge=0)] = 4
-    """Generated pictures of known rows in a batch."""
+    batch: Positive = 8
+    """Pictures of data in a step, over all processes and accumulated parts."""
+    generated: Count = 0
+    """Generated pictures of known rows in a step, beside batch."""
+    accumulate: Positive = 1
+    """Parts that a process takes its share of a step in: less memory, the same gradient."""
     full_size: bool = False
-    """Draw the generator's full picture and pool it, instead of its cheaper 256-pixel head."""
-    augment: bool = True
-    lr: NotNegative = 5e-4
-    warmup: Positive = 300
-    steps: Positive = 100_000
-    """The learning rate falls to a fiftieth along a cosine that ends here."""
+    """Draw the generator's full picture and pool it, where it has a cheaper 256-pixel head."""
+    mirror: bool = True
+    """Mirror half of the pictures, where the task allows it."""
+    augment: bool = False
+    """Also move, turn, scale and tint them a little."""
+    optimizer: Literal["ranger", "adam", "adamw"] = "ranger"
+    """Ranger is the paper's: RAdam with lookahead and centralised gradients."""
+    lr: NotNegative = 1e-4
+    """Learning rate."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Hold lr, or let it fall to a fiftieth along a cosine that ends at steps."""
+    warmup: Count = 0
+    """Steps over which lr rises from nothing."""
+    steps: Positive = 300_000
+    """Where the run ends."""
     minutes: NotNegative = 0
-    """Stop after so many minutes, state saved (0: only at ``steps``)."""
-    ema: NotNegative = 0.999
-    clip: NotNegative = 1.0
-    save_every: Positive = 500
-    judge_every: Positive = 500
-    log_every: Positive = 50
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    bf16: bool = True
+    """Stop after so many minutes, state saved (0: only at steps)."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the averaged encoder, which is the one that is judged and saved (0: no average)."""
+    clip: NotNegative = 0.0
+    """Length to which gradients are cut (0: not)."""
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    """Numbers that networks compute in; weights stay fp32. fp16 needs CUDA."""
+    checkpointing: bool = False
+    """Compute the encoder's maps twice instead of keeping them: less memory, a third more time."""
     compile: bool = False
+    """torch.compile encoder and generator: a minute or two at first, then faster."""
+    save_every: Positive = 500
+    """Steps between saved states."""
+    keep: Positive = 2
+    """How many saved states are kept."""
+    judge_every: Positive = 500
+    """Steps between judgements of the validation pictures."""
+    log_every: Positive = 50
+    """Steps between lines of the log."""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Who else is told, beside RUN/log.jsonl."""
+    project: str = "pixel2style"
+    """The W&B project."""
+    readers: Positive = 4
+    """Threads that read and prepare pictures."""
+    memory: NotNegative = 4.0
+    """GB of decoded pictures that are kept; the rest is read again each time."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute. auto takes CUDA or Apple's GPU where there is one."""
     seed: int = 0
+    """What every random choice follows from."""

@@ -6,7 +6,8 @@ Pixel2StyleError            one sentence that says what to do; the command line 
 ├── NoFaceError             no face was found where one is needed
 ├── CheckpointError         a model file that is not what it should be
 │   └── UnsafeFileError     a model file that wants to run code; nothing of it was executed
-└── OutputError             results cannot be written, or would overwrite others
+├── OutputError             results cannot be written, or would overwrite others
+└── TrainingError           a run that cannot go on as it was set up
 """
 
 
@@ -36,3 +37,7 @@ class UnsafeFileError(CheckpointError):
 
 class OutputError(Pixel2StyleError):
     """Results cannot be written, or would silently replace others."""
+
+
+class TrainingError(Pixel2StyleError):
+    """A training run that cannot go on as it was set up."""

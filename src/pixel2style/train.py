@@ -1,296 +1,215 @@
-"""Teach an encoder to invert photographs into a frozen generator (pSp, section 3), on any device.
+"""A training run from its first step to its last: when to log, judge, save and stop.
 
-``steps`` is the whole method: it yields the numbers of one step after another and decides nothing. ``fit`` decides when
-to log, judge, save and stop. Resuming is running the same command again; the data of a step follow from its number.
+    from pixel2style import presets, train
+    train.fit(replace(presets.PRESETS["invert-compact"].config, data=("photos",), out="runs/mine"))
 
-    python -m pixel2style.train --data photos/a photos/b --validation photos/v --out runs/faces
-
-Axes: ``b`` batch, ``k`` rows, ``d`` width of a row. This first trainer knows one task, inversion, on one device.
+The same configuration again continues the run from its last saved state, to the bit on one machine. What a step is,
+``learning`` says; what a run starts from, ``starting``; this module decides. Of many processes the first one writes.
 """
 
 import contextlib
-import copy
-import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import TypeVar, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-import tyro
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from . import checkpoints, encoders, mobilefacenet, terminal
-from .config import ModelConfig, TrainConfig
-from .data import SIDE, Photographs, augment, dice, mixed_codes, read_folder, to_float
-from .encoders import Encoder
-from .errors import ConfigError
-from .evaluate import Judges, Scores, pooled
-from .losses import Objective, Reconstruction, detail
-from .model import PSP, Generator
-from .pipeline import choose_device
+from . import checkpoints, starting, track, validation
+from .config import TrainConfig
+from .data import Pictures
+from .evaluate import Judges
+from .learning import State, Teacher, learning_rate, steps
 from .runs import RunFolder
+from .stopping import Stop
+from .tasks import find_task
 
-Network = TypeVar("Network", bound=nn.Module)
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
-
-@dataclass
-class State:
-    """All that a run is between two steps. ``bank`` holds the codes of the last photographs, ``[n k d]``."""
-
-    model: PSP
-    average: Encoder
-    optimizer: torch.optim.Optimizer
-    bank: Tensor
-    step: int = 0
+Watch = Callable[[int, Mapping[str, float]], None]
+"""Told every step's number and, at every logged one, its losses."""
 
 
-def start(config: TrainConfig, device: torch.device) -> State:
-    """A fresh state: ``start_from``, or a new encoder on the trunk of an identity network where one is bundled.
-
-    Raises ConfigError for settings that cannot work together.
-    """
-    torch.manual_seed(config.seed)
-    model = checkpoints.load(config.start_from) if config.start_from else newborn(config)
-    if model.source_channels != 3:
-        raise ConfigError(f"the encoder reads {model.source_channels} channels, photographs have 3: choose another")
-    if config.looks > 1 and not model.corrects_itself:
-        raise ConfigError("only an encoder of 6 input channels sees what it drew: leave out --looks")
-    model = laid_out(model, device)
-    model.config = replace(model.config, iterations=max(config.looks, model.config.iterations))
-    model.encoder.train().requires_grad_(True)
-    average = copy.deepcopy(model.encoder).requires_grad_(False).eval()
-    optimizer = torch.optim.AdamW(model.encoder.parameters(), config.lr, (0.9, 0.99), weight_decay=1e-3)
-    bank = torch.zeros(config.photos, *model.w_avg.shape, device=device)
-    return State(model, average, optimizer, bank)
-
-
-def newborn(config: TrainConfig) -> PSP:
-    """A model before its first lesson."""
-    generator = checkpoints.load_generator(config.generator)
-    made = ModelConfig(config.encoder, generator.config, feedback=config.encoder.input_channels == 6)
-    try:
-        encoder = encoders.build(config.encoder)
-        model = PSP(encoder, generator, made, generator.w_avg, getattr(generator, "w_std", None))
-    except ValueError as error:
-        raise ConfigError(f"{error}: change --encoder") from error
-    if isinstance(encoder.trunk, mobilefacenet.MobileFaceNet):
-        encoder.trunk.load(mobilefacenet.pretrained(embed=False).state_dict())
-    return model
-
-
-def laid_out(module: Network, device: torch.device) -> Network:
-    """Move a network; channels last where it pays: on CPUs. On an H100 cuDNN's kernels take seconds to build for it."""
-    return module.to(device).to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Warm-up, then a cosine from ``lr`` to a fiftieth of it at ``steps``."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    done = min(1.0, (step - config.warmup) / max(1, config.steps - config.warmup))
-    return config.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-@dataclass
-class Teacher:
-    """What stays the same during a run: the configuration, the judges, the photographs and how rows are drawn."""
-
-    config: TrainConfig
-    objective: Objective
-    photographs: Photographs
-    draw: Callable[[Tensor], Tensor]
-
-    @torch.no_grad()
-    def batch(self, state: State, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Pictures at 256 pixels, the known codes of the last of them, and these at full size where wanted."""
-        device = state.bank.device
-        photos = self.photographs.draw(self.config.photos, rng)
-        if self.config.augment:
-            photos = augment(photos, rng)
-        if not self.config.generated:
-            return photos, state.bank[:0], None
-        generator = cast(Generator, state.model.generator)
-        w = generator.map(torch.randn(3 * self.config.generated, generator.width, generator=rng).to(device))
-        codes = mixed_codes((w - state.model.w_avg[0]) / state.model.w_unit, state.bank, rng)
-        full = self.draw(codes * state.model.w_unit + state.model.w_avg).float()
-        images = torch.cat([photos, pooled(full).clamp(-1, 1)])
-        return images, codes, full if self.config.full_size else None
-
-
-def steps(state: State, teacher: Teacher) -> Iterator[dict[str, Tensor]]:
-    """Take steps for ever, each yielding its loss and terms: one batch, ``looks`` looks at it, one update.
-
-    A step whose gradient is not finite is skipped: weights, statistics and the bank take nothing from it.
-    """
-    config, model = teacher.config, state.model
-    parameters = list(model.encoder.parameters())
-    while True:
-        rng = dice(config.seed, state.step)
-        buffers = [(buffer, buffer.clone()) for buffer in model.encoder.buffers()]
-        numbers, codes = look(state, teacher, rng)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(config, state.step)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-        if torch.isfinite(norm):
-            state.optimizer.step()
-            state.bank = codes[: config.photos]
-        else:
-            for buffer, before in buffers:
-                buffer.copy_(before)
-        state.optimizer.zero_grad(set_to_none=True)
-        follow(state.average, model.encoder, min(config.ema, (state.step + 1) / (state.step + 10)))
-        state.step += 1
-        yield {**numbers, "gradient": norm}
-
-
-def look(state: State, teacher: Teacher, rng: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
-    """Look at one batch, ``looks`` times, and leave gradients: the last loss, every look's terms, and the codes."""
-    config, model = teacher.config, state.model
-    precision = torch.autocast(state.bank.device.type, torch.bfloat16) if config.bf16 else contextlib.nullcontext()
-    with precision:
-        images, known, full = teacher.batch(state, rng)
-        target = teacher.objective.look_at(images, known)
-    seen, ws, drawn = model.fit(images), None, None
-    numbers: dict[str, Tensor] = {}
-    looks = 1 if state.step < config.one_look_until else config.looks
-    for turn in range(1, looks + 1):
-        with precision:
-            ws = model.step(seen, ws, drawn)
-            picture = teacher.draw(ws).float()
-            made = Reconstruction(target, (ws - model.w_avg) / model.w_unit, pooled(picture))
-            loss, terms = teacher.objective(made)
-            if full is not None:
-                terms["detail"] = detail(picture[-len(full) :], full, teacher.objective, rng)
-                loss = loss + config.loss.detail * terms["detail"]
-        (loss / looks).backward()
-        ws, drawn = ws.detach(), F.adaptive_avg_pool2d(made.images.detach(), seen.shape[-1])
-        numbers |= {"loss": loss.detach()} | {f"{name}_{turn}": value.detach() for name, value in terms.items()}
-    return numbers, made.codes.detach()
-
-
-@torch.no_grad()
-def follow(average: Encoder, encoder: Encoder, decay: float) -> None:
-    """Move the averaged weights a little towards the learning ones."""
-    ours: list[Tensor] = list(average.parameters())
-    theirs: list[Tensor] = list(encoder.parameters())
-    torch._foreach_lerp_(ours, theirs, 1 - decay)
-    for mean, buffer in zip(average.buffers(), encoder.buffers(), strict=True):
-        mean.copy_(buffer)
-
-
-def averaged(state: State) -> PSP:
-    """The model with the averaged encoder."""
-    model = state.model
-    return PSP(state.average, model.generator, model.config, model.w_avg, model.w_unit).to(state.bank.device)
-
-
-@torch.inference_mode()
-def judge(state: State, judges: Judges, photos: Tensor, size: int | None) -> dict[str, float]:
-    """Mean scores of the averaged encoder on photographs (bytes ``[n 3 256 256]``), deterministic."""
-    model, found = averaged(state), []
-    for pixels in torch.split(photos, 20):
-        targets = to_float(pixels.to(state.bank.device))
-        found.append(judges(model.decode(model.encode(targets), size), targets))
-    return Scores.joined(found).means()
-
-
-def save(state: State, folder: RunFolder, generator: str | None) -> None:
+def save(state: State, teacher: Teacher, folder: RunFolder) -> None:
     """Write the run's model (the averaged encoder), then its state: a run cut off in between does both again."""
-    checkpoints.save(averaged(state), folder.model, generator=generator)
-    folder.keep(
-        {
-            "encoder": state.model.encoder.state_dict(),
-            "average": state.average.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "bank": state.bank,
-            "step": state.step,
-        }
-    )
+    save_model(state, teacher.config, folder.model)
+    scaler = teacher.accelerator.scaler
+    learning = state.model.encoder
+    content: dict[str, Any] = {
+        "encoder": learning.state_dict(),
+        "average": None if state.average is learning else state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": scaler.state_dict() if scaler else None,
+        "random": torch.get_rng_state(),
+        "bank": state.bank,
+        "counts": [state.step, state.skipped, state.skipped_in_a_row, state.best_step],
+        "best": state.best,
+    }
+    folder.keep(content, state.step, teacher.config.keep)
 
 
-def resume(state: State, folder: RunFolder) -> None:
-    """Take up the folder's last state, if there is one."""
+def save_model(state: State, config: TrainConfig, file: Path) -> None:
+    """Write the averaged encoder as one of our files; a bundled generator is referred to, not stored again."""
+    source = config.generator or config.start_from or checkpoints.DEFAULT_GENERATOR
+    checkpoints.save(state.averaged(), file, generator=checkpoints.bundled_generator(source))
+
+
+def resume(state: State, folder: RunFolder, accelerator: "Accelerator") -> None:
+    """Take up the folder's last state, if there is one. Raises CheckpointError when none can be read."""
     content = folder.kept()
     if content is None:
         return
     state.model.encoder.load_state_dict(content["encoder"])
-    state.average.load_state_dict(content["average"])
+    if content["average"] is not None:
+        state.average.load_state_dict(content["average"])
     state.optimizer.load_state_dict(content["optimizer"])
+    if content["scaler"] and accelerator.scaler:
+        accelerator.scaler.load_state_dict(content["scaler"])
+    torch.set_rng_state(content["random"])
     state.bank = content["bank"].to(state.bank.device)
-    state.step = content["step"]
+    state.step, state.skipped, state.skipped_in_a_row, state.best_step = content["counts"]
+    state.best = content["best"]
 
 
-def drawing_size(config: TrainConfig, generator: Generator) -> int | None:
-    """The side at which pictures are drawn: 256 pixels, or all that the generator has."""
-    return None if config.full_size else min(SIDE, generator.size)
+@dataclass
+class Run:
+    """One process's side of a run. Only the first process has a tracker and judges."""
+
+    config: TrainConfig
+    state: State
+    teacher: Teacher
+    folder: RunFolder
+    validation: Pictures | None = None
+    judges: Judges | None = None
+    tracker: track.Tracker | None = None
+    watch: Watch | None = None
+    begun: float = field(default_factory=time.monotonic)
+    measured: tuple[float, int] = (0.0, 0)
+
+    def log(self, numbers: Mapping[str, Tensor]) -> None:
+        """Tell a step's numbers, averaged over the processes, with speed and memory since the last time."""
+        mean = torch.stack([value.float().to(self.teacher.device) for value in numbers.values()])
+        self.teacher.joined([mean])
+        state, config, now = self.state, self.config, time.monotonic()
+        values = dict(zip(numbers, mean.tolist(), strict=True))
+        taken, passed = state.step - self.measured[1], now - self.measured[0]
+        self.measured = (now, state.step)
+        if self.tracker:
+            about = {
+                "lr": learning_rate(config, state.step - 1),
+                "pictures_per_s": taken * (config.batch + config.generated) / max(passed, 1e-9),
+                "memory_gb": memory_gb(self.teacher.device),
+                "skipped_steps": float(state.skipped),
+                "seconds": now - self.begun,
+            }
+            self.tracker.numbers(state.step, {f"train/{name}": value for name, value in values.items()} | about)
+        if self.watch:
+            self.watch(state.step, values)
+
+    def judge(self) -> None:
+        """Judge the validation pictures, keep the best model, show pictures."""
+        if not (self.tracker and self.judges):
+            return
+        state = self.state
+        if self.validation is not None:
+            found = validation.judge(state, self.teacher, self.judges, self.validation)
+            losses = {f"validation/{name}": value for name, value in found.losses.items()}
+            scores = {f"scores/{name}": value for name, value in found.scores.items()}
+            self.tracker.numbers(state.step, losses | scores)
+            if self.watch:
+                self.watch(state.step, losses | scores)
+            self.tracker.pictures(state.step, "validation", found.rows)
+            if found.losses["loss"] < state.best:
+                state.best, state.best_step = found.losses["loss"], state.step
+                save_model(state, self.config, self.folder.best)
+                best = {f"best/{name}": value for name, value in {"loss": state.best, **found.scores}.items()}
+                self.tracker.summary({"best/step": state.step, "best/file": str(self.folder.best), **best})
+        self.tracker.pictures(state.step, "train", validation.training_rows(state, self.teacher, self.judges))
+
+    def over(self) -> bool:
+        """Whether the run has come to its end, or to the end of its minutes."""
+        late = self.config.minutes > 0 and time.monotonic() - self.begun > 60 * self.config.minutes
+        if self.teacher.accelerator.num_processes > 1:  # clocks differ, and all must stop at the same step
+            flag = torch.tensor([float(late)], device=self.teacher.device)
+            self.teacher.joined([flag])
+            late = bool(flag > 0)
+        return late or self.state.step >= self.config.steps
+
+    def go(self, stop: Stop) -> None:
+        """Take steps to the end, or until someone wants it to stop; the last step is always saved."""
+        config, state = self.config, self.state
+        self.measured = (time.monotonic(), state.step)
+        learning, over = steps(state, self.teacher), self.over()
+        while not over:
+            numbers = next(learning)
+            over = stop.agreed(self.teacher.accelerator) or self.over()
+            if state.step % config.log_every == 0:
+                self.log(numbers)
+            elif self.watch:
+                self.watch(state.step, {})
+            if state.step % config.judge_every == 0 or (over and stop.signal is None):
+                self.judge()
+            if self.teacher.accelerator.is_main_process and (over or state.step % config.save_every == 0):
+                save(state, self.teacher, self.folder)
 
 
-def appoint(config: TrainConfig, state: State, photographs: Photographs) -> Teacher:
-    """The teacher of a run, on the state's device."""
-    generator = cast(Generator, state.model.generator)
-    size = drawing_size(config, generator)
-
-    def draw(ws: Tensor) -> Tensor:
-        return generator.synthesize(ws, size)
-
-    if config.compile:
-        draw = torch.compile(draw, dynamic=False)
-        state.model.encoder.compile(dynamic=False)
-    return Teacher(config, laid_out(Objective(config.loss), state.bank.device), photographs, draw)
-
-
-def fit(config: TrainConfig) -> State:
+def fit(config: TrainConfig, watch: Watch | None = None, stop: Stop | None = None) -> State:
     """Run, or take up again, the run that ``config`` describes. A finished one takes no step.
 
-    Raises ConfigError for a folder without pictures, a device that is not there, or another configuration than the one
+    Raises ConfigError for settings that cannot work, pictures that do not fit, or another configuration than the one
     that ``out`` holds; CheckpointError for models and states that cannot be read; OutputError when ``out`` cannot be
-    written.
+    written; TrainingError when it diverges.
     """
-    device = choose_device(config.device)
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    photographs = Photographs(config.data, device)
-    validation = torch.cat([read_folder(folder) for folder in config.validation]) if config.validation else None
-    folder = RunFolder(config.out)
-    folder.remember(config)
-    state = start(config, device)
-    resume(state, folder)
-    named = checkpoints.bundled_generator(config.start_from or config.generator)
-    teacher, judges = appoint(config, state, photographs), Judges(device)
-    size = drawing_size(config, cast(Generator, state.model.generator))
-    begun = last = time.monotonic()
-    folder.log({"step": state.step, "photographs": len(photographs), "device": str(device)})
-    over = state.step >= config.steps
-    learning = steps(state, teacher)
-    while not over:
-        numbers = next(learning)
-        now = time.monotonic()
-        over = state.step >= config.steps or (config.minutes > 0 and now - begun > 60 * config.minutes)
-        if state.step % config.log_every == 0:
-            speed = config.log_every * (config.photos + config.generated) / (now - last)
-            measured = {name: round(float(value), 4) for name, value in numbers.items()}
-            folder.log({"step": state.step, "s": round(now - begun), "speed": round(speed, 1), **measured})
-            last = now
-        if validation is not None and (over or state.step % config.judge_every == 0):
-            found = judge(state, judges, validation, size)
-            folder.log({"step": state.step, "judged": True, **{k: round(v, 4) for k, v in found.items()}})
-        if over or state.step % config.save_every == 0:
-            save(state, folder, named)
+    config, stop = starting.settled(config), stop or Stop()
+    accelerator = starting.accelerated(config)
+    with contextlib.ExitStack() as until_the_end:
+        state, run = prepared(config, accelerator, watch)
+        if run.tracker:
+            until_the_end.push(_closing(run.tracker))
+        until_the_end.enter_context(stop.listening())
+        run.go(stop)
+        accelerator.wait_for_everyone()
     return state
 
 
-def main() -> int:
-    """Train as the command line says; 2 and one sentence on stderr when the user's input was at fault."""
+def prepared(config: TrainConfig, accelerator: "Accelerator", watch: Watch | None) -> tuple[State, Run]:
+    """The run at its first step, or where it was left. What is wrong is raised before anything is written."""
+    state = starting.start(config, accelerator)
+    pictures = starting.training_pictures(config, state.model.encoder.config.input_size)
+    judged = starting.validation_pictures(config, state.model.encoder.config.input_size)
+    teacher = starting.appoint(config, state, pictures, accelerator)
+    folder = RunFolder(config.out)
+    if accelerator.is_main_process:
+        folder.remember(config)
+    accelerator.wait_for_everyone()
+    resume(state, folder, accelerator)
+    run = Run(config, state, teacher, folder, watch=watch)
+    if accelerator.is_main_process:
+        run.validation = judged
+        run.judges = Judges(accelerator.device, faces=find_task(config.task).faces)
+        run.tracker = track.trackers(config, folder.path, state.step)
+    return state, run
 
-    def run() -> int:
-        fit(terminal.parsed(lambda: tyro.cli(TrainConfig, prog="python -m pixel2style.train")))
-        return 0
 
-    return terminal.exit_code(run, "stopped; the same command goes on from the last state that was saved")
+def _closing(tracker: track.Tracker) -> Callable[..., bool]:
+    def close(kind: type[BaseException] | None, *_: object) -> bool:
+        tracker.close(failed=kind is not None)
+        return False
+
+    return close
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def memory_gb(device: torch.device) -> float:
+    """The most memory the process has held so far, in GB: of the GPU where it computes there, else of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on a Mac, else kilobytes
+    return most / (1e9 if sys.platform == "darwin" else 1e6)

@@ -1,0 +1,187 @@
+"""Can this run work? Checked before it takes days: device, data, model, disk, memory, and whether it learns.
+
+Nothing is written. Every check yields what it found, so that one that fails does not hide the others. This module does
+not repair anything, and does not know how long the user is willing to wait.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from . import pairs, starting
+from .config import TrainConfig
+from .data import Pictures, seeds
+from .errors import ConfigError, Pixel2StyleError
+from .learning import State, Teacher, steps
+from .model import Generator
+from .tasks import find_task
+from .track import check_installed
+from .train import memory_gb
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+TEN = 10
+LESSONS = 30
+"""Steps in which the loss on ten pictures must fall by ``FALL``."""
+FALL = 0.1
+LISTED = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found; ``ok`` None is a remark."""
+
+    check: str
+    ok: bool | None
+    said: str
+
+
+class TenPictures(Teacher):
+    """A teacher who shows the same ten pictures again and again."""
+
+    def read(self, step: int) -> tuple[Tensor, Tensor]:
+        """The pictures of a step: the next of the ten."""
+        count = self.config.batch
+        places = [(step * count + i) % TEN for i in range(count)]
+        numbers = seeds(self.config.seed, 0, TEN)
+        return self.pictures.batch([numbers[place] for place in places])
+
+
+def examine(config: TrainConfig) -> Iterator[Finding]:
+    """Check what ``config`` needs, cheapest first; stops where nothing more can be checked.
+
+    Raises ConfigError for settings that cannot work together.
+    """
+    config = starting.settled(replace(config, out=config.out or "."))
+    check_installed(config)
+    accelerator = starting.accelerated(config)
+    yield Finding("device", True, _device(accelerator.device, config))
+    broken = list(_data(config))
+    yield from broken
+    if any(finding.ok is False for finding in broken):
+        return
+    try:
+        state = starting.start(config, accelerator)
+    except Pixel2StyleError as error:
+        yield Finding("model", False, str(error))
+        return
+    yield Finding("model", True, _model(state))
+    yield _disk(config, state)
+    yield from _lessons(config, state, accelerator)
+
+
+def _device(device: torch.device, config: TrainConfig) -> str:
+    import psutil
+
+    if device.type == "cuda":
+        about = torch.cuda.get_device_properties(device)
+        return f"{about.name}, {about.total_memory / 1e9:.0f} GB, {config.precision}"
+    memory = psutil.virtual_memory()
+    return (
+        f"{device.type}, {torch.get_num_threads()} threads, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} "
+        f"GB of memory free, {config.precision}"
+    )
+
+
+def _data(config: TrainConfig) -> Iterator[Finding]:
+    """The pictures, and every file that is wrong."""
+    task = find_task(config.task)
+    for name, data, targets in (
+        ("data", config.data, config.targets),
+        ("validation", config.validation, config.validation_targets),
+    ):
+        if not data:
+            yield Finding(name, None, "none: nothing will tell the best model from the last; add --validation FOLDER")
+            continue
+        try:
+            wrong = pairs.problems(data, targets, task, config.source)
+            count = sum(len(found) for found in pairs.find(data, targets, task, config.source)) if not wrong else 0
+        except ConfigError as error:
+            wrong, count = [str(error)], 0
+        for sentence in wrong[:LISTED]:
+            yield Finding(name, False, sentence)
+        if len(wrong) > LISTED:
+            yield Finding(name, False, f"and {len(wrong) - LISTED} more")
+        if not wrong:
+            yield Finding(name, True, f"{count} pictures, all readable" + (" and in pairs" if targets else ""))
+
+
+def _model(state: State) -> str:
+    generator = cast(Generator, state.model.generator)
+    weights = sum(weight.numel() for weight in state.model.encoder.parameters())
+    encoder = state.model.encoder.config
+    return (
+        f"encoder of {weights / 1e6:.1f} million weights, {encoder.input_channels} channels at {encoder.input_size} "
+        f"pixels, {encoder.rows} rows into {generator.config.kind} at {generator.size} pixels"
+    )
+
+
+def _disk(config: TrainConfig, state: State) -> Finding:
+    """Room for the states that are kept, the one being written, and two models."""
+    weights = sum(weight.numel() * weight.element_size() for weight in state.model.encoder.parameters())
+    copies = {"ranger": 4, "adam": 3, "adamw": 3}[config.optimizer] + (config.ema > 0)
+    needed = weights * (copies * (config.keep + 1) + 2)
+    place = Path(config.out).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return Finding("disk", free > needed, f"{free / 1e9:.1f} GB free in {place}, {needed / 1e9:.2f} GB needed")
+
+
+def _lessons(config: TrainConfig, state: State, accelerator: "Accelerator") -> Iterator[Finding]:
+    """A few steps on ten pictures: what a step costs in memory and time, and whether the loss falls."""
+    import time
+
+    small = replace(
+        config, batch=min(config.batch, TEN // 2), generated=0, accumulate=1, mirror=False, augment=False, warmup=0,
+        looks=1, schedule="constant",
+    )  # fmt: skip
+    try:
+        pictures = starting.training_pictures(small, state.model.encoder.config.input_size)
+        teacher = _teacher(small, state, pictures, accelerator)
+        learning, losses, times, held = steps(state, teacher), list[float](), list[float](), list[float]()
+        before = memory_gb(accelerator.device)
+        for _ in range(LESSONS):
+            begun = time.monotonic()
+            losses.append(float(next(learning)["loss"]))
+            times.append(time.monotonic() - begun)
+            held.append(memory_gb(accelerator.device))
+    except Pixel2StyleError as error:
+        yield Finding("learning", False, str(error))
+        return
+    yield _memory(config, small, before, held[-1], accelerator.device)
+    per_picture = sorted(times)[len(times) // 2] / small.batch
+    hours = per_picture * (config.batch + config.generated) * config.looks * config.steps / 3600
+    yield Finding("time", None, f"{per_picture:.2f} s a picture here, about {hours:.1f} hours for {config.steps} steps")
+    turn = TEN // small.batch
+    first, last = sum(losses[:turn]) / turn, sum(losses[-turn:]) / turn
+    learns = last < (1 - FALL) * first
+    advice = "" if learns else "; it should have fallen by a tenth: try another --lr, and look at the pictures"
+    yield Finding("learning", learns, f"loss on ten pictures {first:.3f} -> {last:.3f} in {LESSONS} steps{advice}")
+
+
+def _teacher(config: TrainConfig, state: State, pictures: Pictures, accelerator: "Accelerator") -> Teacher:
+    usual = starting.appoint(config, state, pictures, accelerator)
+    return TenPictures(config, usual.task, usual.objective, pictures, usual.draw, accelerator)
+
+
+def _memory(config: TrainConfig, small: TrainConfig, before: float, held: float, device: torch.device) -> Finding:
+    """What a step of the whole batch will hold, as if all that ``small`` took grew with its pictures."""
+    import psutil
+
+    share = (config.batch + config.generated) / config.accumulate / small.batch
+    needed = before + (held - before) * max(1.0, share)
+    there = (
+        torch.cuda.get_device_properties(device).total_memory
+        if device.type == "cuda"
+        else psutil.virtual_memory().total
+    )
+    said = f"a step holds up to {needed:.1f} of {there / 1e9:.1f} GB"
+    fits = needed < 0.9 * there / 1e9
+    return Finding("memory", fits, said if fits else f"{said}: add --accumulate 2 or more, or --checkpointing True")

@@ -1,0 +1,280 @@
+"""What a run is before its first step: device, model, optimiser, judges and pictures, as its configuration says.
+
+An encoder starts from a model that reads other pictures too: its first layer is made to see sketches, label maps and
+masked pictures as pictures (``repainted``). This module does not know how a step is taken (``learning``).
+
+Axes: ``c`` channels, ``k`` rows, ``d`` width of a row.
+"""
+
+import colorsys
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from . import checkpoints, encoders, foreign, labels, mobilefacenet
+from .config import EncoderConfig, ModelConfig, TrainConfig
+from .data import Pictures
+from .encoders import Encoder
+from .errors import ConfigError
+from .irse import IRSE
+from .learning import State, Teacher
+from .losses import Objective
+from .model import PSP, Generator
+from .pipeline import choose_device
+from .tasks import channels_of, find_task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+SIDE = 256
+"""Pictures are compared at so many pixels."""
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def settled(config: TrainConfig) -> TrainConfig:
+    """The configuration with what it names outside itself taken in (the colours of label maps).
+
+    Raises ConfigError for settings that are missing or cannot work together.
+    """
+    find_task(config.task)
+    if not config.data:
+        raise ConfigError("a run needs pictures: name a folder of them with --data")
+    if not config.out:
+        raise ConfigError("a run needs a folder of its own: name one with --out")
+    if config.looks > 1 and not (config.feedback or config.start_from):
+        raise ConfigError("only an encoder with --feedback sees what it drew: add it, or leave out --looks")
+    if config.generated and config.targets:
+        raise ConfigError("generated pictures have no source file: leave out --generated, or --targets")
+    if config.generated and find_task(config.task).source is None:
+        raise ConfigError(f"{config.task} reads its sources from files: leave out --generated")
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("fp16 needs CUDA: use --precision bf16 or fp32")
+    if config.source.colours:
+        config = replace(config, source=replace(config.source, colours=labels.colour_table(config.source)))
+    return config
+
+
+def accelerated(config: TrainConfig) -> "Accelerator":
+    """The device, precision and processes of a run. Raises ConfigError for a device that is not there, or an odd split.
+
+    Whoever starts several processes (``accelerate launch``) decides which device each of them has.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    device = choose_device(config.device)
+    cpu = device.type == "cpu"
+    AcceleratorState._reset_state(PartialState._shared_state.get("_cpu", cpu) != cpu)
+    precision = {"fp32": "no"}.get(config.precision, config.precision)
+    accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
+    parts = accelerator.num_processes * config.accumulate
+    if config.batch % parts or config.generated % parts:
+        raise ConfigError(
+            f"{config.batch} pictures and {config.generated} generated ones cannot be shared by "
+            f"{accelerator.num_processes} processes in {config.accumulate} parts: make --batch and --generated "
+            f"multiples of {parts}"
+        )
+    if accelerator.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    return accelerator
+
+
+def start(config: TrainConfig, accelerator: "Accelerator") -> State:
+    """A fresh state: ``start_from``, or a new encoder on the trunk of an identity network where there is one.
+
+    Raises ConfigError for settings that cannot work together, CheckpointError for files that cannot be read.
+    """
+    torch.manual_seed(config.seed)
+    model = laid_out(grown(config) if config.start_from else newborn(config), accelerator.device)
+    model.config = replace(
+        model.config,
+        iterations=config.looks,
+        task=config.task,
+        source=config.source,
+    )
+    if config.looks > 1 and not model.corrects_itself:
+        raise ConfigError(f"{config.start_from} does not see what it drew: leave out --looks")
+    encoder = model.encoder.train().requires_grad_(True)
+    encoder.recompute = config.checkpointing
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        model.encoder = encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)  # type: ignore[no-untyped-call]
+    average = copy.deepcopy(encoder).requires_grad_(False).eval() if config.ema else encoder
+    optimizer = accelerator.prepare_optimizer(OPTIMIZERS[config.optimizer](encoder.parameters(), config.lr))
+    bank = torch.zeros(config.batch, *model.w_avg.shape, device=accelerator.device)
+    return State(model, average, optimizer, bank)
+
+
+def _ranger(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    from pytorch_optimizer import Ranger
+
+    # not foreach: that copies every weight once more, a gigabyte at paper size
+    return cast(torch.optim.Optimizer, Ranger(parameters, lr, betas=(0.95, 0.999), eps=1e-5, foreach=False))
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "ranger": _ranger,
+    "adam": lambda parameters, lr: torch.optim.Adam(parameters, lr),
+    "adamw": lambda parameters, lr: torch.optim.AdamW(parameters, lr, (0.9, 0.99), weight_decay=1e-3),
+}
+
+
+def newborn(config: TrainConfig) -> PSP:
+    """A model before its first lesson. Raises ConfigError where encoder and generator do not fit."""
+    generator = checkpoints.load_generator(config.generator or checkpoints.DEFAULT_GENERATOR)
+    channels = channels_of(config.task, config.source)
+    shape = {name: getattr(config.encoder, name) for name in config.encoder.__dataclass_fields__}
+    try:
+        complete = EncoderConfig(
+            **shape, input_channels=channels + 3 * config.feedback, rows=generator.rows, width=generator.width
+        )
+        encoder = encoders.build(replace(complete, input_channels=3 + 3 * config.feedback))
+        _educate(encoder, config.trunk_weights)
+        encoder = repainted(encoder, complete, channels)
+        made = ModelConfig(complete, generator.config, feedback=config.feedback)
+        return PSP(encoder, generator, made, generator.w_avg, getattr(generator, "w_std", None))
+    except ValueError as error:
+        raise ConfigError(f"{error}: change --encoder") from error
+
+
+def grown(config: TrainConfig) -> PSP:
+    """The model that ``start_from`` names, reading what the task has it read, into the generator that is asked for."""
+    model = checkpoints.load(cast(str, config.start_from))
+    generator, made = model.generator, model.config
+    if config.generator:
+        generator = checkpoints.load_generator(config.generator)
+        there, here = cast(Generator, model.generator), cast(Generator, generator)
+        if (there.rows, there.width) != (here.rows, here.width):
+            raise ConfigError(
+                f"{config.start_from} writes {there.rows} rows of {there.width}, {config.generator} reads {here.rows} "
+                f"of {here.width}: leave out --start-from"
+            )
+    channels = channels_of(config.task, config.source)
+    complete = replace(model.encoder.config, input_channels=channels + 3 * model.corrects_itself)
+    if (made.task, made.source.classes) != (config.task, config.source.classes) or channels != model.source_channels:
+        if channels != model.source_channels and model.source_channels != 3:
+            raise ConfigError(
+                f"{config.start_from} reads {model.source_channels} channels, {config.task} has {channels}: start from "
+                "a model of photographs or of the same task"
+            )
+        encoder = repainted(model.encoder, complete, channels)
+    else:
+        encoder = model.encoder
+    made = replace(made, encoder=complete, generator=cast(Generator, generator).config)
+    return PSP(encoder, generator, made, model.w_avg, model.w_unit)
+
+
+def _educate(encoder: Encoder, trunk_weights: str | None) -> None:
+    """Start the trunk from an identity network: the bundled one, or the file of the paper's."""
+    if isinstance(encoder.trunk, mobilefacenet.MobileFaceNet):
+        encoder.trunk.load(mobilefacenet.pretrained(embed=False).state_dict())
+    elif trunk_weights is not None and isinstance(encoder.trunk, IRSE):
+        known = foreign.load_arcface(trunk_weights).state_dict()
+        own = encoder.trunk.state_dict()
+        first = "input_layer.0.weight"
+        kept = {name: value for name, value in known.items() if name in own}
+        extra = own[first].shape[1] - kept[first].shape[1]
+        kept[first] = torch.cat([kept[first], kept[first].new_zeros(len(kept[first]), extra, 3, 3)], 1)
+        encoder.trunk.load_state_dict(kept)
+
+
+def repainted(encoder: Encoder, config: EncoderConfig, channels: int) -> Encoder:
+    """An encoder of pictures that reads sources of ``channels`` channels as if these were pictures.
+
+    Gray in [0, 1] is read as a gray picture, classes as if each were painted in a colour of its own, a fourth channel
+    (a mask) not at all; channels of its reconstruction are read as before.
+    """
+    if config.input_channels == encoder.config.input_channels:
+        return encoder
+    name = next(name for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d))
+    state = encoder.state_dict()
+    weight = state[f"{name}.weight"]
+    paint, offset = _paint(channels)
+    own = torch.einsum("opij,pc->ocij", weight[:, :3], paint.to(weight))
+    state[f"{name}.weight"] = torch.cat([own, weight[:, 3:]], 1)
+    if offset and f"{name}.bias" in state:
+        state[f"{name}.bias"] = state[f"{name}.bias"] + offset * weight[:, :3].sum((1, 2, 3))
+    made = encoders.build(config)
+    made.load_state_dict(state)
+    return made
+
+
+def visible(sources: Tensor) -> Tensor:
+    """Sources ``[b c s s]`` as pictures that a person can look at: ``[b 3 s s]`` in [-1, 1]."""
+    paint, offset = _paint(sources.shape[1])
+    return (torch.einsum("pc,bcij->bpij", paint.to(sources), sources) + offset).clamp(-1, 1)
+
+
+def _paint(channels: int) -> tuple[Tensor, float]:
+    """How channels become RGB: a matrix ``[3 c]``, and what is added."""
+    if channels == 1:
+        return torch.full((3, 1), 2.0), -1.0
+    if channels <= 4:
+        return torch.eye(3, channels), 0.0
+    colours = [
+        colorsys.hsv_to_rgb(0.618 * i % 1, 0.35 + 0.5 * (i % 2), 1 - 0.6 * i / channels) for i in range(channels)
+    ]
+    return 2 * torch.tensor(colours).T - 1, 0.0
+
+
+def laid_out(module: Network, device: torch.device) -> Network:
+    """Move a network; channels last where it pays: on CPUs. On an H100 cuDNN's kernels take seconds to build for it."""
+    return module.to(device).to(memory_format=torch.channels_last if device.type == "cpu" else torch.contiguous_format)
+
+
+def judged_by(config: TrainConfig, device: torch.device) -> Objective:
+    """The losses of a run, on its device, with the networks that its files hold.
+
+    Raises CheckpointError for files that hold none.
+    """
+    loss = config.loss
+    identity = foreign.load_arcface(loss.identity_network) if _is_file(loss.identity, loss.identity_network) else None
+    similarity = (
+        foreign.load_moco(loss.similarity_network) if _is_file(loss.similarity, loss.similarity_network) else None
+    )
+    return laid_out(Objective(loss, identity=identity, similarity=similarity), device)
+
+
+def _is_file(weight: float, network: str) -> bool:
+    return weight > 0 and network not in ("mobilefacenet", "alex")
+
+
+def drawing_size(config: TrainConfig, generator: Generator) -> int | None:
+    """The side at which pictures are drawn: 256 pixels, or all that the generator has."""
+    return None if config.full_size else min(SIDE, generator.size)
+
+
+def training_pictures(config: TrainConfig, input_size: int) -> Pictures:
+    """The run's own pictures. Raises ConfigError with whatever is wrong with them."""
+    return Pictures(
+        config.data, config.targets, find_task(config.task), config.source,
+        side=input_size, mirror=config.mirror, augment=config.augment, readers=config.readers, memory=config.memory,
+    )  # fmt: skip
+
+
+def validation_pictures(config: TrainConfig, input_size: int) -> Pictures | None:
+    """The pictures that judge the run, None where it has none. Raises as ``training_pictures`` does."""
+    if not config.validation:
+        return None
+    return Pictures(
+        config.validation, config.validation_targets, find_task(config.task), config.source,
+        side=input_size, mirror=False, augment=False, readers=config.readers, memory=config.memory,
+    )  # fmt: skip
+
+
+def appoint(config: TrainConfig, state: State, pictures: Pictures, accelerator: "Accelerator") -> Teacher:
+    """The teacher of a run."""
+    generator = cast(Generator, state.model.generator)
+    size = drawing_size(config, generator)
+
+    def draw(ws: Tensor) -> Tensor:
+        return generator.synthesize(ws, size)
+
+    if config.compile:
+        draw = torch.compile(draw, dynamic=False)
+        state.model.encoder.compile(dynamic=False)
+    objective = judged_by(config, accelerator.device)
+    return Teacher(config, find_task(config.task), objective, pictures, draw, accelerator)

@@ -1,0 +1,84 @@
+"""What a run's model makes of pictures: losses, scores, and rows of a table to look at.
+
+Deterministic: the same weights give the same numbers, since validation pictures are never mirrored and what is random
+in their sources follows from their place. This module does not know when a run is judged (``train``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from . import starting, track
+from .data import Pictures, seeds
+from .evaluate import Judges, Scores, pooled
+from .learning import State, Teacher
+from .losses import Reconstruction
+from .model import PSP, Generator
+
+AT_ONCE = 16
+SHOWN = 8
+"""Pictures of a table."""
+
+
+@dataclass
+class Judgement:
+    """What validation pictures say: mean losses, mean scores, and the first pictures with their own scores."""
+
+    losses: dict[str, float]
+    scores: dict[str, float]
+    rows: list[track.Row] = field(default_factory=list)
+
+
+@torch.no_grad()
+def judge(state: State, teacher: Teacher, judges: Judges, pictures: Pictures, shown: int = SHOWN) -> Judgement:
+    """Losses and scores of the averaged encoder on all of ``pictures``, a table of the first ``shown``."""
+    model = state.averaged().eval()
+    totals: dict[str, float] = {}
+    scores: list[Scores] = []
+    rows: list[track.Row] = []
+    for first in range(0, len(pictures), AT_ONCE):
+        sources, targets = (part.to(teacher.device) for part in pictures.fixed(first, first + AT_ONCE))
+        ws, drawn = _drawn(model, sources, teacher)
+        away = ws - model.w_avg
+        shown_as_it_is = pooled(sources) if sources.shape[1] == targets.shape[1] else None
+        target = teacher.objective.look_at(targets, sources=shown_as_it_is)
+        made = Reconstruction(target, away, away / model.w_unit, pooled(drawn))
+        loss, terms = teacher.objective(made)
+        for name, value in {"loss": loss, **terms}.items():
+            totals[name] = totals.get(name, 0.0) + float(value) * len(targets)
+        scores.append(judges(drawn, targets))
+        names = pictures.names[first : first + max(0, shown - len(rows))]
+        rows += table(names, sources, targets, drawn, scores[-1])
+    totals.pop("code_regression", None)  # nobody knows the rows of a photograph
+    losses = {name: total / len(pictures) for name, total in totals.items()}
+    return Judgement(losses, Scores.joined(scores).means(), rows)
+
+
+@torch.no_grad()
+def training_rows(state: State, teacher: Teacher, judges: Judges, shown: int = SHOWN) -> list[track.Row]:
+    """A table of what the averaged encoder makes of the first pictures of the step to come."""
+    first = seeds(teacher.config.seed, state.step, teacher.config.batch)[:shown]
+    sources, targets = (part.to(teacher.device) for part in teacher.pictures.batch(first))
+    _, drawn = _drawn(state.averaged().eval(), sources, teacher)
+    names = [f"step {state.step}, {index}" for index in range(len(targets))]
+    return table(names, sources, targets, drawn, judges(drawn, targets))
+
+
+def _drawn(model: PSP, sources: Tensor, teacher: Teacher) -> tuple[Tensor, Tensor]:
+    ws = model.encode(sources)
+    return ws, model.decode(ws, starting.drawing_size(teacher.config, cast(Generator, model.generator))).float()
+
+
+def table(names: Sequence[str], sources: Tensor, targets: Tensor, drawn: Tensor, scores: Scores) -> list[track.Row]:
+    """Source, target and output of the first ``len(names)`` pictures, with each one's scores."""
+    count = len(names)
+    visible = starting.visible(sources[:count].float().cpu())
+    outputs = pooled(drawn[:count]).float().cpu().clamp(-1, 1)
+    shown = zip(names, visible, targets[:count].float().cpu(), outputs, strict=True)
+    return [
+        track.Row(name, {"source": source, "target": target, "output": output}, scores.of(index))
+        for index, (name, source, target, output) in enumerate(shown)
+    ]

@@ -1,0 +1,35 @@
+"""One process of several that share a step: ``python shared_run.py FOLDER OUT``; the environment says which one it is.
+
+Writes the gradient of the joint batch, as this process has it after averaging, and what three steps make of the encoder.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from pixel2style import starting
+from pixel2style.learning import look_at_all, steps
+from small_run import small_config
+
+
+def main(folder: Path, out: Path) -> None:
+    torch.set_num_threads(1)
+    config = small_config(folder, out=str(out), looks=2, one_look_until=0, lr=1e-3, optimizer="adam", warmup=0)
+    accelerator = starting.accelerated(config)
+    state = starting.start(config, accelerator)
+    pictures = starting.training_pictures(config, state.model.encoder.config.input_size)
+    teacher = starting.appoint(config, state, pictures, accelerator)
+    look_at_all(state, teacher)
+    found = {name: weight.grad for name, weight in state.model.encoder.named_parameters() if weight.grad is not None}
+    teacher.joined(list(found.values()))
+    gradient = {f"gradient.{name}": value.clone() for name, value in found.items()}
+    state.optimizer.zero_grad()
+    learning = steps(state, teacher)
+    for _ in range(3):
+        next(learning)
+    torch.save(gradient | {"bank": state.bank}, out.with_name(f"{out.name}.{accelerator.process_index}.pt"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
