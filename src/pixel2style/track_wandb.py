@@ -11,6 +11,7 @@ import netrc
 import os
 import secrets
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,8 @@ from .track import LOG, SHOWN, Row, described, sheet, writing
 
 FILE = "wandb.json"
 """In the folder of a run: which W&B run it is."""
+PATIENCE = 30.0
+"""Seconds to wait for W&B before a run goes on without it."""
 BLOCK = 1 << 15
 Mode = Literal["online", "offline"]
 
@@ -68,6 +71,8 @@ class Wandb:
         with self._going_on():
             if self._run is not None:
                 self._run.finish(exit_code=int(failed))
+                if self._run.offline:
+                    _await_the_end(Path(self._run.settings.sync_file))
         self._run = None
 
     def _tell(self, step: int, values: Callable[[], dict[str, Any]]) -> None:
@@ -136,7 +141,7 @@ def _begun(config: TrainConfig, folder: Path) -> wandb.Run | None:
 
 def _opened(config: TrainConfig, folder: Path, name: str, mode: Mode) -> wandb.Run:
     settings = wandb.Settings(
-        silent=True, console="off", init_timeout=30, finish_timeout=120, x_transaction_log_flush_interval=2
+        silent=True, console="off", init_timeout=PATIENCE, finish_timeout=120, x_transaction_log_flush_interval=2
     )
     run = wandb.init(
         project=config.project,
@@ -217,6 +222,13 @@ def _lines_in_files(folder: Path, name: str) -> int:
     files = [file for file in (folder / "wandb").glob(f"*run-*/run-{name}.wandb") if not file.parent.is_symlink()]
     steps = [record.history.step.num for file in files for record in records(file) if record.HasField("history")]
     return max(steps, default=-1) + 1
+
+
+def _await_the_end(file: Path) -> None:
+    """Wait until the file of a finished session is whole: W&B's service ends it a moment after it says so."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and not any(record.HasField("exit") for record in records(file)):
+        time.sleep(0.05)
 
 
 def records(file: Path) -> Iterator[Record]:
