@@ -119,8 +119,9 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 def _dodged(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
     """Colour dodge of a picture with its blurred negative: paper where it is even, darker where it gets darker."""
+    near = blurred(gray, unit * between(0.5, 0.9, rng))  # grain of the camera's is none of the paper's
     wide = blurred(gray, unit * between(2, 9, rng))
-    return ((gray + 0.02) / (wide + 0.02)).clamp(0, 1) ** between(1.2, 3.5, rng)
+    return ((near + 0.02) / (wide + 0.02)).clamp(0, 1) ** between(1.2, 3.5, rng)
 
 
 def _contours(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
@@ -128,17 +129,17 @@ def _contours(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
 
     After XDoG (Winnemöller et al., Computers & Graphics 2012, section 2), without its dark areas.
     """
-    fine = unit * between(0.7, 1.6, rng)
+    fine = unit * between(0.5, 1.5, rng)
     near, far = blurred(gray, fine), blurred(gray, 1.6 * fine)
     depth = (far - near) / (far + 0.15)
-    line = torch.tanh(between(15, 40, rng) * (depth - between(0.008, 0.02, rng)).clamp(min=0))
+    line = torch.tanh(between(15, 40, rng) * (depth - between(0.01, 0.03, rng)).clamp(min=0))
     return 1 - between(0.7, 1.0, rng) * line
 
 
 def _tone(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
     """A picture's light and shade, softened and pale."""
     soft = blurred(gray, unit * between(1.5, 5, rng))
-    return 1 - between(0.3, 0.7, rng) * (1 - soft)
+    return 1 - between(0.2, 0.55, rng) * (1 - soft)
 
 
 def mask(kind: str, side: int, rng: torch.Generator) -> Tensor:
@@ -154,7 +155,7 @@ def mask(kind: str, side: int, rng: torch.Generator) -> Tensor:
         for _ in range(whole(1, 4, rng)):
             _box(brush, side, rng)
     elif kind == "strokes":
-        for _ in range(whole(2, 6, rng)):
+        for _ in range(whole(3, 7, rng)):
             _stroke(brush, side, rng)
     else:
         raise ConfigError(f"there is no mask {kind}: choose box, half or strokes")
@@ -174,14 +175,14 @@ def _half(side: int, rng: torch.Generator) -> Tensor:
 
 
 def _box(brush: ImageDraw.ImageDraw, side: int, rng: torch.Generator) -> None:
-    width, height = (round(side * between(0.12, 0.5, rng)) for _ in range(2))
-    left, top = whole(0, side - width, rng), whole(0, side - height, rng)
+    width, height = (round(side * between(0.15, 0.5, rng)) for _ in range(2))
+    left, top = (whole(-length // 4, side - length + length // 4, rng) for length in (width, height))
     brush.rectangle((left, top, left + width - 1, top + height - 1), fill=0)
 
 
 def _stroke(brush: ImageDraw.ImageDraw, side: int, rng: torch.Generator) -> None:
-    x, y = between(0, side, rng), between(0, side, rng)
-    heading, width = between(0, 2 * math.pi, rng), side * between(0.04, 0.12, rng)
+    x, y = (side * between(0.1, 0.9, rng) for _ in range(2))
+    heading, width = between(0, 2 * math.pi, rng), side * between(0.05, 0.13, rng)
     points = [(x, y)]
     for _ in range(whole(3, 8, rng)):
         heading += between(-1, 1, rng)

@@ -69,7 +69,7 @@ def classes_in(path: Path, source: SourceConfig) -> Classes:
     if found.size and (found.max() >= source.classes or found.min() < 0):
         wrong = [str(number) for number in np.unique(found) if not 0 <= number < source.classes]
         raise ImageError(
-            f"{path} holds {_several('class', wrong)}, and there are {source.classes} (0 to {source.classes - 1}): "
+            f"{path} holds {_several('class', wrong)}, and classes go from 0 to {source.classes - 1}: "
             "mend it, or raise --source.classes"
         )
     return found

@@ -50,7 +50,7 @@ def find(
     found, wrong = _searched(data, targets, task)
     wrong = wrong + _unusable(found, task, source, readers)
     if wrong:
-        more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        more = f"; and {len(wrong) - _SHOWN} more, which pixel2style doctor lists" if len(wrong) > _SHOWN else ""
         files = "1 file" if len(wrong) == 1 else f"{len(wrong)} files"
         raise ConfigError(f"{files} cannot be learned from: {'; '.join(wrong[:_SHOWN])}{more}")
     return found

@@ -40,6 +40,9 @@ def sketched(target: Tensor, rng: torch.Generator, config: SourceConfig) -> Tens
 
 def reduced(target: Tensor, rng: torch.Generator, config: SourceConfig) -> Tensor:
     """The target reduced by one of ``config.factors`` and enlarged again: ``[3 s s]``."""
+    for factor in config.factors:  # all of them, so that a run does not stop at the first draw of a wrong one
+        if target.shape[-1] % factor:
+            raise ConfigError(f"{factor} does not divide {target.shape[-1]} pixels: choose other --source.factors")
     return degrade.low_resolution(target, chosen(config.factors, rng, "factors"))
 
 
@@ -86,7 +89,14 @@ TASKS: dict[str, Task] = {
     "frontalize": Task("a face from any side to the same face from the front", mirror="apart"),
     "sketch": Task("a pencil sketch to a face", channels=1, source=sketched),
     # classes have sides (a left eye), so that a mirrored map would say the wrong one
-    "segmentation": Task("a label map to a face", channels=class_count, source=None, read=labels.read, mirror="never"),
+    "segmentation": Task(
+        "a label map to a face",
+        channels=class_count,
+        source=None,
+        read=labels.read,
+        check=labels.classes_in,
+        mirror="never",
+    ),
     "superres": Task("a picture of few pixels to one of many", source=reduced),
     "inpaint": Task("a picture with a hidden part to a whole one", channels=4, source=masked, read=read_masked),
     "toonify": Task("a photograph of a face to the face that another domain's generator draws for it"),
