@@ -13,7 +13,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from . import __version__, terminal
 
@@ -24,6 +24,7 @@ import tyro
 
 Photos = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO...", help_behavior_hint="")]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+Seen = TypeVar("Seen")
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 
 DESCRIPTION = """Encode photographs of faces into StyleGAN's W+ in one forward pass, and draw them again.
@@ -118,6 +119,52 @@ def convert(
     return 0
 
 
+def evaluate(
+    results: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")],
+    originals: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ORIGINALS")],
+    /,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("evaluation"),
+    faces: Flag = True,
+    inception: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    device: Device = "auto",
+    batch: Annotated[int, tyro.conf.arg(metavar="N")] = 8,
+    overwrite: Flag = False,
+) -> int:
+    """Say how close results are to their originals.
+
+    Pictures of one name are compared at 256 pixels. DIR receives report.html, to be looked at, scores.csv with a line
+    for each picture, and summary.json. A folder that invert wrote may be both: its NAME.aligned.png are the originals.
+
+    Args:
+        results: Folder of pictures to judge, or one picture.
+        originals: Folder of the pictures they should be, of the same names, suffix aside; or one picture.
+        out: Folder for the report; made if need be.
+        faces: The pictures show no aligned faces: leave out identity, and seek no faces.
+        inception: Also measure FID with torch-fidelity and its file of Inception weights.
+        device: Where to compute. auto takes CUDA or Apple's GPU where there is one.
+        batch: How many pictures to judge at once.
+        overwrite: Replace an earlier report instead of refusing.
+    """
+    from . import report
+
+    evaluation = report.evaluate_into(
+        out,
+        results,
+        originals,
+        faces=faces,
+        inception=inception,
+        device=device,
+        batch=batch,
+        overwrite=overwrite,
+        follow=_with_progress,
+    )
+    wrong = [str(verdict.error) for verdict in evaluation.failed] + evaluation.alone
+    for sentence in wrong:
+        terminal.complain(sentence)
+    print(*report.lines(evaluation), f"report: {out / report.PAGE}", sep="\n")
+    return 2 if wrong else 0
+
+
 def models() -> int:
     """List what is bundled, from whom and under which terms."""
     from . import assets, cards
@@ -151,9 +198,11 @@ OPEN: dict[str, Callable[..., int]] = {"train": train, "doctor": doctor}
 COMMANDS: dict[str, Callable[..., int]] = {
     "invert": invert,
     "align": align,
+    "evaluate": evaluate,
     "convert": convert,
     "models": models,
-} | OPEN
+    **OPEN,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -214,7 +263,7 @@ def _follow(outcomes: Generator["Outcome", None, None], total: int, done: str) -
     return 2 if failed else 0
 
 
-def _with_progress(outcomes: Iterable["Outcome"], total: int) -> Iterable["Outcome"]:
+def _with_progress(outcomes: Iterable[Seen], total: int) -> Iterable[Seen]:
     from rich.console import Console
     from rich.progress import track
 
