@@ -73,6 +73,8 @@ def test_a_turned_photograph_comes_in_upright(tmp_path, orientation, suffix):
     lossless = {"quality": 95} if suffix in ("jpg", "webp") else {}
     Image.fromarray(np.ascontiguousarray(stored)).save(file, exif=exif, **lossless)
     assert difference(images.load(file), scene()) < 4
+    assert difference(images.load_raw(file), scene()) < 4
+    assert images.size(file) == (48, 32)
 
 
 def test_broken_exif_does_not_spoil_a_photograph(tmp_path):
@@ -203,6 +205,41 @@ def test_a_bad_file_is_refused_in_one_sentence_that_names_it(tmp_path, name):
     sentence = str(caught.value)
     assert str(file) in sentence and "\n" not in sentence
     assert ": " in sentence, "it must also say what to do"
+
+
+@pytest.mark.parametrize("door", [images.load_raw, images.size])
+@pytest.mark.parametrize("name", sorted(BAD_FILES.keys() - {"hollow.png"}))
+def test_the_other_doors_refuse_the_same_files(tmp_path, door, name):
+    """Of the hollow one ``size`` sees a header and an end, which is all it looks at."""
+    content, complaint = BAD_FILES[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ImageError, match=complaint):
+        door(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_whole_picture_is_measured_without_decoding_it(tmp_path, monkeypatch, suffix):
+    from PIL import ImageFile
+
+    scene(40, 40).save(tmp_path / f"a.{suffix}")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    assert images.size(tmp_path / f"a.{suffix}") == (40, 40)
+
+
+def test_what_is_behind_the_end_of_a_picture_does_no_harm(tmp_path):
+    scene().save(tmp_path / "a.jpg")
+    with (tmp_path / "a.jpg").open("ab") as file:
+        file.write(bytes(10_000))  # as some telephones do
+    assert images.size(tmp_path / "a.jpg") == (48, 32)
+
+
+def test_raw_pictures_keep_indices_and_transparency(tmp_path):
+    indices = Image.frombytes("P", (2, 2), bytes([0, 3, 1, 2]))
+    indices.putpalette([9] * 12)  # all of one colour
+    indices.save(tmp_path / "a.png")
+    assert np.asarray(images.load_raw(tmp_path / "a.png")).tolist() == [[0, 3], [1, 2]]
+    Image.new("RGBA", (2, 2), (10, 20, 30, 0)).save(tmp_path / "b.png")
+    assert images.load_raw(tmp_path / "b.png").getpixel((0, 0)) == (10, 20, 30, 0)
 
 
 def test_the_same_bytes_are_refused_without_a_file():

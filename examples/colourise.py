@@ -1,0 +1,24 @@
+"""Teach pixel2style a task of your own: gray photographs to faces in colour. `python colourise.py PHOTOS RUN`."""
+
+import dataclasses
+import sys
+
+import torch
+from torch import Tensor
+
+from pixel2style import presets, tasks, train
+from pixel2style.config import SourceConfig
+
+
+def gray(target: Tensor, rng: torch.Generator, config: SourceConfig) -> Tensor:
+    """What the encoder sees, [1 s s] in [0, 1], of what should come out, [3 s s] in [-1, 1]."""
+    red, green, blue = (target + 1) / 2
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[None]
+
+
+tasks.TASKS["colourise"] = tasks.Task("a gray photograph of a face to one in colour", channels=1, source=gray)
+
+if __name__ == "__main__":
+    photographs, out = sys.argv[1:]
+    preset = presets.PRESETS["invert-compact"].config
+    train.fit(dataclasses.replace(preset, task="colourise", data=(photographs,), out=out))
