@@ -199,3 +199,23 @@ def test_a_source_is_made_where_its_target_is(astronaut, name):
     there = shown(name, astronaut.cuda(), 4)
     assert there.device.type == "cuda"
     assert torch.allclose(there.cpu(), shown(name, astronaut, 4), atol=2e-3)
+
+
+def test_every_command_of_the_document_is_one_and_every_preset_of_a_task_is_there():
+    from pixel2style.cli_training import configuration
+
+    said = {}
+    for line in (EXAMPLES.parent / "docs" / "tasks.md").read_text().splitlines():
+        if line.startswith("    pixel2style train "):
+            name, *words = line.split()[2:]
+            said[name] = configuration("train", [name, *words])
+    assert said.keys() == {name + kind for name in TASKS for kind in ("", "-compact")}
+    for name, config in said.items():
+        assert config.task == name.removesuffix("-compact")
+        assert config.data and config.out
+        assert bool(config.targets) == (TASKS[config.task].source is None)
+
+
+def test_the_document_shows_the_example_as_it_is():
+    code = (EXAMPLES / "colourise.py").read_text().split('"""\n', 1)[1].strip()
+    assert code in (EXAMPLES.parent / "docs" / "tasks.md").read_text()
