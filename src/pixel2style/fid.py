@@ -40,35 +40,43 @@ def library() -> ModuleType:
         raise ConfigError("FID needs torch-fidelity: pip install torch-fidelity, or leave out --inception") from error
 
 
-def fid(results: Sequence[Path], originals: Sequence[Path], inception: Path, device: torch.device) -> float | None:
-    """FID of two crowds of pictures, each at its own size; None for less than two.
+class Inception:
+    """The weights in the file that torch-fidelity publishes (weights-inception-2015-12-05-6726825d.pth).
 
-    ``inception`` is the file that torch-fidelity publishes (weights-inception-2015-12-05-6726825d.pth). Pictures go
-    one by one, since they need not be of one size. Raises ConfigError without torch-fidelity, CheckpointError for a
-    file that does not fit.
+    Raises ConfigError without torch-fidelity, CheckpointError for a file that holds no weights.
     """
-    calculate = library().calculate_metrics
-    if min(len(results), len(originals)) < frechet.LEAST:
-        return None
-    state = weights.tensors(weights.read(inception), str(inception))
-    with tempfile.TemporaryDirectory() as folder:
-        # torch-fidelity unpickles whatever it is given, so it is given a file of ours that holds tensors only.
-        plain = Path(folder) / "inception.pth"
-        torch.save(state, plain)
-        try:
-            found = calculate(
-                input1=Levels(results),
-                input2=Levels(originals),
-                fid=True,
-                cuda=device.type == "cuda",
-                batch_size=1,
-                cache=False,
-                save_cpu_ram=True,
-                verbose=False,
-                feature_extractor_weights_path=str(plain),
-            )
-        except RuntimeError as error:
-            if "state_dict" not in str(error):
-                raise
-            raise CheckpointError(f"{inception} is not torch-fidelity's Inception file: download it again") from error
-    return float(found["frechet_inception_distance"])
+
+    def __init__(self, file: Path):
+        self.library = library()
+        self.file = file
+        self.state = weights.tensors(weights.read(file), str(file))
+
+    def fid(self, results: Sequence[Path], originals: Sequence[Path], device: torch.device) -> float | None:
+        """FID of two crowds of pictures, each at its own size; None for less than two.
+
+        They go one by one, since they need not be of one size. Raises CheckpointError for weights of another network.
+        """
+        if min(len(results), len(originals)) < frechet.LEAST:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            # torch-fidelity unpickles whatever it is given, so it is given a file of ours that holds tensors only.
+            plain = Path(folder) / "inception.pth"
+            torch.save(self.state, plain)
+            try:
+                found = self.library.calculate_metrics(
+                    input1=Levels(results),
+                    input2=Levels(originals),
+                    fid=True,
+                    cuda=device.type == "cuda",
+                    batch_size=1,
+                    cache=False,
+                    save_cpu_ram=True,
+                    verbose=False,
+                    feature_extractor_weights_path=str(plain),
+                )
+            except RuntimeError as error:
+                if "state_dict" not in str(error):
+                    raise
+                reason = "is not torch-fidelity's Inception file: download it again"
+                raise CheckpointError(f"{self.file} {reason}") from error
+        return float(found["frechet_inception_distance"])

@@ -97,12 +97,12 @@ class Evaluation:
 
     def notes(self) -> list[str]:
         """What was not measured, and what would change that, a sentence each."""
-        if not self.judged:
-            return []
-        if self.judged[0].vgg is None:
-            return [f"LPIPS (vgg) and the Fréchet distance need VGG16's weights: {how_to_get('vgg')}."]
-        few = f"A Fréchet distance is not measurable with {len(self.judged)} picture: it needs two."
-        return [few] if len(self.judged) < frechet.LEAST else []
+        notes = []
+        if self.judged and self.judged[0].vgg is None:
+            notes.append(f"LPIPS (vgg) and the Fréchet distance need a file of VGG16's weights: {how_to_get('vgg')}.")
+        if len(self.judged) < frechet.LEAST:
+            notes.append("A Fréchet distance is not measurable with less than two pictures.")
+        return notes
 
     def summary(self) -> dict[str, Any]:
         """All of it but single pictures, as JSON knows it; what is infinite or unknown is None."""

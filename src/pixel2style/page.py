@@ -24,7 +24,8 @@ SHOWN = 4
 THUMBNAIL = 192
 LISTED = 2000
 """Pictures up to which the page lists every one."""
-BINS = 30
+BINS = (7, 40)
+"""Bars of a histogram: twice the root of how many values there are, within these."""
 CHART = (320, 120)
 
 _STYLE = """
@@ -36,6 +37,7 @@ p { margin: .4rem 0; } .quiet { opacity: .7; } .wrong { color: #c0392b; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .2rem .7rem; border-bottom: 1px solid var(--line); font-weight: 400; }
 th { opacity: .7; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
+td:first-child { overflow-wrap: anywhere; min-width: 8rem; }
 td.about { text-align: left; opacity: .7; font-size: .85rem; }
 .scroll { overflow-x: auto; } .charts, .pairs { display: flex; flex-wrap: wrap; gap: 1.2rem; }
 figure { margin: 0; } figcaption { font-size: .8rem; overflow-wrap: anywhere; }
@@ -124,20 +126,22 @@ def histogram(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     if high - low <= 1e-9 * max(1.0, abs(low)):
         low, high = low - 0.5, high + 0.5
-    counts = [0] * BINS
+    bins = min(max(math.ceil(2 * len(values) ** 0.5), BINS[0]), BINS[1])
+    counts = [0] * bins
     for value in values:
-        counts[min(BINS - 1, int((value - low) / (high - low) * BINS))] += 1
-    step, tallest = width / BINS, max(counts)
+        counts[min(bins - 1, int((value - low) / (high - low) * bins))] += 1
+    step, tallest = width / bins, max(counts)
     parts = []
     for place, count in enumerate(counts):
         if count:
             tall = count / tallest * (base - 14)
-            span = f"{number(low + place * (high - low) / BINS)} to {number(low + (place + 1) * (high - low) / BINS)}"
+            edges = (low + edge * (high - low) / bins for edge in (place, place + 1))
+            span = " to ".join(map(number, edges))
             where = f'x="{place * step:.1f}" y="{base - tall:.1f}" width="{step - 1:.1f}" height="{tall:.1f}"'
             parts.append(f"<rect {where}><title>{span}: {count}</title></rect>")
     for kind, value in (("mean", statistics.fmean(values)), ("median", statistics.median(values))):
         x = (value - low) / (high - low) * width
-        parts.append(f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="8" y2="{base}"/>')
+        parts.append(f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="12" y2="{base}"/>')
     parts.append(
         f'<line x1="0" x2="{width}" y1="{base}" y2="{base}"/><text x="0" y="{height - 3}">{number(low)}</text>'
     )

@@ -44,8 +44,7 @@ def evaluate_into(
     """
     if batch < 1:
         raise ConfigError(f"a batch holds at least one picture, not {batch}: pass --batch 1 or more")
-    if inception is not None:
-        fid.library()
+    network = fid.Inception(inception) if inception else None
     pairs, alone = judging.matched(results, originals, leave_out=out)
     files = [out / name for name in (SCORES, SUMMARY, PAGE)]
     folders.claim(out, files, [file for pair in pairs for file in (pair.result, pair.original)], overwrite)
@@ -57,10 +56,10 @@ def evaluate_into(
     seconds = time.perf_counter() - start
     evaluation = Evaluation(results, originals, verdicts, alone, seconds)
     write(evaluation, out)
-    if inception is not None:  # last, so that weights that do not fit cost nobody the rest
+    if network is not None:  # last, so that weights that do not fit cost nobody the rest
         inside = [verdict.pair for verdict in evaluation.judged]
         crowds = [pair.result for pair in inside], [pair.original for pair in inside]
-        evaluation = replace(evaluation, fid=fid.fid(*crowds, inception, where))
+        evaluation = replace(evaluation, fid=network.fid(*crowds, where))
         write(evaluation, out)
     return evaluation
 
