@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from golden_rule import arr, relative_error
-from pixel2style.ops import FIR, EqualConv2d, EqualLinear, ModulatedConv2d, blur, downsample, upsample
+from pixel2style.ops import FIR, EqualConv2d, EqualLinear, ModulatedConv2d, blur, convolve, downsample, upsample
 
 FIR_2D = torch.tensor(FIR)[:, None] * torch.tensor(FIR)
 
@@ -73,6 +73,22 @@ def test_a_style_of_zero_silences_the_layer_and_nothing_breaks():
     y.sum().backward()
     assert torch.equal(y, torch.zeros_like(y))
     assert style.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [((6, 4, 3, 3), {"padding": 1}), ((6, 4, 3, 3), {"up": True}), ((4, 1, 4, 4), {"padding": 2, "groups": 4})],
+)
+def test_a_frozen_convolution_has_the_gradients_of_any_other_and_keeps_no_input(shape, options):
+    x, weight = arr("x", 2, 4, 6, 6).double().requires_grad_(), arr("weight", *shape).double()
+    assert torch.autograd.gradcheck(lambda x: convolve(x, weight, **options), x)
+    assert torch.autograd.gradgradcheck(lambda x: convolve(x, weight, **options).square(), x)
+    learning = convolve(x, weight.clone().requires_grad_(), **options)
+    seen = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t.data_ptr()) or t, lambda t: t):
+        frozen = convolve(x, weight, **options)
+    assert torch.equal(frozen, learning)
+    assert weight.data_ptr() in seen and x.data_ptr() not in seen
 
 
 def test_upsampling_is_zero_insertion_then_the_filter():

@@ -23,6 +23,7 @@ class Trunk(Protocol):
     """What a trunk gives: maps at strides 4, 8 and 16."""
 
     tap_channels: tuple[int, int, int]
+    recompute: bool
 
     def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``[b c s s]`` to maps of sides s/4, s/8 and s/16."""
@@ -56,6 +57,15 @@ class Encoder(nn.Module):
         self.trunk = TRUNKS[config.trunk](config.input_channels)
         self.channels = cast(Trunk, self.trunk).tap_channels
         self.neck = Neck(self.channels[-1], config.neck)
+
+    @property
+    def recompute(self) -> bool:
+        """Whether the trunk's maps are computed again in the backward pass instead of being kept; off at first."""
+        return cast(Trunk, self.trunk).recompute
+
+    @recompute.setter
+    def recompute(self, again: bool) -> None:
+        cast(Trunk, self.trunk).recompute = again
 
     def levels(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The trunk's maps, the coarse one through the neck."""

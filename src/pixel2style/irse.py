@@ -7,8 +7,12 @@ Axes: ``b`` batch, ``c`` channels, ``s`` side. This module does not know what a 
 cropped for the identity networks.
 """
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .thrift import recompute
 
 STAGES: dict[int, tuple[int, int, int, int]] = {50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 152: (3, 8, 36, 3)}
 """Units in each of the four stages, by nominal depth."""
@@ -35,6 +39,21 @@ class SqueezeExcite(nn.Module):
         return x * weights
 
 
+class Thin(nn.Module):
+    """Keep every ``stride``-th pixel: ``[b c s s] -> [b c s/stride s/stride]``.
+
+    The published networks call it a max-pool of size 1, which would keep an index for every number.
+    """
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A view of ``x``."""
+        return x[:, :, :: self.stride, :: self.stride]
+
+
 class Unit(nn.Module):
     """A residual unit that normalises before its convolutions: ``[b c s s] -> [b c' s/stride s/stride]``."""
 
@@ -52,7 +71,7 @@ class Unit(nn.Module):
         self.res_layer = nn.Sequential(*layers)
         self.shortcut_layer: nn.Module
         if in_channels == channels:
-            self.shortcut_layer = nn.MaxPool2d(1, stride)
+            self.shortcut_layer = Thin(stride)
         else:
             self.shortcut_layer = nn.Sequential(
                 nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
@@ -72,6 +91,10 @@ def _stem(input_channels: int) -> nn.Sequential:
     )
 
 
+def _run(module: nn.Module, x: Tensor) -> Tensor:
+    return cast(Tensor, module(x))
+
+
 def _body(depth: int, squeeze: bool) -> nn.Sequential:
     """All units in order; the first of every stage halves the side."""
     units: list[nn.Module] = []
@@ -87,10 +110,12 @@ class IRSE(nn.Module):
     """The encoder's trunk: ``taps(x)`` gives the maps at strides 4, 8 and 16.
 
     At depth 50 these are the outputs of units 6, 20 and 23 counted from zero (pSp, section 3). ``squeeze=False`` is the
-    plain IR network. Raises ValueError for a depth that is not in ``STAGES``.
+    plain IR network. With ``recompute`` every unit keeps its input alone for the backward pass, and runs twice. Raises
+    ValueError for a depth that is not in ``STAGES``.
     """
 
     tap_channels: tuple[int, int, int] = STAGE_CHANNELS[1:]
+    recompute = False
 
     def __init__(self, depth: int = 50, input_channels: int = 3, squeeze: bool = True):
         if depth not in STAGES:
@@ -104,9 +129,10 @@ class IRSE(nn.Module):
     def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``[b c s s] -> ([b 128 s/4 s/4], [b 256 s/8 s/8], [b 512 s/16 s/16])``."""
         found = []
-        x = self.input_layer(x)
+        run = recompute if self.recompute else _run
+        x = run(self.input_layer, x)
         for index, unit in enumerate(self.body):
-            x = unit(x)
+            x = run(unit, x)
             if index in self._tap_units:
                 found.append(x)
         low, middle, high = found

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from . import assets
 from .errors import CheckpointError
+from .thrift import recompute
 
 INPUT_SIZE = 112
 EMBEDDING_WIDTH = 192
@@ -70,10 +71,12 @@ class MobileFaceNet(nn.Module):
     """Faces to identity vectors: ``[b c 112 112]`` in [-1, 1] ``-> [b 192]`` (not normalised).
 
     ``embed=False`` leaves out everything after the last tap, for use as a trunk. The weights are drawn at random until
-    ``load`` is called (or use ``pretrained``).
+    ``load`` is called (or use ``pretrained``). With ``recompute`` every stage keeps its input alone for the backward
+    pass, and runs twice.
     """
 
     tap_channels: tuple[int, int, int] = (64, 128, 128)
+    recompute = False
 
     def __init__(self, input_channels: int = 3, embed: bool = True):
         super().__init__()
@@ -104,8 +107,12 @@ class MobileFaceNet(nn.Module):
         """
         if x.shape[-1] % 16 or x.shape[-2] % 16:
             raise ValueError(f"sides must be multiples of 16, got {tuple(x.shape[-2:])}")
-        fine: Tensor = self.stage4(self.stem(x))
-        middle: Tensor = self.stage8(fine)
+        if self.recompute:
+            fine = recompute(self.stage4, recompute(self.stem, x))
+            middle = recompute(self.stage8, fine)
+            return fine, middle, recompute(self.stage16, middle)
+        fine = self.stage4(self.stem(x))
+        middle = self.stage8(fine)
         coarse: Tensor = self.stage16(middle)
         return fine, middle, coarse
 

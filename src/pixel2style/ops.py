@@ -14,6 +14,7 @@ Axes: ``b`` batch, ``i`` input channels, ``o`` output channels, ``h w`` height a
 """
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,12 +37,57 @@ def _kernel(x: Tensor, gain: float) -> Tensor:
     return (taps[:, None] * taps[None, :] * gain).expand(x.shape[1], 1, 4, 4)
 
 
+class _FrozenConv(torch.autograd.Function):
+    """A stride-1 convolution, or its transpose of stride 2, that keeps nothing for a backward pass but its weight.
+
+    PyTorch's own keeps its input too, which only the gradient of a weight needs.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, padding: int, groups: int, up: bool) -> Tensor:
+        """``[b i h w]``, ``[o i/groups s s]`` to ``[b o h' w']``."""
+        return _conv(x, weight, padding, groups, up)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int, bool], output: Tensor) -> None:
+        """Keep the weight, as it was given: a copy of another precision is made again."""
+        x, weight, ctx.padding, ctx.groups, ctx.up = inputs
+        ctx.dtype = x.dtype
+        ctx.save_for_backward(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """The adjoint, itself differentiable."""
+        weight: Tensor = ctx.saved_tensors[0].to(grad.dtype)
+        if ctx.up:
+            found = functional.conv2d(grad, weight.transpose(0, 1), stride=2)
+        else:
+            found = functional.conv_transpose2d(grad, weight, padding=ctx.padding, groups=ctx.groups)
+        return found.to(ctx.dtype), None, None, None, None
+
+
+def _conv(x: Tensor, weight: Tensor, padding: int, groups: int, up: bool) -> Tensor:
+    if up:
+        return functional.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+    return functional.conv2d(x, weight, padding=padding, groups=groups)
+
+
+def convolve(x: Tensor, weight: Tensor, padding: int = 0, groups: int = 1, up: bool = False) -> Tensor:
+    """Convolve ``[b i h w]`` with ``[o i/groups s s]``; ``up`` is the transposed convolution of stride 2, unpadded.
+
+    Where the weight asks for no gradient, the input is not kept for one.
+    """
+    if weight.requires_grad or not x.requires_grad:
+        return _conv(x, weight, padding, groups, up)
+    return cast(Tensor, _FrozenConv.apply(x, weight, padding, groups, up))
+
+
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
     """Filter with ``FIR`` both ways after padding with zeros: ``[b c h w] -> [b c h+2p-3 w+2p-3]``.
 
     ``gain`` multiplies the result: 4 makes up for the three zeros that doubling the resolution puts beside each pixel.
     """
-    return functional.conv2d(x, _kernel(x, gain), padding=padding, groups=x.shape[1])
+    return convolve(x, _kernel(x, gain), padding, groups=x.shape[1])
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -134,10 +180,7 @@ class ModulatedConv2d(nn.Module):
         if self.demodulate:
             scales, factor = self._balance(scales.to(torch.promote_types(scales.dtype, torch.float32)))
         x = x * scales[:, :, None, None].to(x.dtype)
-        if self.up:
-            y = blur(functional.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2), 1, gain=4.0)
-        else:
-            y = functional.conv2d(x, self.weight, padding=self.padding)
+        y = blur(convolve(x, self.weight, up=True), 1, 4.0) if self.up else convolve(x, self.weight, self.padding)
         return y, None if factor is None else factor[:, :, None, None].to(y.dtype)
 
     def _balance(self, scales: Tensor) -> tuple[Tensor, Tensor]:

@@ -108,7 +108,7 @@ class StyledConv(nn.Module):
         assert factor is not None
         bias = self.activate.bias[:, None, None].to(y.dtype)
         y = torch.addcmul(bias * GAIN, y, factor * GAIN, out=None if torch.is_grad_enabled() else y)
-        y += self.noise(noise) * GAIN
+        y += (self.noise(noise) * GAIN).to(y.dtype)
         return functional.leaky_relu_(y, SLOPE)
 
 
