@@ -13,7 +13,7 @@ from torch import Tensor
 
 import pixel2style as p2s
 from pixel2style.config import EncoderShape, GeneratorConfig, TrainConfig
-from pixel2style.learning import State
+from pixel2style.learning import State, Teacher
 from pixel2style.stylegan2 import StyleGAN2
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
@@ -38,6 +38,16 @@ def small_config(folder: Path, **changes: Any) -> TrainConfig:
         device="cpu", precision="fp32", clip=1.0,
     )  # fmt: skip
     return replace(config, **changes)
+
+
+def in_double(state: State, teacher: Teacher) -> None:
+    """Compute in 64 bits: in 32, a batch of another size rounds otherwise, and kinks make that rounding larger."""
+    read, mapped = teacher.read, state.model.generator.map
+    state.model.double()
+    state.average.double()
+    state.bank = state.bank.double()
+    state.model.generator.map = lambda z, truncation=1.0: mapped(z.double(), truncation)
+    teacher.read = lambda step: tuple(pictures.double() for pictures in read(step))
 
 
 def everything(state: State) -> dict[str, Tensor]:

@@ -175,7 +175,7 @@ def steps(state: State, teacher: Teacher) -> Iterator[dict[str, Tensor]]:
     while True:
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(config, state.step)
-        buffers = [(buffer, buffer.clone()) for buffer in encoder.buffers() if buffer.is_floating_point()]
+        buffers = [(buffer, buffer.clone()) for buffer in encoder.buffers()]
         numbers, codes = look_at_all(state, teacher)
         teacher.joined([weight.grad for weight in parameters if weight.grad is not None])
         norm = teacher.accelerator.clip_grad_norm_(parameters, config.clip or math.inf)
@@ -185,7 +185,7 @@ def steps(state: State, teacher: Teacher) -> Iterator[dict[str, Tensor]]:
             state.optimizer.step()
         if finite:
             state.bank = cast(Tensor, teacher.accelerator.gather(codes))
-            teacher.joined([buffer for buffer, _ in buffers])
+            teacher.joined([buffer for buffer, _ in buffers if buffer.is_floating_point()])
             state.skipped_in_a_row = 0
         else:
             for buffer, before in buffers:

@@ -7,7 +7,9 @@ Axes: ``c`` channels, ``k`` rows, ``d`` width of a row.
 """
 
 import colorsys
+import contextlib
 import copy
+import ctypes
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -80,7 +82,21 @@ def accelerated(config: TrainConfig) -> "Accelerator":
         )
     if accelerator.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
+    if cpu:
+        keep_freed_memory()
     return accelerator
+
+
+def keep_freed_memory() -> None:
+    """Let the process keep what tensors have freed, for the next step's tensors, where the C library can be told so.
+
+    Otherwise Linux hands out and clears the same pages at every step: a quarter of the time of a compact one.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, mmap_max = -1, -4
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
 
 
 def start(config: TrainConfig, accelerator: "Accelerator") -> State:
