@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import wandb_server
 from pixel2style import images, track
 from pixel2style.config import LossConfig, TrainConfig
 from pixel2style.errors import ConfigError, OutputError
@@ -215,6 +216,8 @@ class TestWandb:
             sys.path.insert(0, {str(Path(__file__).parent)!r})
             from pathlib import Path
             from test_track import TestWandb, tell, track
+            from pixel2style import track_wandb
+            track_wandb.FLUSH = 0.0  # W&B writes its file when a block of it is full
             tracker = track.trackers(TestWandb.CONFIG, Path({str(folder)!r}), {start})
             tell(tracker, range({start + 1}, {stop + 1}))
             {end}
@@ -293,6 +296,54 @@ class TestWandb:
         (lost,) = [path for step, path in self.told(tmp_path, "validation/table/path") if step == 10]
         file = (tmp_path / "wandb" / "latest-run" / "files" / lost).resolve(strict=True)
         assert [line[:2] for line in json.loads(file.read_text())["data"]] == [[10, "astronaut"], [10, "mirrored"]]
+
+    def test_a_session_that_was_killed_at_birth_is_not_left_for_wandb_sync_to_stop_at(self, tmp_path: Path) -> None:
+        self.session(tmp_path, 0, 3)
+        name = json.loads((tmp_path / "wandb.json").read_text())["id"]
+        killed = tmp_path / "wandb" / f"offline-run-20200101_000000-{name}" / f"run-{name}.wandb"
+        killed.parent.mkdir()
+        killed.write_bytes(b":W&B\xe1\xbe\x00")  # what W&B writes at once
+        self.session(tmp_path, 3, 4)
+        assert not killed.parent.exists()
+        assert len(self.sessions(tmp_path)) == 2
+
+    def test_a_server_gets_every_step_once_though_the_run_was_killed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with wandb_server.serving() as (address, history):
+            self.point_at(address, monkeypatch)
+            self.session(tmp_path, 0, 6)
+            killed = "[tracker.numbers(step, {'train/l2': 1 / step}) for step in range(5, 10)]"
+            self.in_another_process(tmp_path, 4, 4, f"{killed}; os.kill(os.getpid(), signal.SIGKILL)")
+            self.session(tmp_path, 8, 12)
+            (rows,) = history.values()
+        assert [(row["step"], row["train/l2"]) for row in rows] == [(step, 1 / step) for step in range(1, 13)]
+        assert list(history) == [json.loads((tmp_path / "wandb.json").read_text())["id"]]
+
+    def test_offline_sessions_arrive_as_one_run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.session(tmp_path, 0, 6)
+        self.session(tmp_path, 4, 9)
+        with wandb_server.serving() as (address, history):
+            self.point_at(address, monkeypatch)
+            sync = [sys.executable, "-m", "wandb", "sync", str(tmp_path / "wandb")]
+            done = subprocess.run(sync, capture_output=True, timeout=120, check=False)
+            assert done.returncode == 0, done.stderr.decode()
+            (rows,) = history.values()
+        assert [(row["step"], row["train/l2"]) for row in rows] == [(step, 1 / step) for step in range(1, 10)]
+
+    def session(self, folder: Path, start: int, stop: int) -> None:
+        tracker = track.trackers(self.CONFIG, folder, start)
+        for step in range(start + 1, stop + 1):
+            tracker.numbers(step, {"train/l2": 1 / step})
+        tracker.close()
+
+    def point_at(self, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        import wandb
+
+        wandb.teardown()  # it reads the environment once
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
 
     def test_a_torn_offline_file_is_read_up_to_the_tear(self, tmp_path: Path) -> None:
         from pixel2style.track_wandb import records

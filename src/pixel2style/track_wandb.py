@@ -10,8 +10,8 @@ import json
 import netrc
 import os
 import secrets
+import shutil
 import struct
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,8 @@ FILE = "wandb.json"
 """In the folder of a run: which W&B run it is."""
 PATIENCE = 30.0
 """Seconds to wait for W&B before a run goes on without it."""
+FLUSH = 2.0
+"""Seconds after which W&B writes to its file; what it then loses in a kill is told again from the log."""
 BLOCK = 1 << 15
 Mode = Literal["online", "offline"]
 
@@ -47,7 +49,7 @@ class Wandb:
         self._line = self._known = 0
         self._run = _begun(config, folder)
         if self._run is not None:
-            self._known = _lines_in_files(folder, self._run.id) if self._run.offline else self._run.step
+            self._known = _lines_in_files(folder, self._run.id) if self._run.offline else self._run.starting_step
             self._catch_up()
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
@@ -71,8 +73,8 @@ class Wandb:
         with self._going_on():
             if self._run is not None:
                 self._run.finish(exit_code=int(failed))
-                if self._run.offline:
-                    _await_the_end(Path(self._run.settings.sync_file))
+                if wandb.run is None:
+                    wandb.teardown()  # or, in this process, the file is not yet whole and the run still open
         self._run = None
 
     def _tell(self, step: int, values: Callable[[], dict[str, Any]]) -> None:
@@ -129,6 +131,7 @@ def _begun(config: TrainConfig, folder: Path) -> wandb.Run | None:
         mode = "offline"
         complain(f"W&B has no key (wandb login asks for one), {later}")
     name = _run_id(folder, settings.run_id)
+    _clear_stillborn(folder, name)
     try:
         return _opened(config, folder, name, mode)
     except Exception as error:
@@ -141,7 +144,7 @@ def _begun(config: TrainConfig, folder: Path) -> wandb.Run | None:
 
 def _opened(config: TrainConfig, folder: Path, name: str, mode: Mode) -> wandb.Run:
     settings = wandb.Settings(
-        silent=True, console="off", init_timeout=PATIENCE, finish_timeout=120, x_transaction_log_flush_interval=2
+        silent=True, console="off", init_timeout=PATIENCE, finish_timeout=120, x_transaction_log_flush_interval=FLUSH
     )
     run = wandb.init(
         project=config.project,
@@ -217,18 +220,22 @@ def _rows(folder: Path, said: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def _files(folder: Path, name: str) -> list[Path]:
+    """The files of the run's sessions, oldest first."""
+    return sorted(f for f in (folder / "wandb").glob(f"*run-*/run-{name}.wandb") if not f.parent.is_symlink())
+
+
 def _lines_in_files(folder: Path, name: str) -> int:
     """How many lines the files of earlier sessions have, all that is known of them without a server."""
-    files = [file for file in (folder / "wandb").glob(f"*run-*/run-{name}.wandb") if not file.parent.is_symlink()]
-    steps = [record.history.step.num for file in files for record in records(file) if record.HasField("history")]
-    return max(steps, default=-1) + 1
+    told = (record for file in _files(folder, name) for record in records(file) if record.HasField("history"))
+    return max((record.history.step.num for record in told), default=-1) + 1
 
 
-def _await_the_end(file: Path) -> None:
-    """Wait until the file of a finished session is whole: W&B's service ends it a moment after it says so."""
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and not any(record.HasField("exit") for record in records(file)):
-        time.sleep(0.05)
+def _clear_stillborn(folder: Path, name: str) -> None:
+    """Remove sessions that were killed before W&B wrote a word: ``wandb sync`` would stop at them."""
+    for file in _files(folder, name):
+        if next(records(file), None) is None:
+            shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def records(file: Path) -> Iterator[Record]:
