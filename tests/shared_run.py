@@ -1,6 +1,6 @@
-"""One process of several that share a step: ``python shared_run.py FOLDER OUT``; the environment says which one it is.
+"""One process of several that share a step: ``python shared_run.py FOLDER OUT``; the environment says which it is.
 
-Writes the gradient of the joint batch, as this process has it after averaging, and what three steps make of the encoder.
+Writes the gradient of the joint batch, as this process has it after averaging, and the bank after three steps.
 """
 
 import sys

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from golden_rule import img
+from killed_run import KILLED
 from pixel2style import checkpoints, learning, runs, starting, train
 from pixel2style.config import LossConfig, TrainConfig
 from pixel2style.errors import ConfigError, TrainingError
 from pixel2style.runs import RunFolder
 from pixel2style.stopping import Stop
-from killed_run import KILLED
 from small_run import SHAPE, differences, everything, in_double, small_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,6 +8,7 @@ one update is made. This module does not know when to log, judge, save or stop (
 Axes: ``b`` batch, ``c`` channels, ``s`` side, ``k`` rows, ``d`` width of a row.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,7 @@ from .evaluate import pooled
 from .losses import Objective, Reconstruction, detail
 from .model import PSP, Generator
 from .tasks import Task
+from .thrift import recast
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -94,6 +96,15 @@ class Teacher:
     def device(self) -> torch.device:
         """Where this process computes."""
         return cast(torch.device, self.accelerator.device)
+
+    @contextlib.contextmanager
+    def precision(self) -> Iterator[None]:
+        """The run's numbers, without 16-bit copies of weights that are kept until the backward pass."""
+        from accelerate.utils import AutocastKwargs
+
+        thrifty = contextlib.nullcontext() if self.config.compile else recast()
+        with self.accelerator.autocast(AutocastKwargs(cache_enabled=False)), thrifty:
+            yield
 
     def share(self, items: Sequence[Any]) -> Sequence[Any]:
         """This process's places of a joint batch."""
@@ -212,7 +223,7 @@ def look_at_all(state: State, teacher: Teacher) -> tuple[dict[str, Tensor], Tens
 
 def look(part: Part, state: State, teacher: Teacher) -> tuple[dict[str, Tensor], Tensor]:
     """Look at one part, ``looks`` times: the last look's loss and terms (earlier ones by number), and the codes."""
-    config, model, precision = teacher.config, state.model, teacher.accelerator.autocast
+    config, model, precision = teacher.config, state.model, teacher.precision
     with precision():
         target = teacher.objective.look_at(part.targets, part.known)
     seen, ws, drawn = model.fit(part.sources), None, None
