@@ -326,7 +326,7 @@ class TestWandb:
         with wandb_server.serving() as (address, history):
             self.point_at(address, monkeypatch)
             sync = [sys.executable, "-m", "wandb", "sync", str(tmp_path / "wandb")]
-            done = subprocess.run(sync, capture_output=True, timeout=120, check=False)
+            done = subprocess.run(sync, cwd=tmp_path, capture_output=True, timeout=120, check=False)
             assert done.returncode == 0, done.stderr.decode()
             (rows,) = history.values()
         assert [(row["step"], row["train/l2"]) for row in rows] == [(step, 1 / step) for step in range(1, 10)]
