@@ -15,6 +15,7 @@ from pixel2style.errors import ConfigError
 from pixel2style.evaluate import METRICS, Judges
 from pixel2style.judging import Evaluation, Pair, Verdict, matched, spread, verdicts
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # a second one waits more than it helps on a busy machine
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 
 

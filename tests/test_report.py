@@ -18,6 +18,7 @@ from pixel2style.errors import ConfigError
 from pixel2style.evaluate import METRICS
 from pixel2style.judging import Evaluation, Pair, Verdict
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # a second one waits more than it helps on a busy machine
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 ODD = 'odd <b>&"name'
 
@@ -72,6 +73,16 @@ def test_what_failed_or_stays_alone_is_named_and_the_rest_is_done(
     summary = json.loads((folders / "out" / "summary.json").read_text())
     assert summary["pictures"] == 1 and list(summary["failed"]) == ["plain"] and len(summary["unmatched"]) == 1
     assert "extra.png" in (folders / "out" / "report.html").read_text()
+
+
+def test_a_report_of_nothing_but_failures_is_whole(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in (folders / "made").iterdir():
+        file.write_bytes(b"no picture")
+    assert run(folders) == 2
+    assert "no picture could be judged" in capsys.readouterr().out
+    text = (folders / "out" / "report.html").read_text()
+    assert Page(text).count("svg") == 0 and "plain.png" in text
+    assert len((folders / "out" / "scores.csv").read_text().splitlines()) == 1
 
 
 def test_an_earlier_report_is_replaced_only_when_asked(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:

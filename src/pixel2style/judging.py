@@ -197,9 +197,10 @@ def _judged(
     scores = judges(*torch.stack(readable, 1)) if readable else None
     place = 0
     for pair, both in group:
-        if isinstance(both, ImageError) or scores is None:
-            yield Verdict(pair, error=both if isinstance(both, ImageError) else None)
+        if isinstance(both, ImageError):
+            yield Verdict(pair, error=both)
             continue
+        assert scores is not None
         seen = bool(faces.detect(images.to_picture(both[0]))) if faces else None
         yield Verdict(pair, scores.of(place), seen, None if scores.vgg is None else scores.vgg[place])
         place += 1

@@ -109,6 +109,8 @@ def _scores(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _charts(evaluation: Evaluation) -> Iterator[str]:
+    if not evaluation.metrics:
+        return
     yield '<h2>How they are spread</h2>\n<p class="quiet">Line: mean; dashed: median.</p>\n<div class="charts">'
     for metric in evaluation.metrics:
         chart = histogram([value for value in evaluation.values(metric) if math.isfinite(value)])
