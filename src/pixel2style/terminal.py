@@ -30,16 +30,26 @@ def exit_code(run: Callable[[], int], stopped: str) -> int:
         return 130
 
 
-def parsed(parse: Callable[[], Read]) -> Read:
-    """What tyro reads off the command line. Leaves with 0 after help, with 2 and one line otherwise."""
+def parsed(parse: Callable[[], Read], explained: Callable[[BaseException], str | None] = lambda _: None) -> Read:
+    """What tyro reads off the command line. Leaves with 0 after help, with 2 and one line otherwise.
+
+    ``explained`` may have a better sentence than tyro for what stood behind its complaint.
+    """
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
             return parse()
     except SystemExit as end:
         if end.code:
-            complain(_unboxed(box.getvalue()))
+            complain((end.__context__ and explained(_root(end))) or _unboxed(box.getvalue()))
         raise
+
+
+def _root(error: BaseException) -> BaseException:
+    """Where a chain of errors began."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _unboxed(box: str) -> str:
