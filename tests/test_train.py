@@ -356,6 +356,7 @@ def test_a_model_that_starts_to_read_sketches_sees_them_as_gray_pictures(unbroke
         ({"loss": LossConfig(l2=0.0, lpips=0.0, identity=0.0)}, "every loss has weight 0"),
         ({"loss": LossConfig(similarity=1.0)}, "exclude each other"),
         ({"loss": LossConfig(identity_network="faces.pth")}, "there is no such file"),
+        ({"loss": LossConfig(identity_network="dlib")}, "the judge that trains nothing"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_written(config, change, sentence):

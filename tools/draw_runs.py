@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import pixel2style as p2s
-from pixel2style import align, images, starting, tasks
+from pixel2style import align, images, painting, tasks
 from pixel2style.data import dice, turned
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
@@ -111,7 +111,7 @@ def grid(file: Path, targets: Tensor) -> Image.Image:
     model = p2s.load(file)
     shown, known = sources(model, targets)
     outputs = torch.nn.functional.adaptive_avg_pool2d(model.decode(model.encode(shown)), SIDE).clamp(-1, 1)
-    columns = [starting.visible(shown), outputs] + ([known] if known is not None else [])
+    columns = [painting.visible(shown), outputs] + ([known] if known is not None else [])
     return images.grid(torch.stack(columns, 1).flatten(0, 1), len(columns))
 
 

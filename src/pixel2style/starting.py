@@ -1,12 +1,11 @@
 """What a run is before its first step: device, model, optimiser, judges and pictures, as its configuration says.
 
 An encoder starts from a model that reads other pictures too: its first layer is made to see sketches, label maps and
-masked pictures as pictures (``repainted``). This module does not know how a step is taken (``learning``).
+masked pictures as pictures (``painting``). This module does not know how a step is taken (``learning``).
 
 Axes: ``c`` channels, ``k`` rows, ``d`` width of a row.
 """
 
-import colorsys
 import contextlib
 import copy
 import ctypes
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from . import checkpoints, encoders, foreign, labels, mobilefacenet
+from . import checkpoints, encoders, foreign, labels, mobilefacenet, painting
 from .config import EncoderConfig, ModelConfig, TrainConfig
 from .data import Pictures
 from .encoders import Encoder
@@ -53,6 +52,8 @@ def settled(config: TrainConfig) -> TrainConfig:
         raise ConfigError("generated pictures have no source file: leave out --generated, or --targets")
     if config.generated and find_task(config.task).source is None:
         raise ConfigError(f"{config.task} reads its sources from files: leave out --generated")
+    if config.loss.identity_network == "dlib":
+        raise ConfigError("dlib is the judge that trains nothing: use mobilefacenet, or the file of ArcFace IR-SE50")
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("fp16 needs CUDA: use --precision bf16 or fp32")
     if config.source.colours:
@@ -149,7 +150,7 @@ def newborn(config: TrainConfig) -> PSP:
         )
         encoder = encoders.build(replace(complete, input_channels=3 + 3 * config.feedback))
         _educate(encoder, config.trunk_weights)
-        encoder = repainted(encoder, complete, channels)
+        encoder = painting.repainted(encoder, complete, channels)
         made = ModelConfig(complete, generator.config, feedback=config.feedback)
         return PSP(encoder, generator, made, generator.w_avg, getattr(generator, "w_std", None))
     except ValueError as error:
@@ -176,7 +177,7 @@ def grown(config: TrainConfig) -> PSP:
                 f"{config.start_from} reads {model.source_channels} channels, {config.task} has {channels}: start from "
                 "a model of photographs or of the same task"
             )
-        encoder = repainted(model.encoder, complete, channels)
+        encoder = painting.repainted(model.encoder, complete, channels)
     else:
         encoder = model.encoder
     made = replace(made, encoder=complete, generator=cast(Generator, generator).config)
@@ -195,45 +196,6 @@ def _educate(encoder: Encoder, trunk_weights: str | None) -> None:
         extra = own[first].shape[1] - kept[first].shape[1]
         kept[first] = torch.cat([kept[first], kept[first].new_zeros(len(kept[first]), extra, 3, 3)], 1)
         encoder.trunk.load_state_dict(kept)
-
-
-def repainted(encoder: Encoder, config: EncoderConfig, channels: int) -> Encoder:
-    """An encoder of pictures that reads sources of ``channels`` channels as if these were pictures.
-
-    Gray in [0, 1] is read as a gray picture, classes as if each were painted in a colour of its own, a fourth channel
-    (a mask) not at all; channels of its reconstruction are read as before.
-    """
-    if config.input_channels == encoder.config.input_channels:
-        return encoder
-    name = next(name for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d))
-    state = encoder.state_dict()
-    weight = state[f"{name}.weight"]
-    paint, offset = _paint(channels)
-    own = torch.einsum("opij,pc->ocij", weight[:, :3], paint.to(weight))
-    state[f"{name}.weight"] = torch.cat([own, weight[:, 3:]], 1)
-    if offset and f"{name}.bias" in state:
-        state[f"{name}.bias"] = state[f"{name}.bias"] + offset * weight[:, :3].sum((1, 2, 3))
-    made = encoders.build(config)
-    made.load_state_dict(state)
-    return made
-
-
-def visible(sources: Tensor) -> Tensor:
-    """Sources ``[b c s s]`` as pictures that a person can look at: ``[b 3 s s]`` in [-1, 1]."""
-    paint, offset = _paint(sources.shape[1])
-    return (torch.einsum("pc,bcij->bpij", paint.to(sources), sources) + offset).clamp(-1, 1)
-
-
-def _paint(channels: int) -> tuple[Tensor, float]:
-    """How channels become RGB: a matrix ``[3 c]``, and what is added."""
-    if channels == 1:
-        return torch.full((3, 1), 2.0), -1.0
-    if channels <= 4:
-        return torch.eye(3, channels), 0.0
-    colours = [
-        colorsys.hsv_to_rgb(0.618 * i % 1, 0.35 + 0.5 * (i % 2), 1 - 0.6 * i / channels) for i in range(channels)
-    ]
-    return 2 * torch.tensor(colours).T - 1, 0.0
 
 
 def laid_out(module: Network, device: torch.device) -> Network:

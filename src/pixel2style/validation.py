@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from . import starting, track
+from . import painting, starting, track
 from .data import Pictures, seeds
 from .evaluate import Judges, Scores, pooled
 from .learning import State, Teacher
@@ -75,7 +75,7 @@ def _drawn(model: PSP, sources: Tensor, teacher: Teacher) -> tuple[Tensor, Tenso
 def table(names: Sequence[str], sources: Tensor, targets: Tensor, drawn: Tensor, scores: Scores) -> list[track.Row]:
     """Source, target and output of the first ``len(names)`` pictures, with each one's scores."""
     count = len(names)
-    visible = starting.visible(sources[:count].float().cpu())
+    visible = painting.visible(sources[:count].float().cpu())
     outputs = pooled(drawn[:count]).float().cpu().clamp(-1, 1)
     shown = zip(names, visible, targets[:count].float().cpu(), outputs, strict=True)
     return [
