@@ -4,7 +4,9 @@ Nothing is written. Every check yields what it found, so that one that fails doe
 not repair anything, and does not know how long the user is willing to wait.
 """
 
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +32,9 @@ TEN = 10
 LESSONS = 30
 """Steps in which the loss on ten pictures must fall by ``FALL``."""
 FALL = 0.1
-LISTED = 10
+WARM = 4
+"""Steps after which memory and time of the others are known."""
+LESS = "lower --batch, or add --accumulate 2 or more, or --checkpointing"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,11 @@ def examine(config: TrainConfig) -> Iterator[Finding]:
     """
     config = starting.settled(replace(config, out=config.out or "."))
     check_installed(config)
-    accelerator = starting.accelerated(config)
+    try:
+        accelerator = starting.accelerated(config)
+    except ConfigError as error:
+        yield Finding("device", False, str(error))
+        return
     yield Finding("device", True, _device(accelerator.device, config))
     broken = list(_data(config))
     yield from broken
@@ -104,10 +112,7 @@ def _data(config: TrainConfig) -> Iterator[Finding]:
             count = sum(len(found) for found in pairs.find(data, targets, task, config.source)) if not wrong else 0
         except ConfigError as error:
             wrong, count = [str(error)], 0
-        for sentence in wrong[:LISTED]:
-            yield Finding(name, False, sentence)
-        if len(wrong) > LISTED:
-            yield Finding(name, False, f"and {len(wrong) - LISTED} more")
+        yield from (Finding(name, False, sentence) for sentence in wrong)
         if not wrong:
             yield Finding(name, True, f"{count} pictures, all readable" + (" and in pairs" if targets else ""))
 
@@ -130,40 +135,55 @@ def _disk(config: TrainConfig, state: State) -> Finding:
     place = Path(config.out).absolute()
     while not place.exists():
         place = place.parent
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        return Finding("disk", False, f"{place} cannot be written into: choose another --out")
     free = shutil.disk_usage(place).free
-    return Finding("disk", free > needed, f"{free / 1e9:.1f} GB free in {place}, {needed / 1e9:.2f} GB needed")
+    said = f"{free / 1e9:.1f} GB free in {place}, {needed / 1e9:.2f} GB needed"
+    return Finding("disk", free > needed, said if free > needed else f"{said}: make room, or choose another --out")
+
+
+def lessons(config: TrainConfig) -> TrainConfig:
+    """The run with as many of its pictures at once as it will have, up to five: what doctor teaches."""
+    part = min(max(1, config.batch // config.accumulate), TEN // 2)
+    parts = max(1, min(config.accumulate, TEN // 2 // part))
+    return replace(
+        config, batch=part * parts, generated=0, accumulate=parts, mirror=False, augment=False, warmup=0, looks=1,
+        schedule="constant",
+    )  # fmt: skip
 
 
 def _lessons(config: TrainConfig, state: State, accelerator: "Accelerator") -> Iterator[Finding]:
     """A few steps on ten pictures: what a step costs in memory and time, and whether the loss falls."""
-    import time
-
-    small = replace(
-        config, batch=min(config.batch, TEN // 2), generated=0, accumulate=1, mirror=False, augment=False, warmup=0,
-        looks=1, schedule="constant",
-    )  # fmt: skip
+    small = lessons(config)
+    losses, times = list[float](), list[float]()
     try:
         pictures = starting.training_pictures(small, state.model.encoder.config.input_size)
-        teacher = _teacher(small, state, pictures, accelerator)
-        learning, losses, times, held = steps(state, teacher), list[float](), list[float](), list[float]()
+        learning = steps(state, _teacher(small, state, pictures, accelerator))
         before = memory_gb(accelerator.device)
-        for _ in range(LESSONS):
+        for step in range(1, LESSONS + 1):
             begun = time.monotonic()
             losses.append(float(next(learning)["loss"]))
             times.append(time.monotonic() - begun)
-            held.append(memory_gb(accelerator.device))
+            if step == WARM:
+                yield _memory(config, small, before, memory_gb(accelerator.device), accelerator.device)
+                yield Finding("time", None, _time(config, sorted(times)[WARM // 2] / small.batch))
     except Pixel2StyleError as error:
         yield Finding("learning", False, str(error))
         return
-    yield _memory(config, small, before, held[-1], accelerator.device)
-    per_picture = sorted(times)[len(times) // 2] / small.batch
-    hours = per_picture * (config.batch + config.generated) * config.looks * config.steps / 3600
-    yield Finding("time", None, f"{per_picture:.2f} s a picture here, about {hours:.1f} hours for {config.steps} steps")
+    except torch.OutOfMemoryError:
+        yield Finding("memory", False, f"{small.batch // small.accumulate} pictures at once are too many: {LESS}")
+        return
     turn = TEN // small.batch
     first, last = sum(losses[:turn]) / turn, sum(losses[-turn:]) / turn
     learns = last < (1 - FALL) * first
     advice = "" if learns else "; it should have fallen by a tenth: try another --lr, and look at the pictures"
     yield Finding("learning", learns, f"loss on ten pictures {first:.3f} -> {last:.3f} in {LESSONS} steps{advice}")
+
+
+def _time(config: TrainConfig, per_picture: float) -> str:
+    seconds = per_picture * (config.batch + config.generated) * config.looks * config.steps
+    total = f"{seconds / 60:.1f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
+    return f"{per_picture:.2f} s a picture here, about {total} for {config.steps} steps, and their judgements beside"
 
 
 def _teacher(config: TrainConfig, state: State, pictures: Pictures, accelerator: "Accelerator") -> Teacher:
@@ -175,8 +195,8 @@ def _memory(config: TrainConfig, small: TrainConfig, before: float, held: float,
     """What a step of the whole batch will hold, as if all that ``small`` took grew with its pictures."""
     import psutil
 
-    share = (config.batch + config.generated) / config.accumulate / small.batch
-    needed = before + (held - before) * max(1.0, share)
+    at_once = (config.batch + config.generated) / config.accumulate
+    needed = before + (held - before) * max(1.0, at_once / (small.batch / small.accumulate))
     there = (
         torch.cuda.get_device_properties(device).total_memory
         if device.type == "cuda"
@@ -184,4 +204,4 @@ def _memory(config: TrainConfig, small: TrainConfig, before: float, held: float,
     )
     said = f"a step holds up to {needed:.1f} of {there / 1e9:.1f} GB"
     fits = needed < 0.9 * there / 1e9
-    return Finding("memory", fits, said if fits else f"{said}: add --accumulate 2 or more, or --checkpointing True")
+    return Finding("memory", fits, said if fits else f"{said}: {LESS}")
