@@ -58,9 +58,8 @@ STAGES = {
     "bf16": "bfloat16 (autocast)",
     "recast": "16-bit copies of weights are not kept",
     "trainer": "trainer: `learning.steps`",
-    "inside": "trainer, weights take their step in the backward pass",
-    "shelf": "trainer, ... and lookahead's slow weights lie on disk",
-    "again": "trainer, ... and the trunk's maps are computed twice",
+    "frugal": "trainer `--frugal`: steps in the backward pass, lookahead's slow weights on disk",
+    "again": "trainer `--frugal --checkpointing`: and the trunk's maps are computed twice",
 }
 """Each row and what it changes; it keeps the changes of the rows above."""
 ALSO_WITHOUT = ("naive", "bf16", "recast", "trainer")
@@ -150,11 +149,8 @@ def trainer(stage: str, learn: bool, folder: Path) -> Iterator[None]:
     if not learn:
         optimizer = torch.optim.SGD(encoder.parameters(), 0.0)
         optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
-    elif reached(stage, "inside"):
-        shelf = thrift.Shelf(folder) if reached(stage, "shelf") else None
-        optimizer = thrift.StepInBackward(encoder.parameters(), ranger, shelf)
     else:
-        optimizer = accelerator.prepare_optimizer(ranger(list(encoder.parameters())))
+        optimizer = starting.optimizer_of(encoder, replace(config, frugal=reached(stage, "frugal")), accelerator)
     bank = torch.zeros(BATCH, ROWS, model.w_avg.shape[-1])
     state = State(model, encoder, optimizer, bank)  # type: ignore[arg-type]
     pictures = starting.training_pictures(config, 256)

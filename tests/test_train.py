@@ -83,6 +83,31 @@ def test_a_run_of_networks_with_statistics_goes_on_to_the_bit_too(config, tmp_pa
     assert whole.average is whole.model.encoder
 
 
+def test_a_frugal_run_is_the_usual_one_and_goes_on_to_the_bit(config, tmp_path):
+    config = replace(config, loss=NO_NETWORKS, optimizer="ranger", clip=0.0, looks=1, ema=0.0, lr=1e-3)
+    usual = train.fit(replace(config, steps=8, out=str(tmp_path / "usual")))
+    whole = train.fit(replace(config, steps=8, frugal=True, out=str(tmp_path / "whole")))
+    train.fit(replace(config, steps=3, frugal=True))
+    again = train.fit(replace(config, steps=8, frugal=True))
+    for name, value in usual.model.encoder.state_dict().items():
+        assert torch.equal(again.model.encoder.state_dict()[name], whole.model.encoder.state_dict()[name]), name
+        assert torch.allclose(whole.model.encoder.state_dict()[name], value, atol=1e-6), name
+    logged = [lines(replace(config, out=str(tmp_path / name)))[-1]["train/gradient"] for name in ("usual", "whole")]
+    assert logged[0] == pytest.approx(logged[1], rel=1e-3)
+
+
+def test_a_frugal_run_skips_a_step_of_no_finite_loss(config):
+    state, teacher = taught(replace(config, loss=NO_NETWORKS, clip=0.0, looks=1, one_look_until=0, frugal=True))
+    steps = learning.steps(state, teacher)
+    next(steps)
+    before = {name: value.clone() for name, value in state.model.encoder.state_dict().items()}
+    hook = next(state.model.encoder.trunk.children()).register_forward_hook(Poison(1))
+    assert not torch.isfinite(next(steps)["gradient"])
+    hook.remove()
+    assert all(torch.equal(value, before[name]) for name, value in state.model.encoder.state_dict().items())
+    assert torch.isfinite(next(steps)["gradient"])
+
+
 def test_a_run_killed_at_twenty_moments_always_goes_on_and_ends_as_if_nothing_had_been(folder, tmp_path):
     small_config(folder)
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
@@ -348,6 +373,7 @@ def test_a_model_that_starts_to_read_sketches_sees_them_as_gray_pictures(unbroke
         ({"data": ("/missing/folder",)}, "/missing/folder holds no pictures"),
         ({"device": "mps"}, "there is no mps device here"),
         ({"precision": "fp16"}, "fp16 needs CUDA"),
+        ({"frugal": True}, "add --clip 0 --looks 1 --accumulate 1"),
         ({"batch": 3, "accumulate": 2}, "make --batch and --generated multiples of 2"),
         ({"task": "segmentation", "generated": 0}, "name folders of targets with --targets"),
         ({"task": "segmentation"}, "leave out --generated"),

@@ -187,6 +187,8 @@ class TrainConfig:
     """Numbers that networks compute in; weights stay fp32. fp16 needs CUDA."""
     checkpointing: bool = False
     """Compute the encoder's maps twice instead of keeping them: less memory, a third more time."""
+    frugal: bool = False
+    """Weights take their step as soon as their gradient is there; Ranger's slow weights lie on disk (on CPUs)."""
     compile: bool = False
     """torch.compile encoder and generator: a minute or two at first, then faster."""
     save_every: Positive = 500

@@ -27,7 +27,7 @@ from .evaluate import pooled
 from .losses import Objective, Reconstruction, detail
 from .model import PSP, Generator
 from .tasks import Task
-from .thrift import recast
+from .thrift import StepInBackward, recast
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,7 +48,7 @@ class State:
 
     model: PSP
     average: Encoder
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | StepInBackward
     bank: Tensor
     step: int = 0
     skipped: int = 0
@@ -178,8 +178,9 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def steps(state: State, teacher: Teacher) -> Iterator[dict[str, Tensor]]:
     """Take steps for ever, each yielding this process's loss and terms, and the gradient's length.
 
-    A step whose gradient is not finite is skipped: weights, statistics and the bank take nothing from it. Raises
-    TrainingError when ``PATIENCE`` steps in a row were.
+    A step whose gradient is not finite is skipped: weights, statistics and the bank take nothing from it (but in a
+    frugal run, where weights with a finite gradient have taken their step by then). Raises TrainingError when
+    ``PATIENCE`` steps in a row were.
     """
     config, encoder = teacher.config, state.model.encoder
     parameters = list(encoder.parameters())
@@ -188,9 +189,11 @@ def steps(state: State, teacher: Teacher) -> Iterator[dict[str, Tensor]]:
             group["lr"] = learning_rate(config, state.step)
         buffers = [(buffer, buffer.clone()) for buffer in encoder.buffers()]
         numbers, codes = look_at_all(state, teacher)
-        teacher.joined([weight.grad for weight in parameters if weight.grad is not None])
-        norm = teacher.accelerator.clip_grad_norm_(parameters, config.clip or math.inf)
-        norm = torch.as_tensor(norm)
+        if isinstance(state.optimizer, StepInBackward):
+            norm = state.optimizer.taken()
+        else:
+            teacher.joined([weight.grad for weight in parameters if weight.grad is not None])
+            norm = torch.as_tensor(teacher.accelerator.clip_grad_norm_(parameters, config.clip or math.inf))
         finite = bool(torch.isfinite(norm))
         if finite or teacher.accelerator.scaler is not None:  # a scaler skips by itself, and learns from it
             state.optimizer.step()
@@ -240,7 +243,10 @@ def look(part: Part, state: State, teacher: Teacher) -> tuple[dict[str, Tensor],
                 rng = dice(config.seed, state.step)
                 terms["detail"] = detail(picture[-len(part.full) :], part.full, teacher.objective, rng)
                 loss = loss + config.loss.detail * terms["detail"]
-        teacher.accelerator.backward(loss / (looks * config.accumulate))
+        if isinstance(state.optimizer, StepInBackward) and not torch.isfinite(loss):
+            state.optimizer.refuse()
+        else:
+            teacher.accelerator.backward(loss / (looks * config.accumulate))
         ws = ws.detach()
         if turn < looks:
             drawn = F.adaptive_avg_pool2d(made.images.detach(), seen.shape[-1])

@@ -27,6 +27,7 @@ from .losses import Objective
 from .model import PSP, Generator
 from .pipeline import choose_device
 from .tasks import channels_of, find_task
+from .thrift import Shelf, StepInBackward
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,6 +53,8 @@ def settled(config: TrainConfig) -> TrainConfig:
         raise ConfigError("generated pictures have no source file: leave out --generated, or --targets")
     if config.generated and find_task(config.task).source is None:
         raise ConfigError(f"{config.task} reads its sources from files: leave out --generated")
+    if config.frugal and (config.clip or config.looks > 1 or config.accumulate > 1 or config.precision == "fp16"):
+        raise ConfigError("--frugal has no whole gradient: add --clip 0 --looks 1 --accumulate 1, and no fp16")
     if config.loss.identity_network == "dlib":
         raise ConfigError("dlib is the judge that trains nothing: use mobilefacenet, or the file of ArcFace IR-SE50")
     if config.precision == "fp16" and not torch.cuda.is_available():
@@ -81,6 +84,8 @@ def accelerated(config: TrainConfig) -> "Accelerator":
             f"{accelerator.num_processes} processes in {config.accumulate} parts: make --batch and --generated "
             f"multiples of {parts}"
         )
+    if config.frugal and accelerator.num_processes > 1:
+        raise ConfigError("--frugal has no gradient to share: start one process, or leave it out")
     if accelerator.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     if cpu:
@@ -120,9 +125,21 @@ def start(config: TrainConfig, accelerator: "Accelerator") -> State:
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         model.encoder = encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)  # type: ignore[no-untyped-call]
     average = copy.deepcopy(encoder).requires_grad_(False).eval() if config.ema else encoder
-    optimizer = accelerator.prepare_optimizer(OPTIMIZERS[config.optimizer](encoder.parameters(), config.lr))
     bank = torch.zeros(config.batch, *model.w_avg.shape, device=accelerator.device)
-    return State(model, average, optimizer, bank)
+    return State(model, average, optimizer_of(encoder, config, accelerator), bank)
+
+
+def optimizer_of(
+    encoder: Encoder, config: TrainConfig, accelerator: "Accelerator"
+) -> torch.optim.Optimizer | StepInBackward:
+    """The optimiser of an encoder's weights."""
+
+    def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return OPTIMIZERS[config.optimizer](parameters, config.lr)
+
+    if config.frugal:
+        return StepInBackward(encoder.parameters(), make, Shelf() if accelerator.device.type == "cpu" else None)
+    return cast(torch.optim.Optimizer, accelerator.prepare_optimizer(make(encoder.parameters())))
 
 
 def _ranger(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:

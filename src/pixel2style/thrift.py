@@ -14,6 +14,7 @@ This module does not know what is trained, nor by which rule.
 
 import contextlib
 import functools
+import math
 import mmap
 import tempfile
 import weakref
@@ -119,8 +120,8 @@ class StepInBackward:
 
     ``make`` gives the rule for one parameter, which must be one that treats every parameter by itself (Adam, Ranger);
     then the result is, to the bit, that of a step after the backward pass. There is no clipping by the joint length
-    and no accumulation, since the gradients never exist together. A gradient that is not finite is left out and
-    counted in ``skipped``.
+    and no accumulation, since the gradients never exist together. A gradient that is not finite is left out; ``taken``
+    says so.
 
     ``shelved`` names state that lies in ``shelf`` between steps: Ranger's "slow_buffer" is read every sixth step.
     """
@@ -134,7 +135,7 @@ class StepInBackward:
     ):
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.rules = [make([parameter]) for parameter in self.parameters]
-        self.skipped = 0
+        self._squares = 0.0
         self._shelf, self._shelved = shelf, tuple(shelved)
         self._forget: dict[tuple[int, str], Callable[[], None]] = {}
         for index, parameter in enumerate(self.parameters):
@@ -149,12 +150,21 @@ class StepInBackward:
     def _update(self, index: int, parameter: Tensor) -> None:
         gradient = parameter.grad
         assert gradient is not None
-        if torch.isfinite(gradient.sum()):
+        square = float(gradient.float().square().sum())
+        self._squares += square
+        if math.isfinite(square):
             self.rules[index].step()
             self._put_away(index)
-        else:
-            self.skipped += 1
         parameter.grad = None
+
+    def refuse(self) -> None:
+        """Say of a backward pass that is better left out that its gradient is not finite."""
+        self._squares = math.inf
+
+    def taken(self) -> Tensor:
+        """The length of the gradient since the last call: not finite where a part of it was left out."""
+        length, self._squares = math.sqrt(self._squares), 0.0
+        return torch.tensor(length)
 
     def _put_away(self, index: int) -> None:
         if self._shelf is None:
