@@ -59,7 +59,7 @@ class EncoderConfig(EncoderShape):
 
 @dataclass(frozen=True, config=_STRICT)
 class SourceConfig:
-    """How sources are made or read; each task takes from it what it needs (see ``tasks``)."""
+    """How sources are made or read; each task takes from it what it needs (docs/tasks.md)."""
 
     classes: Positive = 19
     """segmentation: numbers in a label map, 0 to one less than this."""
@@ -94,14 +94,14 @@ class ModelConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class LossConfig:
-    """Weights of the terms in ``losses``, and whose eyes judge; a weight of 0 never builds the term's network."""
+    """Weights of the terms of the loss, and whose eyes judge; a weight of 0 never builds the term's network."""
 
     l2: NotNegative = 1.0
     """Squared difference of pixels."""
     lpips: NotNegative = 0.8
     """Perceptual distance (LPIPS)."""
     identity: NotNegative = 0.1
-    """1 - cosine of face-identity vectors; not beside ``similarity``."""
+    """1 - cosine of face-identity vectors; not beside similarity."""
     w_norm: NotNegative = 0.0
     """How far rows are from the average (the paper's regulariser)."""
     l2_crop: NotNegative = 0.0
@@ -109,7 +109,7 @@ class LossConfig:
     lpips_crop: NotNegative = 0.0
     """lpips of the face alone."""
     similarity: NotNegative = 0.0
-    """1 - cosine of general features, for pictures that are no faces; not beside ``identity``."""
+    """1 - cosine of general features, for pictures that are no faces; not beside identity."""
     code_norm: NotNegative = 0.0
     """Mean squared code in units of W's deviation: keeps rows where the generator knows them."""
     code_regression: NotNegative = 0.0
@@ -129,9 +129,10 @@ class TrainConfig:
     """A training run. The same command again continues it (``runs.MAY_CHANGE`` lists what may differ)."""
 
     task: str = "invert"
-    """What source and target are: one of ``tasks.TASKS``."""
+    """What source and target are: invert, frontalize, sketch, segmentation, superres, inpaint, toonify or domain."""
     data: tuple[str, ...] = ()
-    """Folders of pictures, each drawn from in proportion to the square root of its size. Faces are aligned."""
+    """Folders of pictures, each drawn from in proportion to the square root of its size. Faces must be aligned:
+    pixel2style align does it."""
     targets: tuple[str, ...] = ()
     """Folders of what should come out, one for each of data, paired by file stem; without it, data are the targets."""
     out: str = ""
