@@ -211,15 +211,19 @@ def _watched(config: TrainConfig) -> Iterator["Watch | None"]:
         def moved(step: int, losses: Mapping[str, float]) -> None:
             progress.update(task, completed=step)
             if losses:
-                shown = {name: value for name, value in losses.items() if "_look" not in name}
-                progress.update(task, description=" ".join(f"{name} {value:.3g}" for name, value in shown.items()))
+                progress.update(task, description=" ".join(_shown(losses)))
 
         yield moved
 
 
 def _line(step: int, losses: Mapping[str, float]) -> None:
     if losses:
-        print(f"step {step}", *(f"{name} {value:.4g}" for name, value in losses.items()), flush=True)
+        print(f"step {step}", *_shown(losses), flush=True)
+
+
+def _shown(losses: Mapping[str, float]) -> Iterator[str]:
+    """Numbers of the last look; what earlier ones said is in the log."""
+    return (f"{name} {value:.4g}" for name, value in losses.items() if "_look" not in name)
 
 
 def doctor(words: Sequence[str]) -> int:
