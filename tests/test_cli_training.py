@@ -4,6 +4,7 @@
 """
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ import torch
 from pydantic import TypeAdapter
 
 import pixel2style as p2s
-from pixel2style import cli, cli_training, config, images, runs
+from pixel2style import cli, cli_training, config, images, runs, stopping
 from pixel2style.config import LossConfig, TrainConfig
 from pixel2style.presets import PRESETS
 from small_run import small_config
@@ -281,6 +282,31 @@ def test_a_stopped_run_says_so_in_one_sentence_and_goes_on(
     end = int(said[1]) + 2
     assert cli.main(["train", *words, "--steps", str(end)]) == 0
     assert [line["step"] for line in logged(tmp_path)] == list(range(1, end + 1))
+
+
+@pytest.mark.parametrize(("processes", "interrupts"), [("1", True), ("2", False)])
+def test_a_second_ctrl_c_interrupts_at_once_but_for_a_launchers_echo(
+    monkeypatch: Any, processes: str, interrupts: bool
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    stop = stopping.Stop()
+    with stop.listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt) if interrupts else contextlib.nullcontext():
+            os.kill(os.getpid(), signal.SIGINT)
+        stop.patience = 0.0
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert stop.signal == signal.SIGINT
+
+
+def test_a_launcher_that_would_start_fewer_processes_than_asked_for_is_refused(
+    small: str, tmp_path: Path, capsys: Said, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert "replace --cpu by --multi_gpu" in complaint(capsys, small, "--out", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 LAUNCHERS = {

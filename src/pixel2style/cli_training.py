@@ -192,7 +192,7 @@ def train(words: Sequence[str]) -> int:
 
 def _speaks() -> bool:
     """Whether this is the first of several processes, or the only one: launchers number them."""
-    return os.environ.get("RANK", "0") == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ Axes: ``c`` channels, ``k`` rows, ``d`` width of a row.
 import contextlib
 import copy
 import ctypes
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -77,6 +78,11 @@ def accelerated(config: TrainConfig) -> "Accelerator":
     AcceleratorState._reset_state(PartialState._shared_state.get("_cpu", cpu) != cpu)
     precision = {"fp32": "no"}.get(config.precision, config.precision)
     accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
+    if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ and "RANK" not in os.environ:
+        raise ConfigError(
+            "accelerate launch --cpu starts one process, however many are asked for: replace --cpu by --multi_gpu, "
+            "which starts them on CPUs too"
+        )
     parts = accelerator.num_processes * config.accumulate
     if config.batch % parts or config.generated % parts:
         raise ConfigError(

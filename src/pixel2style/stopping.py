@@ -1,7 +1,9 @@
 """When someone wants a run to stop: Ctrl-C and SIGTERM, heard between two steps and agreed on by all processes."""
 
 import contextlib
+import os
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING, cast
@@ -13,16 +15,24 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+ECHO = 10.0
+"""Seconds within which a launched process hears Ctrl-C again: from the terminal, and then from its launcher."""
+
+
 class Stop:
     """Whether someone has asked the run to stop. A second signal interrupts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.patience = ECHO if os.environ.get("WORLD_SIZE", "1") != "1" else 0.0
+        self._heard = 0.0
 
     def _asked(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._heard = number, now
+        elif now - self._heard >= self.patience:
             raise KeyboardInterrupt
-        self.signal = number
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
