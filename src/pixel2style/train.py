@@ -140,8 +140,13 @@ class Run:
         return late or self.state.step >= self.config.steps
 
     def go(self, stop: Stop) -> None:
-        """Take steps to the end, or until someone wants it to stop; the last step is always saved."""
+        """Take steps to the end, or until someone wants it to stop; the last step is always saved.
+
+        A new run is judged before its first step, so that curves begin where it began.
+        """
         config, state = self.config, self.state
+        if state.step == 0:
+            self.judge()
         self.measured = (time.monotonic(), state.step)
         learning, over = steps(state, self.teacher), self.over()
         while not over:

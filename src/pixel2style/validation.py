@@ -4,7 +4,8 @@ Deterministic: the same weights give the same numbers, since validation pictures
 in their sources follows from their place. This module does not know when a run is judged (``train``).
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -35,7 +36,21 @@ class Judgement:
 @torch.no_grad()
 def judge(state: State, teacher: Teacher, judges: Judges, pictures: Pictures, shown: int = SHOWN) -> Judgement:
     """Losses and scores of the averaged encoder on all of ``pictures``, a table of the first ``shown``."""
-    model = state.averaged().eval()
+    with at_rest(state) as model:
+        return _judged(model, teacher, judges, pictures, shown)
+
+
+@contextlib.contextmanager
+def at_rest(state: State) -> Iterator[PSP]:
+    """The averaged encoder's model as it is used; whoever goes on learning afterwards is as it was before."""
+    learning = state.average.training
+    try:
+        yield state.averaged().eval()
+    finally:
+        state.average.train(learning)
+
+
+def _judged(model: PSP, teacher: Teacher, judges: Judges, pictures: Pictures, shown: int) -> Judgement:
     totals: dict[str, float] = {}
     scores: list[Scores] = []
     rows: list[track.Row] = []
@@ -62,7 +77,8 @@ def training_rows(state: State, teacher: Teacher, judges: Judges, shown: int = S
     """A table of what the averaged encoder makes of the first pictures of the step to come."""
     first = seeds(teacher.config.seed, state.step, teacher.config.batch)[:shown]
     sources, targets = (part.to(teacher.device) for part in teacher.pictures.batch(first))
-    _, drawn = _drawn(state.averaged().eval(), sources, teacher)
+    with at_rest(state) as model:
+        _, drawn = _drawn(model, sources, teacher)
     names = [f"step {state.step}, {index}" for index in range(len(targets))]
     return table(names, sources, targets, drawn, judges(drawn, targets))
 
