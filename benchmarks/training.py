@@ -36,7 +36,7 @@ from pytorch_optimizer import Ranger
 from torch import Tensor, nn
 
 from modulated_conv import grouped
-from pixel2style import encoders, presets, starting, stylegan2, thrift
+from pixel2style import encoders, presets, settings, starting, stylegan2, thrift
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
 from pixel2style.features import LPIPS, Identity
 from pixel2style.irse import ArcFace, Unit
@@ -140,7 +140,7 @@ def trainer(stage: str, learn: bool, folder: Path) -> Iterator[None]:
         Image.fromarray(pixels).save(folder / f"{index}.png")
     config = presets.PRESETS["invert"].config
     config = replace(config, data=(str(folder),), out=str(folder), batch=BATCH, device="cpu")
-    accelerator = starting.accelerated(config)
+    accelerator = settings.accelerated(config)
     model, _, identity = networks(stage)
     encoder = model.encoder
     encoder.recompute = stage == "again"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pixel2style import starting
+from pixel2style import settings, starting
 from pixel2style.config import LossConfig
 from pixel2style.learning import look_at_all, steps
 from small_run import in_double, small_config
@@ -18,7 +18,7 @@ def main(folder: Path, out: Path) -> None:
     torch.set_num_threads(1)
     loss = LossConfig(lpips=0.0, identity=0.0, w_norm=0.01, code_norm=0.1, code_regression=0.1)
     config = small_config(folder, out=str(out), looks=2, one_look_until=0, lr=1e-3, warmup=0, loss=loss)
-    accelerator = starting.accelerated(config)
+    accelerator = settings.accelerated(config)
     state = starting.start(config, accelerator)
     pictures = starting.training_pictures(config, state.model.encoder.config.input_size)
     teacher = starting.appoint(config, state, pictures, accelerator)

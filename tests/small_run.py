@@ -18,7 +18,7 @@ from pixel2style.stylegan2 import StyleGAN2
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 SHAPE = EncoderShape(
-    trunk="mobilefacenet", input_size=64, pyramid_width=32, heads="shared", tower_width=32, head_width=16
+    trunk="mobilefacenet", input_size=32, pyramid_width=32, heads="shared", tower_width=32, head_width=16
 )
 
 

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from golden_rule import arr, relative_error
+from golden_rule import arr, img, relative_error
+from pixel2style import ops
 from pixel2style.ops import FIR, EqualConv2d, EqualLinear, ModulatedConv2d, blur, convolve, downsample, upsample
 
 FIR_2D = torch.tensor(FIR)[:, None] * torch.tensor(FIR)
@@ -125,3 +126,10 @@ def test_a_slow_linear_layer_scales_weight_and_bias_alike():
     x = arr("x", 5, 4)
     assert relative_error(layer(x), x @ layer.weight.t() * 0.5 / 2 + 1.5) < 1e-6
     assert EqualLinear(4, 2, bias=False).bias is None
+
+
+@pytest.mark.parametrize(("length", "side"), [(188, 112), (182, 150), (300, 256), (256, 64), (7, 7)])
+def test_averages_by_matrix_are_those_of_adaptive_pooling(length, side):
+    pictures = img("pictures", 1, 3, length, length)
+    rows = ops.averages(length, side)
+    assert torch.allclose(rows @ pictures @ rows.t(), ops.area(pictures, side), atol=1e-6)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,15 @@ import pytest
 import torch
 from torch import Tensor
 
+import pixel2style as p2s
 from golden_rule import img
 from killed_run import KILLED
-from pixel2style import checkpoints, learning, runs, starting, train
-from pixel2style.config import LossConfig, TrainConfig
+from pixel2style import checkpoints, learning, runs, settings, starting, train
+from pixel2style.config import EncoderShape, GeneratorConfig, LossConfig, TrainConfig
 from pixel2style.errors import ConfigError, TrainingError
 from pixel2style.runs import RunFolder
 from pixel2style.stopping import Stop
+from pixel2style.stylegan2 import StyleGAN2
 from small_run import SHAPE, differences, everything, in_double, small_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,8 +49,8 @@ def lines(config: TrainConfig, key: str = "train/loss") -> list[dict[str, Any]]:
 
 
 def taught(config: TrainConfig) -> tuple[learning.State, learning.Teacher]:
-    config = starting.settled(config)
-    accelerator = starting.accelerated(config)
+    config = settings.settled(config)
+    accelerator = settings.accelerated(config)
     state = starting.start(config, accelerator)
     pictures = starting.training_pictures(config, state.model.encoder.config.input_size)
     return state, starting.appoint(config, state, pictures, accelerator)
@@ -77,9 +80,9 @@ def test_ten_steps_and_ten_more_equal_twenty_unbroken_to_the_bit(config, tmp_pat
 def test_a_run_of_networks_with_statistics_goes_on_to_the_bit_too(config, tmp_path):
     shape = replace(SHAPE, kind="last_layer")
     config = replace(config, encoder=shape, loss=NO_NETWORKS, ema=0.0)
-    whole = train.fit(replace(config, steps=6, out=str(tmp_path / "whole")))
+    whole = train.fit(replace(config, steps=6, judge_every=2, out=str(tmp_path / "whole")))
     train.fit(replace(config, steps=3))
-    assert differences(whole, train.fit(replace(config, steps=6))) == []
+    assert differences(whole, train.fit(replace(config, steps=6))) == []  # nor does being judged leave a trace
     assert whole.average is whole.model.encoder
 
 
@@ -343,12 +346,36 @@ def test_an_average_follows_its_encoder_by_the_decay_and_takes_statistics_as_the
 def test_a_run_starts_from_a_model_file_with_its_shape_and_generator(unbroken, tmp_path):
     before, state = unbroken
     file = str(Path(before.out) / runs.MODEL)
-    started, _ = taught(replace(before, generator=None, start_from=file, encoder=replace(SHAPE, neck=3)))
+    started, _ = taught(replace(before, generator=None, start_from=file, encoder=EncoderShape()))
     found, expected = started.model.encoder.state_dict(), state.average.state_dict()
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     ours, theirs = started.model.generator.state_dict(), state.model.generator.state_dict()
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
     assert all(weight.requires_grad for weight in started.model.encoder.parameters())
+
+
+def test_a_model_started_into_a_generator_of_other_rows_keeps_all_that_is_below_its_rows(unbroken, tmp_path):
+    before, state = unbroken
+    torch.manual_seed(1)
+    larger = StyleGAN2(GeneratorConfig(size=16, width=32, mapping_layers=1, channel_multiplier=1))
+    p2s.save(larger, tmp_path / "larger.safetensors")
+    file = str(Path(before.out) / runs.MODEL)
+    started, _ = taught(replace(before, generator=str(tmp_path / "larger.safetensors"), start_from=file))
+    found, expected = started.model.encoder.state_dict(), state.average.state_dict()
+    assert started.model.encoder.config.rows == 6
+    assert all(torch.equal(found[name], value) for name, value in expected.items() if not name.startswith("heads."))
+    assert torch.equal(found["heads.0.out"], expected["heads.0.out"])  # three coarse rows before and after
+    assert found["heads.1.out"].shape != expected["heads.1.out"].shape
+    assert torch.equal(started.model.w_avg[0], larger.w_avg)
+
+
+def test_other_validation_pictures_begin_another_search_for_the_best(config, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(config.data[0], other)
+    config = replace(config, steps=2, loss=NO_NETWORKS, validation=config.data, judge_every=1)
+    first = train.fit(config)
+    assert train.fit(replace(config, validation=(str(other),))).best == math.inf
+    assert train.fit(config).best == first.best
 
 
 def test_a_model_that_starts_to_read_sketches_sees_them_as_gray_pictures(unbroken):
@@ -373,6 +400,10 @@ def test_a_model_that_starts_to_read_sketches_sees_them_as_gray_pictures(unbroke
         ({"data": ("/missing/folder",)}, "/missing/folder holds no pictures"),
         ({"device": "mps"}, "there is no mps device here"),
         ({"precision": "fp16"}, "fp16 needs CUDA"),
+        ({"loss": LossConfig(code_regression=1.0), "generated": 0}, "add --generated 4, or --loss.code-regression 0"),
+        ({"loss": LossConfig(detail=1.0)}, "add --generated 4 --full-size"),
+        ({"trunk_weights": "ir_se50.pth"}, "for a new ir_se50 encoder"),
+        ({"start_from": "faces", "encoder": replace(SHAPE, neck=2)}, "an encoder of its own shape"),
         ({"frugal": True}, "add --clip 0 --looks 1 --accumulate 1"),
         ({"batch": 3, "accumulate": 2}, "make --batch and --generated multiples of 2"),
         ({"task": "segmentation", "generated": 0}, "name folders of targets with --targets"),

@@ -111,7 +111,9 @@ def grid(file: Path, targets: Tensor) -> Image.Image:
     model = p2s.load(file)
     shown, known = sources(model, targets)
     outputs = torch.nn.functional.adaptive_avg_pool2d(model.decode(model.encode(shown)), SIDE).clamp(-1, 1)
-    columns = [painting.visible(shown), outputs] + ([known] if known is not None else [])
+    columns = [painting.visible(shown, tasks.find_task(model.config.task).classes), outputs] + (
+        [known] if known is not None else []
+    )
     return images.grid(torch.stack(columns, 1).flatten(0, 1), len(columns))
 
 

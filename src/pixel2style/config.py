@@ -161,7 +161,7 @@ class TrainConfig:
     generated: Count = 0
     """Generated pictures of known rows in a step, beside batch."""
     accumulate: Positive = 1
-    """Parts that a process takes its share of a step in: less memory, the same gradient."""
+    """Parts that a process takes its share of a step in: less memory, the same gradient but for batch statistics."""
     full_size: bool = False
     """Draw the generator's full picture and pool it, where it has a cheaper 256-pixel head."""
     mirror: bool = True
@@ -207,8 +207,8 @@ class TrainConfig:
     readers: Positive = 4
     """Threads that read and prepare pictures."""
     memory: NotNegative = 4.0
-    """GB of decoded pictures that are kept; the rest is read again each time."""
+    """GB of decoded pictures that each process keeps; the rest is read again each time."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute. auto takes CUDA or Apple's GPU where there is one."""
-    seed: int = 0
+    seed: Count = 0
     """What every random choice follows from."""

@@ -105,21 +105,23 @@ class Pictures:
         place = sum(self.sizes[:folder]) + int(torch.randint(self.sizes[folder], (), generator=rng))
         first, second = (self.mirror and coin for coin in (torch.rand(2, generator=rng) < 0.5).tolist())
         source, target = self._opened(self.pairs[place])
+        paired = source is not None
         if source is None and self.augment:
             target = augment(target, rng)
         if self.task.mirror == "together":
             source, target = None if source is None else turned(source, first), turned(target, first)
         source = made(self.task, target, rng, self.source) if source is None else source
         if self.task.mirror == "apart":
-            return turned(source, first), turned(target, second)
+            return turned(source, first), turned(target, first if paired else second)
         return source, target
 
     def _placed(self, place: int) -> tuple[Tensor, Tensor]:
         rng = _generator(_words([place], _PLACES, 1)[0])
         first = self.task.mirror == "apart" and bool(torch.rand((), generator=rng) < 0.5)
         source, target = self._opened(self.pairs[place])
-        source = made(self.task, target, rng, self.source) if source is None else source
-        return turned(source, first), target
+        if source is not None:
+            return source, target
+        return turned(made(self.task, target, rng, self.source), first), target
 
     def _opened(self, pair: Pair) -> tuple[Tensor | None, Tensor]:
         """The source of a pair, if it is a file, and the target."""

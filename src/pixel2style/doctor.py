@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
-from . import pairs, starting
+from . import pairs, settings, starting
 from .config import TrainConfig
 from .data import Pictures, seeds
 from .errors import ConfigError, Pixel2StyleError
@@ -62,10 +62,10 @@ def examine(config: TrainConfig) -> Iterator[Finding]:
 
     Raises ConfigError for settings that cannot work together.
     """
-    config = starting.settled(replace(config, out=config.out or "."))
+    config = settings.settled(replace(config, out=config.out or "."))
     check_installed(config)
     try:
-        accelerator = starting.accelerated(config)
+        accelerator = settings.accelerated(config)
     except ConfigError as error:
         yield Finding("device", False, str(error))
         return

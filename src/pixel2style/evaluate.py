@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from .features import LPIPS, Identity, cached_lpips, unit_length
 from .msssim import ms_ssim
+from .ops import area
 
 SIDE = 256
 
@@ -50,7 +51,7 @@ def pooled(images: Tensor) -> Tensor:
     if images.shape[-2:] == (SIDE, SIDE):
         return images
     if min(images.shape[-2:]) >= SIDE:
-        return F.adaptive_avg_pool2d(images, SIDE)
+        return area(images, SIDE)
     return F.interpolate(images, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
 
 

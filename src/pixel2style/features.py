@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from . import assets, faceresnet, mobilefacenet
 from .errors import CheckpointError, ConfigError
+from .ops import area
 
 # ImageNet's statistics for pictures in [-1, 1], as LPIPS fixes them.
 _SHIFT = (-0.030, -0.088, -0.188)
@@ -193,7 +194,7 @@ def face_window(images: Tensor, crop: Crop = ARCFACE) -> Tensor:
     Larger pictures are area-pooled to 256x256 first, smaller ones interpolated.
     """
     if max(images.shape[-2:]) > FRAME:
-        images = F.adaptive_avg_pool2d(images, FRAME)
+        images = area(images, FRAME)
     elif images.shape[-2:] != (FRAME, FRAME):
         images = F.interpolate(images, size=(FRAME, FRAME), mode="bilinear", align_corners=False)
     return images[..., crop.top : crop.top + crop.side, crop.left : crop.left + crop.side]
@@ -201,7 +202,7 @@ def face_window(images: Tensor, crop: Crop = ARCFACE) -> Tensor:
 
 def face_crop(images: Tensor, crop: Crop = ARCFACE) -> Tensor:
     """The face in FFHQ-aligned pictures, as identity networks want it: ``[b 3 h w] -> [b 3 size size]``."""
-    return F.adaptive_avg_pool2d(face_window(images, crop), crop.size)
+    return area(face_window(images, crop), crop.size)
 
 
 BUNDLED: dict[str, tuple[Callable[[], nn.Module], Crop]] = {

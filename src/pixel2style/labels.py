@@ -117,7 +117,7 @@ def _several(what: str, names: list[str]) -> str:
 
 def _listed(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is neither a colour (#rrggbb) nor a file that lists colours: check it") from error
     return tuple(line.split()[0] for line in lines if line.strip())

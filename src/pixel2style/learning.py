@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .config import TrainConfig
 from .data import Pictures, dice, mixed_codes, seeds, task_source
@@ -26,6 +25,7 @@ from .errors import TrainingError
 from .evaluate import pooled
 from .losses import Objective, Reconstruction, detail
 from .model import PSP, Generator
+from .ops import area
 from .tasks import Task
 from .thrift import StepInBackward, recast
 
@@ -249,7 +249,7 @@ def look(part: Part, state: State, teacher: Teacher) -> tuple[dict[str, Tensor],
             teacher.accelerator.backward(loss / (looks * config.accumulate))
         ws = ws.detach()
         if turn < looks:
-            drawn = F.adaptive_avg_pool2d(made.images.detach(), seen.shape[-1])
+            drawn = area(made.images.detach(), seen.shape[-1])
         mark = "" if turn == looks else f"_look{turn}"
         numbers |= {f"{name}{mark}": value.detach() for name, value in {"loss": loss, **terms}.items()}
     pictures = len(part.targets) - (0 if part.known is None else len(part.known))

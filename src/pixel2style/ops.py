@@ -82,6 +82,26 @@ def convolve(x: Tensor, weight: Tensor, padding: int = 0, groups: int = 1, up: b
     return cast(Tensor, _FrozenConv.apply(x, weight, padding, groups, up))
 
 
+def area(images: Tensor, side: int) -> Tensor:
+    """Average areas: ``[b c h w] -> [b c side side]``, adaptive pooling wherever the sides may not divide.
+
+    Apple's GPUs know that one only where they do; there it is two products with matrices.
+    """
+    height, width = images.shape[-2:]
+    if images.device.type != "mps" or (height % side == 0 and width % side == 0):
+        return functional.adaptive_avg_pool2d(images, side)
+    rows, columns = (averages(length, side).to(images) for length in (height, width))
+    return rows @ images @ columns.t()
+
+
+def averages(length: int, side: int) -> Tensor:
+    """What averages a line of pixels to a shorter one: ``[side length]``; each row sums to 1."""
+    places = torch.arange(side)
+    starts, ends = places * length // side, -(-(places + 1) * length // side)
+    inside = (torch.arange(length) >= starts[:, None]) & (torch.arange(length) < ends[:, None])
+    return inside / inside.sum(1, keepdim=True)
+
+
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
     """Filter with ``FIR`` both ways after padding with zeros: ``[b c h w] -> [b c h+2p-3 w+2p-3]``.
 

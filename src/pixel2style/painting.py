@@ -17,18 +17,19 @@ from .config import EncoderConfig
 from .encoders import Encoder
 
 
-def repainted(encoder: Encoder, config: EncoderConfig, channels: int) -> Encoder:
-    """An encoder of pictures that reads sources of ``channels`` channels as if these were pictures.
+def repainted(encoder: Encoder, config: EncoderConfig, classes: bool) -> Encoder:
+    """An encoder of pictures, ``encoder``, that reads other sources as if these were pictures: one of ``config``.
 
     Gray in [0, 1] is read as a gray picture, classes as if each were painted in a colour of its own, a fourth channel
     (a mask) not at all; channels of its reconstruction are read as before.
     """
-    if config.input_channels == encoder.config.input_channels:
+    channels = config.input_channels - encoder.config.input_channels + 3
+    if channels == 3 and not classes:
         return encoder
     name = next(name for name, module in encoder.named_modules() if isinstance(module, nn.Conv2d))
     state = encoder.state_dict()
     weight = state[f"{name}.weight"]
-    paint, offset = _paint(channels)
+    paint, offset = _paint(channels, classes)
     own = torch.einsum("opij,pc->ocij", weight[:, :3], paint.to(weight))
     state[f"{name}.weight"] = torch.cat([own, weight[:, 3:]], 1)
     if offset and f"{name}.bias" in state:
@@ -38,17 +39,17 @@ def repainted(encoder: Encoder, config: EncoderConfig, channels: int) -> Encoder
     return made
 
 
-def visible(sources: Tensor) -> Tensor:
+def visible(sources: Tensor, classes: bool) -> Tensor:
     """Sources ``[b c s s]`` as pictures that a person can look at: ``[b 3 s s]`` in [-1, 1]."""
-    paint, offset = _paint(sources.shape[1])
+    paint, offset = _paint(sources.shape[1], classes)
     return (torch.einsum("pc,bcij->bpij", paint.to(sources), sources) + offset).clamp(-1, 1)
 
 
-def _paint(channels: int) -> tuple[Tensor, float]:
-    """How channels become RGB: a matrix ``[3 c]``, and what is added."""
-    if channels == 1:
+def _paint(channels: int, classes: bool) -> tuple[Tensor, float]:
+    """How channels, which are ``classes`` or not, become RGB: a matrix ``[3 c]``, and what is added."""
+    if channels == 1 and not classes:
         return torch.full((3, 1), 2.0), -1.0
-    if channels <= 4:
+    if channels <= 4 and not classes:
         return torch.eye(3, channels), 0.0
     colours = [
         colorsys.hsv_to_rgb(0.618 * i % 1, 0.35 + 0.5 * (i % 2), 1 - 0.6 * i / channels) for i in range(channels)

@@ -102,6 +102,8 @@ class RunFolder:
         try:
             with _writing(file):
                 torch.save(state, part)
+                with part.open("rb+") as written:
+                    os.fsync(written.fileno())
                 part.replace(file)
         finally:
             with contextlib.suppress(OSError):
@@ -111,17 +113,24 @@ class RunFolder:
                 old.unlink(missing_ok=True)
 
     def kept(self) -> dict[str, Any] | None:
-        """The last state that can be read, on the CPU; None when none was saved.
+        """The last state that can be read, on the CPU; None when none was saved. Damaged ones after it are removed.
 
         Raises CheckpointError when there are some and all are damaged.
         """
         first: CheckpointError | None = None
+        damaged: list[Path] = []
         for file in self.states():
             try:
                 # a copy: what is read is mapped from the file, and whoever overwrites that would end the process
-                return copy.deepcopy(weights.read(file))
+                found = copy.deepcopy(weights.read(file))
             except CheckpointError as error:
                 first = first or error
+                damaged.append(file)
+                continue
+            for other in damaged:  # it would count among those that are kept
+                with contextlib.suppress(OSError):
+                    other.unlink()
+            return found
         if first:
             raise first
         return None

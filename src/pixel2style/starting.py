@@ -6,19 +6,17 @@ masked pictures as pictures (``painting``). This module does not know how a step
 Axes: ``c`` channels, ``k`` rows, ``d`` width of a row.
 """
 
-import contextlib
 import copy
-import ctypes
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from . import checkpoints, encoders, foreign, labels, mobilefacenet, painting
-from .config import EncoderConfig, ModelConfig, TrainConfig
+from . import checkpoints, encoders, foreign, mobilefacenet, painting
+from .config import EncoderConfig, EncoderShape, ModelConfig, TrainConfig
 from .data import Pictures
 from .encoders import Encoder
 from .errors import ConfigError
@@ -26,7 +24,6 @@ from .irse import IRSE
 from .learning import State, Teacher
 from .losses import Objective
 from .model import PSP, Generator
-from .pipeline import choose_device
 from .tasks import channels_of, find_task
 from .thrift import Shelf, StepInBackward
 
@@ -35,80 +32,8 @@ if TYPE_CHECKING:
 
 SIDE = 256
 """Pictures are compared at so many pixels."""
+SHAPE = tuple(EncoderShape.__dataclass_fields__)
 Network = TypeVar("Network", bound=nn.Module)
-
-
-def settled(config: TrainConfig) -> TrainConfig:
-    """The configuration with what it names outside itself taken in (the colours of label maps).
-
-    Raises ConfigError for settings that are missing or cannot work together.
-    """
-    find_task(config.task)
-    if not config.data:
-        raise ConfigError("a run needs pictures: name a folder of them with --data")
-    if not config.out:
-        raise ConfigError("a run needs a folder of its own: name one with --out")
-    if config.looks > 1 and not (config.feedback or config.start_from):
-        raise ConfigError("only an encoder with --feedback sees what it drew: add it, or leave out --looks")
-    if config.generated and config.targets:
-        raise ConfigError("generated pictures have no source file: leave out --generated, or --targets")
-    if config.generated and find_task(config.task).source is None:
-        raise ConfigError(f"{config.task} reads its sources from files: leave out --generated")
-    if config.frugal and (config.clip or config.looks > 1 or config.accumulate > 1 or config.precision == "fp16"):
-        raise ConfigError("--frugal has no whole gradient: add --clip 0 --looks 1 --accumulate 1, and no fp16")
-    if config.loss.identity_network == "dlib":
-        raise ConfigError("dlib is the judge that trains nothing: use mobilefacenet, or the file of ArcFace IR-SE50")
-    if config.precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("fp16 needs CUDA: use --precision bf16 or fp32")
-    if config.source.colours:
-        config = replace(config, source=replace(config.source, colours=labels.colour_table(config.source)))
-    return config
-
-
-def accelerated(config: TrainConfig) -> "Accelerator":
-    """The device, precision and processes of a run. Raises ConfigError for a device that is not there, or an odd split.
-
-    Whoever starts several processes (``accelerate launch``) decides which device each of them has.
-    """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-
-    device = choose_device(config.device)
-    cpu = device.type == "cpu"
-    AcceleratorState._reset_state(PartialState._shared_state.get("_cpu", cpu) != cpu)
-    precision = {"fp32": "no"}.get(config.precision, config.precision)
-    accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
-    if os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ and "RANK" not in os.environ:
-        raise ConfigError(
-            "accelerate launch --cpu starts one process, however many are asked for: replace --cpu by --multi_gpu, "
-            "which starts them on CPUs too"
-        )
-    parts = accelerator.num_processes * config.accumulate
-    if config.batch % parts or config.generated % parts:
-        raise ConfigError(
-            f"{config.batch} pictures and {config.generated} generated ones cannot be shared by "
-            f"{accelerator.num_processes} processes in {config.accumulate} parts: make --batch and --generated "
-            f"multiples of {parts}"
-        )
-    if config.frugal and accelerator.num_processes > 1:
-        raise ConfigError("--frugal has no gradient to share: start one process, or leave it out")
-    if accelerator.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    if cpu:
-        keep_freed_memory()
-    return accelerator
-
-
-def keep_freed_memory() -> None:
-    """Let the process keep what tensors have freed, for the next step's tensors, where the C library can be told so.
-
-    Otherwise Linux hands out and clears the same pages at every step: a quarter of the time of a compact one.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        trim_threshold, mmap_max = -1, -4
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
 
 
 def start(config: TrainConfig, accelerator: "Accelerator") -> State:
@@ -125,7 +50,7 @@ def start(config: TrainConfig, accelerator: "Accelerator") -> State:
         source=config.source,
     )
     if config.looks > 1 and not model.corrects_itself:
-        raise ConfigError(f"{config.start_from} does not see what it drew: leave out --looks")
+        raise ConfigError(f"{config.start_from} does not see what it drew: add --looks 1")
     encoder = model.encoder.train().requires_grad_(True)
     encoder.recompute = config.checkpointing
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
@@ -144,7 +69,10 @@ def optimizer_of(
         return OPTIMIZERS[config.optimizer](parameters, config.lr)
 
     if config.frugal:
-        return StepInBackward(encoder.parameters(), make, Shelf() if accelerator.device.type == "cpu" else None)
+        near = next(
+            place for place in (Path(config.out).absolute(), *Path(config.out).absolute().parents) if place.exists()
+        )
+        return StepInBackward(encoder.parameters(), make, Shelf(near) if accelerator.device.type == "cpu" else None)
     return cast(torch.optim.Optimizer, accelerator.prepare_optimizer(make(encoder.parameters())))
 
 
@@ -166,14 +94,14 @@ def newborn(config: TrainConfig) -> PSP:
     """A model before its first lesson. Raises ConfigError where encoder and generator do not fit."""
     generator = checkpoints.load_generator(config.generator or checkpoints.DEFAULT_GENERATOR)
     channels = channels_of(config.task, config.source)
-    shape = {name: getattr(config.encoder, name) for name in config.encoder.__dataclass_fields__}
+    shape = {name: getattr(config.encoder, name) for name in SHAPE}
     try:
         complete = EncoderConfig(
             **shape, input_channels=channels + 3 * config.feedback, rows=generator.rows, width=generator.width
         )
         encoder = encoders.build(replace(complete, input_channels=3 + 3 * config.feedback))
         _educate(encoder, config.trunk_weights)
-        encoder = painting.repainted(encoder, complete, channels)
+        encoder = painting.repainted(encoder, complete, find_task(config.task).classes)
         made = ModelConfig(complete, generator.config, feedback=config.feedback)
         return PSP(encoder, generator, made, generator.w_avg, getattr(generator, "w_std", None))
     except ValueError as error:
@@ -181,30 +109,57 @@ def newborn(config: TrainConfig) -> PSP:
 
 
 def grown(config: TrainConfig) -> PSP:
-    """The model that ``start_from`` names, reading what the task has it read, into the generator that is asked for."""
+    """The model that ``start_from`` names, reading what the task has it read, into the generator that is asked for.
+
+    Where that one has other rows, what reads rows off shared maps is new, and all below it is taken over. Raises
+    ConfigError for an encoder of another shape than the model's, and for a model of another kind of source.
+    """
     model = checkpoints.load(cast(str, config.start_from))
-    generator, made = model.generator, model.config
-    if config.generator:
-        generator = checkpoints.load_generator(config.generator)
-        there, here = cast(Generator, model.generator), cast(Generator, generator)
-        if (there.rows, there.width) != (here.rows, here.width):
-            raise ConfigError(
-                f"{config.start_from} writes {there.rows} rows of {there.width}, {config.generator} reads {here.rows} "
-                f"of {here.width}: leave out --start-from"
-            )
-    channels = channels_of(config.task, config.source)
-    complete = replace(model.encoder.config, input_channels=channels + 3 * model.corrects_itself)
-    if (made.task, made.source.classes) != (config.task, config.source.classes) or channels != model.source_channels:
-        if channels != model.source_channels and model.source_channels != 3:
-            raise ConfigError(
-                f"{config.start_from} reads {model.source_channels} channels, {config.task} has {channels}: start from "
-                "a model of photographs or of the same task"
-            )
-        encoder = painting.repainted(model.encoder, complete, channels)
-    else:
-        encoder = model.encoder
-    made = replace(made, encoder=complete, generator=cast(Generator, generator).config)
-    return PSP(encoder, generator, made, model.w_avg, model.w_unit)
+    task, channels = find_task(config.task), channels_of(config.task, config.source)
+    _agree(config, model, channels)
+    generator = checkpoints.load_generator(config.generator) if config.generator else model.generator
+    drawn = cast(Generator, generator)
+    here = model.encoder.config
+    complete = replace(here, input_channels=channels + 3 * model.corrects_itself)
+    encoder = model.encoder
+    if model.config.task != config.task or complete != here:
+        encoder = painting.repainted(encoder, complete, task.classes)
+    if (drawn.rows, drawn.width) != (here.rows, here.width):
+        encoder = _with_rows(encoder, drawn.rows, drawn.width)
+    made = replace(model.config, encoder=encoder.config, generator=drawn.config)
+    if not config.generator:
+        return PSP(encoder, generator, made, model.w_avg, model.w_unit)
+    return PSP(encoder, generator, made, cast(Tensor, generator.w_avg), getattr(generator, "w_std", None))
+
+
+def _agree(config: TrainConfig, model: PSP, channels: int) -> None:
+    """Raise ConfigError where the configuration and the model that it starts from say different things."""
+    shape = EncoderShape(**{name: getattr(model.encoder.config, name) for name in SHAPE})
+    if config.encoder not in (EncoderShape(), shape):
+        raise ConfigError(
+            f"{config.start_from} has an encoder of its own shape: leave out --encoder, or --start-from None"
+        )
+    if config.feedback and not model.corrects_itself:
+        raise ConfigError(f"{config.start_from} does not see what it drew: add --no-feedback --looks 1")
+    if model.config.task != config.task and model.source_channels != 3:
+        raise ConfigError(
+            f"{config.start_from} was taught {model.config.task} and reads {model.source_channels} channels: start "
+            f"{config.task} from a model of photographs"
+        )
+    if model.config.task == config.task and channels != model.source_channels:
+        raise ConfigError(
+            f"{config.start_from} reads {model.source_channels} channels, these sources have {channels}: start from "
+            "a model of photographs"
+        )
+
+
+def _with_rows(encoder: Encoder, rows: int, width: int) -> Encoder:
+    """An encoder of other rows with all weights of ``encoder`` that it has a place for."""
+    made = encoders.build(replace(encoder.config, rows=rows, width=width))
+    places = made.state_dict()
+    kept = {name: value for name, value in encoder.state_dict().items() if name in places}
+    made.load_state_dict(places | {name: value for name, value in kept.items() if value.shape == places[name].shape})
+    return made
 
 
 def _educate(encoder: Encoder, trunk_weights: str | None) -> None:

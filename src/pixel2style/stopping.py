@@ -51,4 +51,7 @@ class Stop:
         if accelerator.num_processes == 1:
             return self.signal is not None
         asked = torch.tensor([float(self.signal is not None)], device=accelerator.device)
-        return bool(cast(Tensor, accelerator.reduce(asked, "sum")) > 0)
+        someone = bool(cast(Tensor, accelerator.reduce(asked, "sum")) > 0)
+        if someone and self.signal is None:
+            self.signal = signal.SIGTERM
+        return someone

@@ -80,6 +80,8 @@ class Task:
     """What decodes a source's file before training and raises ImageError; None where its header says enough."""
     mirror: Literal["together", "apart", "never"] = "together"
     """Whether source and target are mirrored as one, each by its own coin, or not at all."""
+    classes: bool = False
+    """Whether channels are classes, of which a pixel has one."""
     faces: bool = True
     """Whether targets are aligned faces, so that identity makes sense."""
 
@@ -93,6 +95,7 @@ TASKS: dict[str, Task] = {
         "a label map to a face",
         channels=class_count,
         source=None,
+        classes=True,
         read=labels.read,
         check=labels.classes_in,
         mirror="never",

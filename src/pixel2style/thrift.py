@@ -16,6 +16,7 @@ import contextlib
 import functools
 import math
 import mmap
+import os
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -102,7 +103,10 @@ class Shelf:
         """
         start, size = self._size, x.numel() * x.element_size()
         self._size += -(-size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
-        self._file.truncate(self._size)
+        if hasattr(os, "posix_fallocate"):  # a disk that is full says so here, and not by a signal later
+            os.posix_fallocate(self._file.fileno(), start, self._size - start)
+        else:
+            self._file.truncate(self._size)
         pages = mmap.mmap(self._file.fileno(), size, offset=start)
         self._maps.append(pages)
         shelved = torch.frombuffer(pages, dtype=x.dtype).as_strided(x.shape, x.stride()).copy_(x)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from urllib.parse import urlparse
 
 import wandb
+from google.protobuf.message import DecodeError
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
 from . import images
@@ -47,10 +48,13 @@ class Wandb:
         self._folder = folder
         self._tables: dict[str, wandb.Table] = {}
         self._line = self._known = 0
-        self._run = _begun(config, folder)
-        if self._run is not None:
-            self._known = _lines_in_files(folder, self._run.id) if self._run.offline else self._run.starting_step
-            self._catch_up()
+        self._run: wandb.Run | None = None
+        with self._going_on():
+            self._run = _begun(config, folder)
+        with self._going_on():
+            if self._run is not None:
+                self._known = _lines_in_files(folder, self._run.id) if self._run.offline else self._run.starting_step
+                self._catch_up()
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         """One W&B step with ``values``."""
@@ -239,7 +243,7 @@ def _clear_stillborn(folder: Path, name: str) -> None:
 
 
 def records(file: Path) -> Iterator[Record]:
-    """What a .wandb file holds, up to where a kill may have torn it.
+    """What a .wandb file holds, up to where a kill may have torn it, or something has damaged it.
 
     Blocks of 32 KiB, as in LevelDB's log: pieces behind 7 bytes of checksum, length, and kind (1 a whole record, 2 its
     beginning, 3 its middle, 4 its end); the first block begins with 7 bytes of W&B's own.
@@ -255,5 +259,8 @@ def records(file: Path) -> Iterator[Record]:
             return
         whole, at = whole + piece, at + 7 + length
         if kind in (1, 4):
-            yield Record.FromString(whole)
+            try:
+                yield Record.FromString(whole)
+            except DecodeError:
+                return
             whole = b""

@@ -10,7 +10,7 @@ The same configuration again continues the run from its last saved state, to the
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import checkpoints, starting, track, validation
+from . import checkpoints, settings, starting, track, validation
 from .config import TrainConfig
 from .data import Pictures
+from .errors import ConfigError, ImageError
 from .evaluate import Judges
 from .learning import State, Teacher, learning_rate, steps
 from .runs import RunFolder
@@ -48,6 +49,7 @@ def save(state: State, teacher: Teacher, folder: RunFolder) -> None:
         "bank": state.bank,
         "counts": [state.step, state.skipped, state.skipped_in_a_row, state.best_step],
         "best": state.best,
+        "validation": [*teacher.config.validation, *teacher.config.validation_targets],
     }
     folder.keep(content, state.step, teacher.config.keep)
 
@@ -58,8 +60,11 @@ def save_model(state: State, config: TrainConfig, file: Path) -> None:
     checkpoints.save(state.averaged(), file, generator=checkpoints.bundled_generator(source))
 
 
-def resume(state: State, folder: RunFolder, accelerator: "Accelerator") -> None:
-    """Take up the folder's last state, if there is one. Raises CheckpointError when none can be read."""
+def resume(state: State, folder: RunFolder, config: TrainConfig, accelerator: "Accelerator") -> None:
+    """Take up the folder's last state, if there is one. Raises CheckpointError when none can be read.
+
+    The best loss so far is forgotten where other pictures judge now.
+    """
     content = folder.kept()
     if content is None:
         return
@@ -72,7 +77,8 @@ def resume(state: State, folder: RunFolder, accelerator: "Accelerator") -> None:
     torch.set_rng_state(content["random"])
     state.bank = content["bank"].to(state.bank.device)
     state.step, state.skipped, state.skipped_in_a_row, state.best_step = content["counts"]
-    state.best = content["best"]
+    if content["validation"] == [*config.validation, *config.validation_targets]:
+        state.best = content["best"]
 
 
 @dataclass
@@ -139,6 +145,15 @@ class Run:
             late = bool(flag > 0)
         return late or self.state.step >= self.config.steps
 
+    def next_of(self, learning: Iterator[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """The next step's numbers. What was learned is saved where the step cannot be taken, for a broken picture."""
+        try:
+            return next(learning)
+        except ImageError:
+            if self.teacher.accelerator.is_main_process:
+                save(self.state, self.teacher, self.folder)
+            raise
+
     def go(self, stop: Stop) -> None:
         """Take steps to the end, or until someone wants it to stop; the last step is always saved.
 
@@ -150,13 +165,13 @@ class Run:
         self.measured = (time.monotonic(), state.step)
         learning, over = steps(state, self.teacher), self.over()
         while not over:
-            numbers = next(learning)
+            numbers = self.next_of(learning)
             over = stop.agreed(self.teacher.accelerator) or self.over()
             if state.step % config.log_every == 0:
                 self.log(numbers)
             elif self.watch:
                 self.watch(state.step, {})
-            if state.step % config.judge_every == 0 or (over and stop.signal is None):
+            if state.step % config.judge_every == 0 or state.step >= config.steps:
                 self.judge()
             if self.teacher.accelerator.is_main_process and (over or state.step % config.save_every == 0):
                 save(state, self.teacher, self.folder)
@@ -169,8 +184,8 @@ def fit(config: TrainConfig, watch: Watch | None = None, stop: Stop | None = Non
     that ``out`` holds; CheckpointError for models and states that cannot be read; OutputError when ``out`` cannot be
     written; TrainingError when it diverges.
     """
-    config, stop = starting.settled(config), stop or Stop()
-    accelerator = starting.accelerated(config)
+    config, stop = settings.settled(config), stop or Stop()
+    accelerator = settings.accelerated(config)
     with contextlib.ExitStack() as until_the_end:
         state, run = prepared(config, accelerator, watch)
         if run.tracker:
@@ -191,13 +206,23 @@ def prepared(config: TrainConfig, accelerator: "Accelerator", watch: Watch | Non
     if accelerator.is_main_process:
         folder.remember(config)
     accelerator.wait_for_everyone()
-    resume(state, folder, accelerator)
+    resume(state, folder, config, accelerator)
+    check_agreement(state, accelerator)
     run = Run(config, state, teacher, folder, watch=watch)
     if accelerator.is_main_process:
         run.validation = judged
         run.judges = Judges(accelerator.device, faces=find_task(config.task).faces)
         run.tracker = track.trackers(config, folder.path, state.step)
     return state, run
+
+
+def check_agreement(state: State, accelerator: "Accelerator") -> None:
+    """Raise ConfigError where processes begin with different weights: they would average gradients of nothing."""
+    total = sum(float(weight.detach().double().sum()) for weight in state.model.encoder.parameters())
+    mine = torch.tensor([[float(state.step), total]], device=accelerator.device)
+    everyone = accelerator.gather(mine)
+    if not bool((everyone == everyone[0]).all()):
+        raise ConfigError("processes found different states: give all of them the same files and a shared --out")
 
 
 def _closing(tracker: track.Tracker) -> Callable[..., bool]:

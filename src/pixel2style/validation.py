@@ -20,6 +20,7 @@ from .losses import Reconstruction
 from .model import PSP, Generator
 
 AT_ONCE = 16
+"""Pictures that are judged at once, where a step has as many: whoever has the memory to learn has it to judge."""
 SHOWN = 8
 """Pictures of a table."""
 
@@ -54,19 +55,21 @@ def _judged(model: PSP, teacher: Teacher, judges: Judges, pictures: Pictures, sh
     totals: dict[str, float] = {}
     scores: list[Scores] = []
     rows: list[track.Row] = []
-    for first in range(0, len(pictures), AT_ONCE):
-        sources, targets = (part.to(teacher.device) for part in pictures.fixed(first, first + AT_ONCE))
+    count = max(1, min(AT_ONCE, len(teacher.share(range(teacher.config.batch))) // teacher.config.accumulate))
+    for first in range(0, len(pictures), count):
+        sources, targets = (part.to(teacher.device) for part in pictures.fixed(first, first + count))
         ws, drawn = _drawn(model, sources, teacher)
         away = ws - model.w_avg
-        shown_as_it_is = pooled(sources) if sources.shape[1] == targets.shape[1] else None
+        picture = sources.shape[1] == targets.shape[1] and not teacher.task.classes
+        shown_as_it_is = pooled(sources) if picture else None
         target = teacher.objective.look_at(targets, sources=shown_as_it_is)
         made = Reconstruction(target, away, away / model.w_unit, pooled(drawn))
         loss, terms = teacher.objective(made)
         for name, value in {"loss": loss, **terms}.items():
             totals[name] = totals.get(name, 0.0) + float(value) * len(targets)
         scores.append(judges(drawn, targets))
-        names = pictures.names[first : first + max(0, shown - len(rows))]
-        rows += table(names, sources, targets, drawn, scores[-1])
+        names = pictures.names[first : first + len(targets)][: max(0, shown - len(rows))]
+        rows += table(names, painting.visible(sources[: len(names)], teacher.task.classes), targets, drawn, scores[-1])
     totals.pop("code_regression", None)  # nobody knows the rows of a photograph
     losses = {name: total / len(pictures) for name, total in totals.items()}
     return Judgement(losses, Scores.joined(scores).means(), rows)
@@ -80,7 +83,7 @@ def training_rows(state: State, teacher: Teacher, judges: Judges, shown: int = S
     with at_rest(state) as model:
         _, drawn = _drawn(model, sources, teacher)
     names = [f"step {state.step}, {index}" for index in range(len(targets))]
-    return table(names, sources, targets, drawn, judges(drawn, targets))
+    return table(names, painting.visible(sources, teacher.task.classes), targets, drawn, judges(drawn, targets))
 
 
 def _drawn(model: PSP, sources: Tensor, teacher: Teacher) -> tuple[Tensor, Tensor]:
@@ -91,9 +94,8 @@ def _drawn(model: PSP, sources: Tensor, teacher: Teacher) -> tuple[Tensor, Tenso
 def table(names: Sequence[str], sources: Tensor, targets: Tensor, drawn: Tensor, scores: Scores) -> list[track.Row]:
     """Source, target and output of the first ``len(names)`` pictures, with each one's scores."""
     count = len(names)
-    visible = painting.visible(sources[:count].float().cpu())
     outputs = pooled(drawn[:count]).float().cpu().clamp(-1, 1)
-    shown = zip(names, visible, targets[:count].float().cpu(), outputs, strict=True)
+    shown = zip(names, sources[:count].float().cpu(), targets[:count].float().cpu(), outputs, strict=True)
     return [
         track.Row(name, {"source": source, "target": target, "output": output}, scores.of(index))
         for index, (name, source, target, output) in enumerate(shown)
