@@ -126,7 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     targets = faces()
     for run in given.runs:
         (given.out / f"{run.name}.svg").write_text(drawn(curves(run / "log.jsonl"), run.name))
-        images.save(grid(run / "best.safetensors", targets), given.out / f"{run.name}.jpg")
+        sheet = grid(run / "best.safetensors", targets)
+        sheet = sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.BOX)
+        sheet.save(given.out / f"{run.name}.jpg", quality=88)
         print(given.out / f"{run.name}.jpg")
 
 
