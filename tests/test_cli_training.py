@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -201,11 +202,11 @@ def test_words_may_stand_in_any_order(line: str) -> None:
 
 def test_single_fields_override_a_preset() -> None:
     found = configured(
-        "superres --loss.w_norm 0.01 --source.factors 4 8 --seed -3 --start-from None --track wandb tensorboard"
+        "superres --loss.w_norm 0.01 --source.factors 4 8 --seed 3 --start-from None --track wandb tensorboard"
     )
     preset = PRESETS["superres"].config
     assert found == replace(
-        preset, loss=replace(preset.loss, w_norm=0.01), source=replace(preset.source, factors=(4, 8)), seed=-3,
+        preset, loss=replace(preset.loss, w_norm=0.01), source=replace(preset.source, factors=(4, 8)), seed=3,
         track=("wandb", "tensorboard"),
     )  # fmt: skip
 
@@ -354,22 +355,45 @@ def test_two_processes_speak_and_write_as_one_and_stop_together(
 
 
 @pytest.fixture(scope="module")
-def ten(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten faces that the bundled generator draws."""
+def ten(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of ten faces that the bundled generator draws."""
     place = tmp_path_factory.mktemp("ten")
-    generator = p2s.load_generator(GENERATOR)
+    generator = p2s.load_generator("mobilestylegan_ffhq_1024")
     z = torch.randn(10, generator.width, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        ws = generator.map(z)[:, None].expand(-1, generator.rows, -1)
-        for number in range(10):
-            drawn = generator.synthesize(ws[number : number + 1], 256)[0]
-            images.save(drawn, place / f"{number}.png")
-    return place
+        for number, w in enumerate(generator.map(z).split(1)):
+            images.save(generator.synthesize(w, 256)[0].clamp(-1, 1), place / f"{number}.png")
+    return str(place)
 
 
 def judged(run: Path) -> dict[int, dict[str, float]]:
+    """What validation said, by step."""
     found = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return {line["step"]: line for line in found if "validation/loss" in line}
+
+
+def tiny(ten: str, run: Path, *words: str) -> tuple[dict[str, float], dict[str, float]]:
+    """What the first and the last judgement of ``tiny`` say, on ten faces that are its validation too."""
+    assert cli.main(["train", "tiny", "--data", ten, "--validation", ten, "--out", str(run), *words]) == 0
+    first, *_, last = judged(run).values()
+    return first, last
+
+
+def test_tiny_has_begun_to_learn_ten_faces_within_a_few_steps(ten: str, tmp_path: Path) -> None:
+    first, last = tiny(ten, tmp_path, "--steps", "12")
+    for term in ("loss", "l2", "lpips", "identity"):
+        assert last[f"validation/{term}"] < 0.98 * first[f"validation/{term}"]
+
+
+@pytest.mark.slow
+def test_tiny_overfits_ten_faces_in_two_minutes_of_two_cores(ten: str, tmp_path: Path) -> None:
+    begun = time.process_time()  # of all threads: what else the machine does is not counted
+    first, last = tiny(ten, tmp_path)
+    spent = time.process_time() - begun
+    for term in ("loss", "l2", "lpips"):
+        assert last[f"validation/{term}"] < 0.65 * first[f"validation/{term}"]
+    assert last["validation/identity"] < 0.4 * first["validation/identity"]
+    assert spent < 2 * 120
 
 
 if __name__ == "__main__":

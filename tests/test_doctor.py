@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 import pixel2style as p2s
-from pixel2style import cli, doctor, learning, starting
+from pixel2style import cli, doctor, learning, settings, starting
 from pixel2style.config import GeneratorConfig, LossConfig, TrainConfig
 from pixel2style.doctor import Finding, examine
 from pixel2style.errors import ConfigError
@@ -102,15 +102,20 @@ def test_a_folder_that_is_not_there_is_wrong_beside_one_that_is(config: TrainCon
     assert [(finding.check, "/missing/folder" in finding.said) for finding in found] == [("validation", True)]
 
 
-def test_an_encoder_that_does_not_fit_the_generator(config: TrainConfig, tmp_path: Path) -> None:
+def test_a_model_that_does_not_fit_what_it_is_to_become(config: TrainConfig, tmp_path: Path) -> None:
+    """Rows of another generator are learned anew, and said; another encoder or kind of source is refused."""
     larger = tmp_path / "larger.safetensors"
-    p2s.save(StyleGAN2(GeneratorConfig(size=16, width=32, mapping_layers=1, channel_multiplier=1)), larger)
+    p2s.save(StyleGAN2(GeneratorConfig(size=16, width=16, mapping_layers=1, channel_multiplier=1)), larger)
     model = tmp_path / "model.safetensors"
-    p2s.save(starting.newborn(starting.settled(config)), model)
-    [found] = wrong(replace(config, start_from=str(model), generator=str(larger)))
-    assert found.check == "model"
-    assert "writes 4 rows of 32" in found.said
-    assert "reads 6 of 32" in found.said
+    p2s.save(starting.newborn(settings.settled(replace(config, task="sketch"))), model)
+    same = replace(config, task="sketch", start_from=str(model))
+    [fits] = [found for found in examine(replace(same, generator=str(larger))) if found.check == "model"]
+    assert fits.ok
+    assert "6 rows into stylegan2 at 16 pixels" in fits.said
+    [found] = wrong(replace(same, encoder=replace(SHAPE, neck=3)))
+    assert (found.check, "has an encoder of its own shape" in found.said) == ("model", True)
+    [found] = wrong(replace(same, task="invert"))
+    assert (found.check, "was taught sketch and reads 1 channels" in found.said) == ("model", True)
 
 
 @pytest.mark.parametrize(

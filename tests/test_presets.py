@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pixel2style as p2s
-from pixel2style import starting
+from pixel2style import settings, starting
 from pixel2style.config import EncoderShape, GeneratorConfig, LossConfig, TrainConfig
 from pixel2style.presets import COMPACT, PRESETS
 from pixel2style.stylegan2 import StyleGAN2
@@ -96,8 +96,8 @@ def test_a_twin_has_its_papers_losses_but_regularises_in_units_of_w(task: str) -
 
 
 def begun(config: TrainConfig, folder: Path, **changes: Any) -> p2s.PSP:
-    config = starting.settled(replace(config, data=(str(folder),), out=str(folder / "run"), device="cpu", **changes))
-    return starting.start(config, starting.accelerated(config)).model
+    config = settings.settled(replace(config, data=(str(folder),), out=str(folder / "run"), device="cpu", **changes))
+    return starting.start(config, settings.accelerated(config)).model
 
 
 @pytest.mark.parametrize("name", [*(f"{task}-compact" for task in TASKS), "tiny"])
