@@ -197,17 +197,20 @@ def test_lessons_hold_no_more_at_once_than_the_run(
     assert lessons.batch / lessons.accumulate <= batch / accumulate
 
 
-def said_of_memory(**changes: int) -> str:
+def said_of_memory(pictures: int = 0, **changes: Any) -> str:
     config = replace(TrainConfig(), **changes)
-    return doctor._memory(config, replace(config, batch=5, accumulate=1), 1.0, 2.0, torch.device("cpu")).said
+    small = replace(config, batch=5, accumulate=1)
+    return doctor._memory(config, small, 1.0, 2.0, torch.device("cpu"), pictures).said
 
 
-def test_memory_grows_with_what_is_looked_at_at_once() -> None:
+def test_memory_grows_with_what_is_looked_at_at_once_and_with_what_is_kept() -> None:
     assert "up to 2.0 of" in said_of_memory(batch=5)
     assert "up to 3.0 of" in said_of_memory(batch=10)
     assert "up to 4.0 of" in said_of_memory(batch=10, generated=5)
     assert "up to 3.0 of" in said_of_memory(batch=20, accumulate=2)
     assert "up to 2.0 of" in said_of_memory(batch=5, accumulate=5)  # never less than was seen
+    assert "up to 4.0 of" in said_of_memory(10_000, batch=5)
+    assert "up to 3.0 of" in said_of_memory(10_000, batch=5, memory=1.0)
 
 
 @pytest.mark.parametrize(

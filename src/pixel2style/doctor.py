@@ -165,7 +165,8 @@ def _lessons(config: TrainConfig, state: State, accelerator: "Accelerator") -> I
             losses.append(float(next(learning)["loss"]))
             times.append(time.monotonic() - begun)
             if step == WARM:
-                yield _memory(config, small, before, memory_gb(accelerator.device), accelerator.device)
+                held = memory_gb(accelerator.device)
+                yield _memory(config, small, before, held, accelerator.device, len(pictures))
                 yield Finding("time", None, _time(config, sorted(times)[WARM // 2] / small.batch))
     except Pixel2StyleError as error:
         yield Finding("learning", False, str(error))
@@ -191,12 +192,19 @@ def _teacher(config: TrainConfig, state: State, pictures: Pictures, accelerator:
     return TenPictures(config, usual.task, usual.objective, pictures, usual.draw, accelerator)
 
 
-def _memory(config: TrainConfig, small: TrainConfig, before: float, held: float, device: torch.device) -> Finding:
-    """What a step of the whole batch will hold, as if all that ``small`` took grew with its pictures."""
+def _memory(
+    config: TrainConfig, small: TrainConfig, before: float, held: float, device: torch.device, pictures: int
+) -> Finding:
+    """What a step of the whole batch will hold, as if all that ``small`` took grew with its pictures.
+
+    Where the processor computes, the decoded pictures that are kept lie beside it.
+    """
     import psutil
 
     at_once = (config.batch + config.generated) / config.accumulate
     needed = before + (held - before) * max(1.0, at_once / (small.batch / small.accumulate))
+    if device.type != "cuda":
+        needed += min(config.memory, pictures * (3 * starting.SIDE**2) * (2 if config.targets else 1) / 1e9)
     there = (
         torch.cuda.get_device_properties(device).total_memory
         if device.type == "cuda"
