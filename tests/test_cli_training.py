@@ -22,7 +22,7 @@ import torch
 from pydantic import TypeAdapter
 
 import pixel2style as p2s
-from pixel2style import cli, cli_training, config, images, runs, stopping
+from pixel2style import cli, cli_training, config, images, runs, stopping, train
 from pixel2style.config import LossConfig, TrainConfig
 from pixel2style.presets import PRESETS
 from small_run import small_config
@@ -247,6 +247,16 @@ def test_a_run_is_repeated_from_its_configuration_or_its_folder(small: str, tmp_
 
 def test_a_folder_that_holds_no_run_is_no_preset(capsys: Said, tmp_path: Path) -> None:
     assert "name a preset or the config.json of a run" in complaint(capsys, str(tmp_path), "--data", "D")
+
+
+def test_memory_that_runs_out_is_answered_by_what_takes_less(
+    small: str, tmp_path: Path, capsys: Said, monkeypatch: Any
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(train, "fit", full)
+    assert "with --accumulate 2 or more, or with --checkpointing" in complaint(capsys, small, "--out", str(tmp_path))
 
 
 def command(*words: str) -> list[str]:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from . import terminal
 from .config import TrainConfig
-from .errors import ConfigError
+from .errors import ConfigError, TrainingError
 from .presets import PRESETS
 
 if TYPE_CHECKING:
@@ -175,12 +175,20 @@ def _default(name: str) -> TrainConfig:
 def train(words: Sequence[str]) -> int:
     """Teach an encoder: photographs, sketches, label maps or your own pairs into a frozen generator."""
     config = configuration("train", words)
+    from torch import OutOfMemoryError
+
     from .stopping import Stop
     from .train import fit
 
     stop = Stop()
-    with _watched(config) as watch:
-        state = fit(config, watch, stop)
+    try:
+        with _watched(config) as watch:
+            state = fit(config, watch, stop)
+    except OutOfMemoryError as error:
+        raise TrainingError(
+            "the device's memory is full: the same command with --accumulate 2 or more, or with --checkpointing, goes "
+            "on with less"
+        ) from error
     if stop.signal is not None:
         if _speaks():
             terminal.complain(f"stopped and saved at step {state.step}; the same command goes on from there")
