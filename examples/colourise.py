@@ -1,4 +1,4 @@
-"""Teach pixel2style a task of your own: gray photographs to faces in colour. `python colourise.py PHOTOS RUN`."""
+"""A task of your own, gray photographs to faces in colour: `python colourise.py PHOTOS RUN [STEPS]`."""
 
 import dataclasses
 import sys
@@ -19,6 +19,6 @@ def gray(target: Tensor, rng: torch.Generator, config: SourceConfig) -> Tensor:
 tasks.TASKS["colourise"] = tasks.Task("a gray photograph of a face to one in colour", channels=1, source=gray)
 
 if __name__ == "__main__":
-    photographs, out = sys.argv[1:]
-    preset = presets.PRESETS["invert-compact"].config
-    train.fit(dataclasses.replace(preset, task="colourise", data=(photographs,), out=out))
+    photographs, out, *steps = sys.argv[1:]
+    run = dataclasses.replace(presets.PRESETS["invert-compact"].config, task="colourise", data=(photographs,), out=out)
+    train.fit(dataclasses.replace(run, steps=int(*steps or ["1000"])), watch=lambda step, losses: print(step, losses))

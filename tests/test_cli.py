@@ -1,6 +1,5 @@
 """The command line as a user meets it: what is written, what is refused before any work, what is said."""
 
-import dataclasses
 import gc
 import inspect
 import os
@@ -19,8 +18,7 @@ from safetensors.torch import load_file
 
 import pixel2style as p2s
 import stand_in
-from pixel2style import cli, folders, images, pipeline
-from pixel2style.config import TrainConfig
+from pixel2style import cli, cli_training, folders, images, pipeline
 from pixel2style.evaluate import Judges
 
 ROOT = Path(__file__).parents[1]
@@ -307,11 +305,11 @@ def test_every_option_is_explained_in_help_and_readme(command: str, capsys: pyte
 
 def test_the_readme_names_no_option_that_does_not_exist() -> None:
     names = {name for command in cli.COMMANDS.values() for name in inspect.signature(command).parameters}
-    names |= {field.name.replace("_", "-") for field in dataclasses.fields(TrainConfig)}
+    names |= {option.removeprefix("--") for option in cli_training.options()}
     benchmark = (ROOT / "benchmarks" / "inversion.py").read_text(encoding="utf-8")
     names |= set(re.findall(r'add_argument\("--([a-z-]+)"', benchmark))
-    for option in re.findall(r"`?--([a-z][a-z-]*)", (ROOT / "README.md").read_text(encoding="utf-8")):
-        assert option in {*names, "no-align", "help", "version"}, option
+    for option in re.findall(r"`?--([a-z][a-z._-]*)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert option in {*names, "no-align", "no-faces", "help", "version", "num_processes"}, option
 
 
 def test_the_installed_program_prints_its_version() -> None:

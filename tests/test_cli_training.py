@@ -235,9 +235,12 @@ def test_a_run_is_repeated_from_its_configuration_or_its_folder(small: str, tmp_
     assert cli.main(["train", small, "--out", str(first), "--loss.l2", "2"]) == 0
     said = capsys.readouterr()
     assert said.err == ""
-    *steps, last = said.out.splitlines()
-    assert [line.split()[:3] for line in steps] == [["step", str(step), "loss"] for step in range(1, 5)]
-    assert last == f"step 4: {first / 'model.safetensors'}"
+    beginning, *steps, last = said.out.splitlines()
+    assert beginning == "2 pictures, on cpu, from step 0 of 4"
+    assert [line.split()[:4] for line in steps] == [["step", str(step), "of", "4"] for step in range(1, 5)]
+    assert last == f"finished at step 4, more with --steps: {first / 'model.safetensors'}"
+    assert cli.main(["train", small, "--out", str(tmp_path / "short"), "--minutes", "0.0001"]) == 0
+    assert "time is up at step 1 of 4; the same command goes on" in capsys.readouterr().out
     assert cli.main(["train", str(first / runs.CONFIG), "--out", str(second)]) == 0
     assert cli.main(["train", "--out", str(third), str(first)]) == 0
     losses = [[line["train/loss"] for line in logged(run)] for run in (first, second, third)]

@@ -96,7 +96,9 @@ def test_a_twin_has_its_papers_losses_but_regularises_in_units_of_w(task: str) -
 
 
 def begun(config: TrainConfig, folder: Path, **changes: Any) -> p2s.PSP:
-    config = settings.settled(replace(config, data=(str(folder),), out=str(folder / "run"), device="cpu", **changes))
+    config = settings.settled(
+        replace(config, data=(str(folder),), out=str(folder.with_name(f"{folder.name}-run")), device="cpu", **changes)
+    )
     return starting.start(config, settings.accelerated(config)).model
 
 

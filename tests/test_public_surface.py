@@ -25,6 +25,7 @@ def test_exported_names_are_these_and_sorted() -> None:
         "Pixel2StyleError",
         "Result",
         "Session",
+        "TrainingError",
         "UnsafeFileError",
         "__version__",
         "errors",

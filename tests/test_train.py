@@ -299,6 +299,29 @@ def test_a_signal_lets_the_step_end_saves_and_stops(config, number):
     assert signal.getsignal(number) == before
 
 
+def test_a_script_that_is_interrupted_saves_and_is_interrupted(config):
+    def interrupt(step: int, losses: Mapping[str, float]) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(replace(config, steps=50, loss=NO_NETWORKS), interrupt)
+    assert RunFolder(config.out).kept()["counts"][0] in (2, 3)
+
+
+def test_fewer_steps_than_were_taken_are_refused_and_nothing_changes(unbroken):
+    config, _ = unbroken
+    with pytest.raises(ConfigError, match="stands at step 4 already: give --steps 4 or more"):
+        train.fit(replace(config, steps=3))
+    assert runs.read_config(Path(config.out) / runs.CONFIG) == config
+
+
+@pytest.mark.parametrize("field", ["data", "validation"])
+def test_a_run_does_not_lie_among_pictures_that_are_learned_from(config, folder, field):
+    with pytest.raises(ConfigError, match="whose pictures are learned from: choose another --out"):
+        train.fit(replace(config, **{field: config.data}, out=str(Path(config.data[0]) / "run")))
+
+
 def test_states_are_pruned_and_a_damaged_last_one_is_passed_over(config):
     config = replace(config, steps=5, save_every=1, keep=2, loss=NO_NETWORKS)
     state = train.fit(config)

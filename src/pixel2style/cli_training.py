@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -183,7 +184,7 @@ def train(words: Sequence[str]) -> int:
     stop = Stop()
     try:
         with _watched(config) as watch:
-            state = fit(config, watch, stop)
+            state = fit(config, watch, stop, lambda sentence: print(sentence, flush=True))
     except OutOfMemoryError as error:
         raise TrainingError(
             "the device's memory is full: the same command with --accumulate 2 or more, or with --checkpointing, goes "
@@ -194,7 +195,11 @@ def train(words: Sequence[str]) -> int:
             terminal.complain(f"stopped and saved at step {state.step}; the same command goes on from there")
         return 128 + stop.signal
     if _speaks():
-        print(f"step {state.step}: {Path(config.out) / 'model.safetensors'}")
+        file = Path(config.out) / "model.safetensors"
+        if state.step < config.steps:
+            print(f"time is up at step {state.step} of {config.steps}; the same command goes on from there: {file}")
+        else:
+            print(f"finished at step {state.step}, more with --steps: {file}")
     return 0
 
 
@@ -207,7 +212,7 @@ def _speaks() -> bool:
 def _watched(config: TrainConfig) -> Iterator["Watch | None"]:
     """A bar with losses and time left where a person watches, a line at every logged step elsewhere."""
     if not _speaks() or not sys.stderr.isatty():
-        yield _line if _speaks() else None
+        yield _liner(config.steps) if _speaks() else None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -224,9 +229,28 @@ def _watched(config: TrainConfig) -> Iterator["Watch | None"]:
         yield moved
 
 
-def _line(step: int, losses: Mapping[str, float]) -> None:
-    if losses:
-        print(f"step {step}", *_shown(losses), flush=True)
+def _liner(steps: int) -> "Watch":
+    """Print a line at every logged step, with the time that is left."""
+    begun: list[tuple[float, int]] = []
+
+    def line(step: int, losses: Mapping[str, float]) -> None:
+        begun.append((time.monotonic(), step)) if not begun else None
+        if losses:
+            passed, taken = time.monotonic() - begun[0][0], step - begun[0][1]
+            left = f" ({_span((steps - step) * passed / taken)} left)" if taken and step < steps else ""
+            print(f"step {step} of {steps}{left}", *_shown(losses), flush=True)
+
+    return line
+
+
+def _span(seconds: float) -> str:
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds > 5400
+        else f"{seconds / 60:.0f} min"
+        if seconds > 90
+        else f"{seconds:.0f} s"
+    )
 
 
 def _shown(losses: Mapping[str, float]) -> Iterator[str]:

@@ -62,7 +62,7 @@ def examine(config: TrainConfig) -> Iterator[Finding]:
 
     Raises ConfigError for settings that cannot work together.
     """
-    config = settings.settled(replace(config, out=config.out or "."))
+    config = settings.settled(replace(config, out=config.out or "run"))
     check_installed(config)
     try:
         accelerator = settings.accelerated(config)
@@ -114,7 +114,8 @@ def _data(config: TrainConfig) -> Iterator[Finding]:
             wrong, count = [str(error)], 0
         yield from (Finding(name, False, sentence) for sentence in wrong)
         if not wrong:
-            yield Finding(name, True, f"{count} pictures, all readable" + (" and in pairs" if targets else ""))
+            aligned = "; that faces are aligned is not checked" if task.faces else ""
+            yield Finding(name, True, f"{count} pictures, all readable{' and in pairs' if targets else ''}{aligned}")
 
 
 def _model(state: State) -> str:

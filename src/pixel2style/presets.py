@@ -104,5 +104,5 @@ ABOUT = {
 PRESETS: dict[str, Preset] = {
     **{task: Preset(f"{about} (paper size)", paper(task)) for task, about in ABOUT.items()},
     **{f"{task}-compact": Preset(f"{about} (compact)", compact(task)) for task, about in ABOUT.items()},
-    "tiny": Preset("overfits ten pictures in two minutes on a CPU: does it learn here?", TINY),
+    "tiny": Preset("overfits ten pictures in two minutes on a CPU, to see that it learns here", TINY),
 }

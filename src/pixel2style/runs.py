@@ -72,17 +72,19 @@ class RunFolder:
         """The file of the model whose validation loss was least."""
         return self.path / BEST
 
-    def remember(self, config: TrainConfig) -> None:
-        """Write the configuration. Raises ConfigError when the folder holds a run with another one, or a damaged one.
-
-        Raises OutputError when it cannot be written.
-        """
+    def compare(self, config: TrainConfig) -> None:
+        """Raise ConfigError when the folder holds a run with another configuration, or a damaged one."""
         file = self.path / CONFIG
         if file.exists():
             before, now = _flat(_plain(read_config(file))), _flat(_plain(config))
             changed = [key for key in now if key.partition(".")[0] not in MAY_CHANGE and now[key] != before.get(key)]
             if changed:
                 raise ConfigError(f"{self.path} holds a run with another {', '.join(changed)}: choose another --out")
+
+    def remember(self, config: TrainConfig) -> None:
+        """Write the configuration. Raises what ``compare`` does, and OutputError when it cannot be written."""
+        self.compare(config)
+        file = self.path / CONFIG
         part = file.with_name(f"{CONFIG}.part")
         with _writing(file):
             part.write_bytes(_JSON.dump_json(config, indent=2))

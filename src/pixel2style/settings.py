@@ -9,6 +9,7 @@ import os
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,6 +37,10 @@ def settled(config: TrainConfig) -> TrainConfig:
         raise ConfigError("a run needs pictures: name a folder of them with --data")
     if not config.out:
         raise ConfigError("a run needs a folder of its own: name one with --out")
+    out = Path(config.out).resolve()
+    for folder in (*config.data, *config.targets, *config.validation, *config.validation_targets):
+        if out.is_relative_to(Path(folder).resolve()):
+            raise ConfigError(f"{config.out} lies in {folder}, whose pictures are learned from: choose another --out")
     if config.looks > 1 and not (config.feedback or config.start_from):
         raise ConfigError("only an encoder with --feedback sees what it drew: add it, or leave out --looks")
     if config.generated and config.targets:

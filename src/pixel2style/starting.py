@@ -187,15 +187,10 @@ def judged_by(config: TrainConfig, device: torch.device) -> Objective:
     Raises CheckpointError for files that hold none.
     """
     loss = config.loss
-    identity = foreign.load_arcface(loss.identity_network) if _is_file(loss.identity, loss.identity_network) else None
-    similarity = (
-        foreign.load_moco(loss.similarity_network) if _is_file(loss.similarity, loss.similarity_network) else None
-    )
+    face, look = loss.identity_network, loss.similarity_network
+    identity = foreign.load_arcface(face) if loss.identity and face != "mobilefacenet" else None
+    similarity = foreign.load_moco(look) if loss.similarity and look != "alex" else None
     return laid_out(Objective(loss, identity=identity, similarity=similarity), device)
-
-
-def _is_file(weight: float, network: str) -> bool:
-    return weight > 0 and network not in ("mobilefacenet", "alex")
 
 
 def drawing_size(config: TrainConfig, generator: Generator) -> int | None:

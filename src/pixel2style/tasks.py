@@ -112,8 +112,9 @@ def find_task(name: str) -> Task:
     """The task called ``name``. Raises ConfigError, with the nearest name, when there is none."""
     if name in TASKS:
         return TASKS[name]
-    near = difflib.get_close_matches(name, TASKS, 1, 0.0)
-    raise ConfigError(f"there is no task {name}: did you mean {near[0]}? There are {', '.join(TASKS)}")
+    near = difflib.get_close_matches(name, TASKS, 1)
+    meant = f"did you mean {near[0]}?" if near else "if it is one of your own, start the script that defines it."
+    raise ConfigError(f"there is no task {name}: {meant} There are {', '.join(TASKS)}")
 
 
 def channels_of(task: str | Task, config: SourceConfig) -> int:

@@ -8,6 +8,7 @@ The same configuration again continues the run from its last saved state, to the
 """
 
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -127,7 +128,7 @@ class Run:
             scores = {f"scores/{name}": value for name, value in found.scores.items()}
             self.tracker.numbers(state.step, losses | scores)
             if self.watch:
-                self.watch(state.step, losses | scores)
+                self.watch(state.step, {"validation/loss": found.losses["loss"], **scores})
             self.tracker.pictures(state.step, "validation", found.rows)
             if found.losses["loss"] < state.best:
                 state.best, state.best_step = found.losses["loss"], state.step
@@ -162,12 +163,13 @@ class Run:
         config, state = self.config, self.state
         if state.step == 0:
             self.judge()
-        self.measured = (time.monotonic(), state.step)
-        learning, over = steps(state, self.teacher), self.over()
+        self.begun = time.monotonic()  # minutes are for learning
+        self.measured = (self.begun, state.step)
+        learning, over = steps(state, self.teacher), state.step >= config.steps
         while not over:
             numbers = self.next_of(learning)
             over = stop.agreed(self.teacher.accelerator) or self.over()
-            if state.step % config.log_every == 0:
+            if state.step % config.log_every == 0 or state.step in (1, config.steps):
                 self.log(numbers)
             elif self.watch:
                 self.watch(state.step, {})
@@ -177,23 +179,43 @@ class Run:
                 save(state, self.teacher, self.folder)
 
 
-def fit(config: TrainConfig, watch: Watch | None = None, stop: Stop | None = None) -> State:
+def fit(
+    config: TrainConfig,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+    say: Callable[[str], None] | None = None,
+) -> State:
     """Run, or take up again, the run that ``config`` describes. A finished one takes no step.
+
+    ``say`` is told in a sentence what begins. Ctrl-C and SIGTERM let the step end and save: whoever gave ``stop`` finds
+    it in there, for all others KeyboardInterrupt or SystemExit is raised then.
 
     Raises ConfigError for settings that cannot work, pictures that do not fit, or another configuration than the one
     that ``out`` holds; CheckpointError for models and states that cannot be read; OutputError when ``out`` cannot be
     written; TrainingError when it diverges.
     """
-    config, stop = settings.settled(config), stop or Stop()
+    config, asked = settings.settled(config), stop or Stop()
     accelerator = settings.accelerated(config)
     with contextlib.ExitStack() as until_the_end:
         state, run = prepared(config, accelerator, watch)
         if run.tracker:
             until_the_end.push(_closing(run.tracker))
-        until_the_end.enter_context(stop.listening())
-        run.go(stop)
+        if say and accelerator.is_main_process:
+            say(_beginning(run))
+        until_the_end.enter_context(asked.listening())
+        run.go(asked)
         accelerator.wait_for_everyone()
+    if stop is None and asked.signal is not None:
+        raise KeyboardInterrupt if asked.signal == signal.SIGINT else SystemExit(128 + asked.signal)
     return state
+
+
+def _beginning(run: Run) -> str:
+    config, device = run.config, run.teacher.device.type
+    text = f"{len(run.teacher.pictures)} pictures, on {device}, from step {run.state.step} of {config.steps}"
+    if device == "cpu" and run.state.model.encoder.config.trunk == "ir_se50":
+        text += f"; an encoder of the paper's size wants a GPU: on a CPU train {config.task}-compact"
+    return text
 
 
 def prepared(config: TrainConfig, accelerator: "Accelerator", watch: Watch | None) -> tuple[State, Run]:
@@ -203,11 +225,14 @@ def prepared(config: TrainConfig, accelerator: "Accelerator", watch: Watch | Non
     judged = starting.validation_pictures(config, state.model.encoder.config.input_size)
     teacher = starting.appoint(config, state, pictures, accelerator)
     folder = RunFolder(config.out)
+    folder.compare(config)
+    resume(state, folder, config, accelerator)
+    check_agreement(state, accelerator)
+    if state.step > config.steps:
+        raise ConfigError(f"{config.out} stands at step {state.step} already: give --steps {state.step} or more")
     if accelerator.is_main_process:
         folder.remember(config)
     accelerator.wait_for_everyone()
-    resume(state, folder, config, accelerator)
-    check_agreement(state, accelerator)
     run = Run(config, state, teacher, folder, watch=watch)
     if accelerator.is_main_process:
         run.validation = judged
