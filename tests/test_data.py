@@ -16,12 +16,16 @@ from pixel2style.config import SourceConfig
 from pixel2style.data import SIDE, Pictures, augment, dice, mixed_codes, seeds, task_source
 from pixel2style.errors import ConfigError, ImageError
 from pixel2style.kept import Kept, packed
-from pixel2style.pairs import find, photo_files, problems
+from pixel2style.pairs import examined, find, photo_files
 from pixel2style.tasks import TASKS, Task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROWS, WIDTH = 16, 8
 SOURCE = SourceConfig(classes=4)
+
+
+def problems(data: list[str], targets: list[str], task: Task, source: SourceConfig) -> list[str]:
+    return examined(data, targets, task, source)[1]
 
 
 def paint(folder: Path, grays: list[int], side: int = 32) -> str:

@@ -41,6 +41,8 @@ LARGEST = 1 << 16
 MOST = {"rows": 64, "mapping_layers": 64, "neck": 64, "iterations": 100}
 """No honest configuration has larger numbers; larger ones would build networks without end."""
 
+_UNREADABLE = (SafetensorError, OSError, ValueError, RuntimeError, MemoryError)
+
 HALF_MAX = torch.finfo(torch.float16).max
 
 
@@ -134,7 +136,7 @@ def bundled_generator(source: str | Path) -> str | None:
     path = _find(source)
     if not _is_ours(path):
         return None
-    config, named, _ = _read(path)
+    config, named = _header(path)
     if isinstance(config, ModelConfig):
         return named
     return path.stem if path.parent == assets.FOLDER else None
@@ -148,7 +150,7 @@ def convert(source: str | Path, out: str | Path) -> str:
     path = _find(source)
     model: PSP | Generator
     if _is_ours(path):
-        model = load(path) if isinstance(_read(path)[0], ModelConfig) else load_generator(path)
+        model = load(path) if isinstance(_header(path)[0], ModelConfig) else load_generator(path)
     else:
         model = foreign.load_any(path)
     save(model, out)
@@ -182,16 +184,29 @@ def _is_ours(path: Path) -> bool:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _read(path: Path) -> tuple[Config, str | None, dict[str, Tensor]]:
-    """Configuration, the bundled generator referred to, and tensors of one of our files."""
+def _header(path: Path) -> tuple[Config, str | None]:
+    """Configuration of one of our files, and the bundled generator it refers to, without reading its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            config = _config(metadata, path)
+    except _UNREADABLE as error:
+        raise _damaged(path) from error
+    return _config(metadata, path), metadata.get("generator")
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path}: is no safetensors file, or is damaged; copy or convert it again")
+
+
+def _read(path: Path) -> tuple[Config, str | None, dict[str, Tensor]]:
+    """Configuration, the bundled generator referred to, and tensors of one of our files."""
+    config, named = _header(path)
+    try:
+        with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
-        raise CheckpointError(f"{path}: is no safetensors file, or is damaged; copy or convert it again") from error
-    return config, metadata.get("generator"), tensors(state, str(path))
+    except _UNREADABLE as error:
+        raise _damaged(path) from error
+    return config, named, tensors(state, str(path))
 
 
 def _config(metadata: Mapping[str, str], path: Path) -> Config:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import pairs, settings, starting
 from .config import TrainConfig
-from .data import Pictures, seeds
+from .data import SIDE, Pictures, seeds
 from .errors import ConfigError, Pixel2StyleError
 from .learning import State, Teacher, steps
 from .model import Generator
@@ -108,13 +108,13 @@ def _data(config: TrainConfig) -> Iterator[Finding]:
             yield Finding(name, None, "none: nothing will tell the best model from the last; add --validation FOLDER")
             continue
         try:
-            wrong = pairs.problems(data, targets, task, config.source)
-            count = sum(len(found) for found in pairs.find(data, targets, task, config.source)) if not wrong else 0
+            folders, wrong = pairs.examined(data, targets, task, config.source)
         except ConfigError as error:
-            wrong, count = [str(error)], 0
+            folders, wrong = [], [str(error)]
         yield from (Finding(name, False, sentence) for sentence in wrong)
         if not wrong:
             aligned = "; that faces are aligned is not checked" if task.faces else ""
+            count = sum(len(folder) for folder in folders)
             yield Finding(name, True, f"{count} pictures, all readable{' and in pairs' if targets else ''}{aligned}")
 
 
@@ -205,7 +205,7 @@ def _memory(
     at_once = (config.batch + config.generated) / config.accumulate
     needed = before + (held - before) * max(1.0, at_once / (small.batch / small.accumulate))
     if device.type != "cuda":
-        needed += min(config.memory, pictures * (3 * starting.SIDE**2) * (2 if config.targets else 1) / 1e9)
+        needed += min(config.memory, pictures * (3 * SIDE**2) * (2 if config.targets else 1) / 1e9)
     there = (
         torch.cuda.get_device_properties(device).total_memory
         if device.type == "cuda"

@@ -45,10 +45,9 @@ def find(
     """The pairs of each folder of ``data``, in the order of their names, verified.
 
     Raises ConfigError when a task needs targets that are not given, and, naming the first few and counting all, when
-    there are ``problems``.
+    ``examined`` finds something wrong.
     """
-    found, wrong = _searched(data, targets, task)
-    wrong = wrong + _unusable(found, task, source, readers)
+    found, wrong = examined(data, targets, task, source, readers)
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more, which pixel2style doctor lists" if len(wrong) > _SHOWN else ""
         files = "1 file" if len(wrong) == 1 else f"{len(wrong)} files"
@@ -56,15 +55,16 @@ def find(
     return found
 
 
-def problems(
+def examined(
     data: Sequence[str], targets: Sequence[str], task: Task, source: SourceConfig, readers: int = 4
-) -> list[str]:
-    """Every file that is unmatched, unreadable, wrongly sized or holds classes that are not there: a line each.
+) -> tuple[list[list[Pair]], list[str]]:
+    """The pairs of each folder, and every file that cannot be learned from, a line each.
 
-    Raises ConfigError where there is nothing to look at.
+    Wrong is what is unmatched, unreadable, wrongly sized or holds classes that are not there. Raises ConfigError where
+    there is nothing to look at.
     """
     found, wrong = _searched(data, targets, task)
-    return wrong + _unusable(found, task, source, readers)
+    return found, wrong + _unusable(found, task, source, readers)
 
 
 def _searched(data: Sequence[str], targets: Sequence[str], task: Task) -> tuple[list[list[Pair]], list[str]]:

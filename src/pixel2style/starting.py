@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from . import checkpoints, encoders, foreign, mobilefacenet, painting
 from .config import EncoderConfig, EncoderShape, ModelConfig, TrainConfig
-from .data import Pictures
+from .data import SIDE, Pictures
 from .encoders import Encoder
 from .errors import ConfigError
 from .irse import IRSE
@@ -30,8 +30,6 @@ from .thrift import Shelf, StepInBackward
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-SIDE = 256
-"""Pictures are compared at so many pixels."""
 SHAPE = tuple(EncoderShape.__dataclass_fields__)
 Network = TypeVar("Network", bound=nn.Module)
 
