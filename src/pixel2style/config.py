@@ -13,27 +13,70 @@ _STRICT = ConfigDict(extra="forbid")
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class AliasFreeConfig:
+    """What distinguishes one StyleGAN3 from another (arXiv 2106.12423, section 3 and appendix E); defaults are T's.
+
+    Frequencies are in cycles over the picture's canvas, at its coarsest layer; ``*_rel`` are multiples of the picture's
+    own cutoff.
+    """
+
+    layers: Positive = 14
+    """Convolutions before the one that makes colours."""
+    critical: Count = 2
+    """How many of the last layers keep every frequency that their pixels can hold."""
+    first_cutoff: PositiveFloat = 2.0
+    first_stopband: PositiveFloat = 2**2.1
+    last_stopband_rel: PositiveFloat = 2**0.3
+    margin: Count = 10
+    """Pixels of room around the picture at every layer."""
+    output_scale: PositiveFloat = 0.25
+    kernel: Literal[1, 3] = 3
+    """Side of the convolutions: 3 (T), or 1 (R)."""
+    filter_size: Positive = 6
+    """Taps of the low-pass filters, for each pixel of the coarser side."""
+    lrelu_upsampling: Positive = 2
+    """How much finer the pixels are where LeakyReLU acts."""
+    radial: bool = False
+    """Whether downsampling treats all directions alike (R)."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class GeneratorConfig:
     """A generator with rows of ``width`` numbers that draws ``size`` x ``size`` pixels."""
 
-    kind: Literal["stylegan2", "mobilestylegan"] = "stylegan2"
+    kind: Literal["stylegan2", "mobilestylegan", "stylegan3"] = "stylegan2"
     size: Positive = 1024
     width: Positive = 512
     mapping_layers: Positive = 8
     channel_multiplier: Positive = 2
+    """Channels above 32 pixels, in the usual table (``stylegan2.channels_at``)."""
+    channels: tuple[Positive, ...] = ()
+    """Channels, where they do not follow the table: of the maps at 4, 8, ... ``size`` pixels (StyleGAN2); of the input,
+    then of every layer (StyleGAN3)."""
+    noise_width: Count = 0
+    """Numbers that ``map`` takes; 0: ``width``."""
+    classes: Count = 0
+    """Numbers in a label, for a generator that is told what to draw."""
+    clamp: PositiveFloat | None = None
+    """Largest magnitude that leaves a convolution (StyleGAN2-ADA and StyleGAN3: 256)."""
+    alias_free: AliasFreeConfig | None = None
+    """Of a StyleGAN3."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class EncoderShape:
     """A network from a picture to rows (pSp, section 3), but for what its task and its generator decide."""
 
-    kind: Literal["pyramid", "single_w", "last_layer"] = "pyramid"
-    """Where rows are read: off a feature pyramid (the paper), one W for all, or all off the last map."""
-    trunk: Literal["ir_se50", "mobilefacenet"] = "ir_se50"
-    """The network below the rows: the paper's, or the compact one."""
+    kind: Literal["pyramid", "single_w", "last_layer", "e4e", "top"] = "pyramid"
+    """Where rows are read: off a feature pyramid (the paper), one W for all, all by one layer off the last map, as one
+    row and what the others differ by (e4e), or each by its own head off the last map (ReStyle)."""
+    trunk: Literal["ir_se50", "resnet34", "mobilefacenet"] = "ir_se50"
+    """The network below the rows: the paper's, a ResNet (as ReStyle's for other things than faces), or the compact
+    one."""
     input_size: Positive = 256
     """Side of the picture that the trunk sees, a multiple of 16."""
     pyramid_width: Positive = 512

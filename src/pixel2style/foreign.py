@@ -9,7 +9,6 @@ Axes: ``k`` rows, ``d`` width of a row. This module does not know our own format
 """
 
 import argparse
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,15 +16,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from . import encoders, sizes
-from .config import GeneratorConfig, ModelConfig
+from . import official, rosinality
 from .errors import CheckpointError
 from .irse import ArcFace, CurricularFace
 from .model import PSP
-from .ops import FIR
 from .similarity import MoCo
-from .stylegan2 import StyleGAN2, average_w
-from .weights import fill, read, spell, tensors
+from .stylegan2 import StyleGAN2
+from .weights import below, fill, read, spell, tensors
 
 __all__ = [
     "detect", "load_any", "load_arcface", "load_curricularface", "load_generator", "load_moco", "load_model", "read",
@@ -33,9 +30,6 @@ __all__ = [
 
 State = Mapping[str, Any]
 Kind = Literal["psp", "e4e", "restyle", "stylegan2", "arcface", "curricularface", "moco"]
-
-MODULATED = re.compile(r"(decoder\.)?(conv1|to_rgb1|convs\.\d+|to_rgbs\.\d+)\.conv\.weight")
-HEADS = (("latlayer1.", "pyramid.middle."), ("latlayer2.", "pyramid.fine."), ("styles.", "heads."))
 
 
 def load_model(path: str | Path) -> PSP:
@@ -121,41 +115,14 @@ def _open(path: str | Path) -> tuple[dict[str, Any], Kind]:
 
 
 def _model(state: State, source: str) -> PSP:
-    weights = _network(state, source)
-    generator = sizes.generator(_below(weights, "decoder."))
-    encoder = sizes.encoder(_below(weights, "encoder."), generator)
-    average = _average(state, source)
-    told = average is not None or _option(state, "start_from_latent_avg") is True
-    with torch.device("meta"):
-        drawer = StyleGAN2(generator)
-        if (encoder.rows, encoder.width) != (drawer.rows, drawer.width):
-            raise CheckpointError(
-                f"{source}: its encoder writes {encoder.rows} rows of {encoder.width}, its {drawer.size}-pixel decoder "
-                f"reads {drawer.rows} of {drawer.width}; the two do not belong together"
-            )
-        config = ModelConfig(encoder, generator, add_average=told)
-        model = PSP(encoders.build(encoder), drawer, config, torch.zeros(drawer.width))
-    blank = {
-        "w_avg": torch.zeros(drawer.rows, drawer.width),
-        "w_unit": torch.ones(drawer.width),
-        "generator.w_avg": torch.zeros(drawer.width),
-    }
-    fill(model, _without_kernels(weights, generator, "decoder.", source), source, _official_name, blank)
-    _set_average(drawer, average, source)
-    model.w_avg.copy_(drawer.w_avg if average is None else _rows(average, drawer, source))
-    return model.eval()
+    return official.model(_network(state, source), _average(state, source), _options(state), source)
 
 
 def _generator(state: State, kind: Kind, source: str) -> StyleGAN2:
     weights = _network(state, source)
-    if kind != "stylegan2":
-        weights = _below(weights, "decoder.")
-    config = sizes.generator(weights)
-    with torch.device("meta"):
-        generator = StyleGAN2(config)
-    fill(generator, _without_kernels(weights, config, "", source), source, given={"w_avg": torch.zeros(config.width)})
-    _set_average(generator, _average(state, source), source)
-    return generator.eval()
+    return rosinality.generator(
+        weights if kind == "stylegan2" else below(weights, "decoder."), _average(state, source), source
+    )
 
 
 def detect(state: State) -> Kind:
@@ -180,7 +147,7 @@ def detect(state: State) -> Kind:
 
 def _family(state: State, networks: State) -> Kind:
     """Which of the models in pSp's layout: e4e's keys are exactly pSp's, only its options tell the two apart."""
-    if _option(state, "encoder_type") == "Encoder4Editing":
+    if _options(state).get("encoder_type") == "Encoder4Editing":
         return "e4e"
     pyramid = "encoder.styles.0.linear.weight" in networks
     return "restyle" if pyramid and "encoder.latlayer1.weight" not in networks else "psp"
@@ -198,62 +165,23 @@ def _network(state: State, source: str) -> dict[str, Tensor]:
     """The network's tensors, modulated weights without their leading axis of one."""
     inner = _inner(state)
     weights = tensors({key: value for key, value in inner.items() if inner is not state or key != "latent_avg"}, source)
-    for key, value in weights.items():
-        if value.ndim == 5 and len(value) == 1 and MODULATED.fullmatch(key):
-            weights[key] = value[0]
-    return weights
-
-
-def _below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose keys begin with ``prefix``, without it."""
-    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    return rosinality.plain(weights)
 
 
 def _query(networks: State) -> dict[str, Any]:
     """The network that MoCo's training keeps, where others learn beside it; what there is, where it is alone."""
     for prefix in ("module.encoder_q.", "encoder_q.", "module."):
         if any(str(key).startswith(prefix) for key in networks):
-            return _below({str(key): value for key, value in networks.items()}, prefix)
+            return below({str(key): value for key, value in networks.items()}, prefix)
     return {str(key): value for key, value in networks.items()}
 
 
-def _option(state: State, name: str) -> Any:
-    """What the training that wrote the file was told, or None."""
+def _options(state: State) -> Mapping[str, Any]:
+    """What the training that wrote the file was told; empty where it does not say."""
     options = state.get("opts")
     if isinstance(options, argparse.Namespace):
         options = vars(options)
-    return options.get(name) if isinstance(options, Mapping) else None
-
-
-def _official_name(key: str) -> str:
-    """What a tensor of PSP is called in an official file."""
-    network, _, rest = key.partition(".")
-    if network == "generator":
-        return f"decoder.{rest}"
-    for theirs, ours in HEADS:
-        if rest.startswith(ours):
-            return f"encoder.{theirs}{rest.removeprefix(ours)}"
-    if rest.startswith("output."):
-        return f"encoder.output_layer_2.{rest.removeprefix('output.')}"
-    return f"encoder.{rest.removeprefix('trunk.')}"
-
-
-def _without_kernels(
-    weights: Mapping[str, Tensor], config: GeneratorConfig, prefix: str, source: str
-) -> dict[str, Tensor]:
-    """``weights`` less the upsampling filters, which are the same in every network read here.
-
-    Raises CheckpointError when one of them is another filter.
-    """
-    taps = torch.tensor(FIR)
-    expected = taps[:, None] * taps * 4
-    rest = dict(weights)
-    for level in range(config.size.bit_length() - 3):
-        for name in (f"{prefix}convs.{2 * level}.conv.blur.kernel", f"{prefix}to_rgbs.{level}.upsample.kernel"):
-            kernel = rest.pop(name, expected)
-            if kernel.shape != expected.shape or not torch.allclose(kernel.to(expected), expected, atol=1e-5):
-                raise CheckpointError(f"{source}: {name} is not the filter [1, 3, 3, 1] that is read here")
-    return rest
+    return options if isinstance(options, Mapping) else {}
 
 
 def _average(state: State, source: str) -> Tensor | None:
@@ -264,21 +192,3 @@ def _average(state: State, source: str) -> Tensor | None:
     if value.ndim not in (1, 2) or not value.is_floating_point():
         raise CheckpointError(f"{source}: latent_avg has shape {list(value.shape)}, not [d], [1 d] or [k d]")
     return value.reshape(-1, value.shape[-1])
-
-
-def _rows(average: Tensor, generator: StyleGAN2, source: str) -> Tensor:
-    """``[n d] -> [k d]``. Raises CheckpointError where neither one row nor all rows are given."""
-    if len(average) not in (1, generator.rows) or average.shape[1] != generator.width:
-        wanted = [generator.rows, generator.width]
-        raise CheckpointError(f"{source}: latent_avg has shape {list(average.shape)}, not {wanted}")
-    return average.expand(generator.rows, -1)
-
-
-def _set_average(generator: StyleGAN2, average: Tensor | None, source: str) -> None:
-    """Fill ``w_avg``: from the file where it says one vector, else by averaging mapped samples."""
-    if average is not None:
-        average = _rows(average, generator, source)
-        if torch.equal(average, average[:1].expand_as(average)):
-            generator.w_avg.copy_(average[0])
-            return
-    generator.w_avg.copy_(average_w(generator))

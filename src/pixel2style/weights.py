@@ -156,6 +156,11 @@ def _kind(value: Tensor) -> str:
     return f"{'' if value.is_floating_point() else 'whole numbers '}{list(value.shape)}"
 
 
+def below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose keys begin with ``prefix``, without it."""
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
 def spell(key: str) -> str:
     """A name from a file, fit for one line of a terminal."""
     return ascii(key[:100])[1:-1]
