@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from . import __version__, terminal
+from . import __version__, cli_files, terminal
 
 if TYPE_CHECKING:
     from .pipeline import Outcome
@@ -95,28 +95,6 @@ def align(
     photos = folders.find(photo, leave_out=out)
     outcomes = align_into(out, photos, Session(device=device), size=size, overwrite=overwrite)
     return _follow(outcomes, len(photos), f"aligned into {out}")
-
-
-def convert(
-    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.safetensors")],
-    /,
-    overwrite: Flag = False,
-) -> int:
-    """Rewrite a published checkpoint as one of our files.
-
-    Sizes, channels and rows are read off the tensors. The new file needs no other beside it, and loading it cannot run
-    code.
-
-    Args:
-        file: A rosinality StyleGAN2 generator (.pt) or an official pSp checkpoint (.pt).
-        out: The file to write, NAME.safetensors.
-        overwrite: Replace OUT.safetensors if it exists.
-    """
-    from .pipeline import convert as convert_file
-
-    print(f"{file} -> {out}: {convert_file(file, out, overwrite=overwrite)}")
-    return 0
 
 
 def evaluate(
@@ -199,7 +177,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "invert": invert,
     "align": align,
     "evaluate": evaluate,
-    "convert": convert,
+    "convert": cli_files.convert,
     "models": models,
     **OPEN,
 }
