@@ -23,7 +23,7 @@ from pixel2style.config import GeneratorConfig
 from pixel2style.errors import CheckpointError, UnsafeFileError
 from pixel2style.irse import ArcFace, CurricularFace
 from pixel2style.model import PSP
-from pixel2style.stylegan2 import average_w
+from pixel2style.sampling import average_w
 
 
 @pytest.fixture(scope="module")

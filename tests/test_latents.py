@@ -3,6 +3,7 @@ import torch
 
 from golden_rule import arr, figures, relative_error
 from pixel2style import latents
+from pixel2style.config import GeneratorConfig
 from pixel2style.errors import ConfigError, Pixel2StyleError
 
 WS = arr("ws", 2, 14, 8)
@@ -13,7 +14,7 @@ AVERAGE = arr("average", 8)
 class Doubler:
     """A generator whose mapping doubles: enough to see what is drawn."""
 
-    width = 8
+    config = GeneratorConfig(width=8)
 
     def map(self, z, truncation=1.0):
         return 2 * truncation * z

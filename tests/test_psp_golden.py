@@ -14,8 +14,8 @@ from torch.nn import functional
 
 import pixel2style as p2s
 from golden_rule import arr, figures, img, relative_error, small, weights
-from pixel2style import foreign, latents
-from pixel2style.stylegan2 import average_w
+from pixel2style import latents, rosinality
+from pixel2style.sampling import average_w
 
 slow = pytest.mark.slow
 DEFAULT = ["psp_256", "psp_seg_256", "psp_w_256", "psp_wplus_256"]
@@ -49,7 +49,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     file = tmp_path_factory.mktemp("official") / f"{name}.pt"
     torch.save({"state_dict": weights(name), "opts": {"output_size": 512, "encoder_type": "?"}, **average(name)}, file)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(foreign, "average_w", lambda generator: average_w(generator, samples=64))
+        patch.setattr(rosinality, "average_w", lambda generator: average_w(generator, samples=64))
         model = p2s.load(file)
     file.unlink()
     yield name, model

@@ -4,8 +4,10 @@ from torch import Tensor, nn
 
 from golden_rule import arr, figures, img, relative_error, small, weights
 from pixel2style.config import GeneratorConfig
+from pixel2style.discriminator import Discriminator, append_spread
 from pixel2style.errors import ConfigError
-from pixel2style.stylegan2 import Discriminator, StyleGAN2, append_spread, average_w
+from pixel2style.sampling import average_w
+from pixel2style.stylegan2 import StyleGAN2
 
 TINY = GeneratorConfig(size=16, width=32, mapping_layers=2, channel_multiplier=1)
 

@@ -53,7 +53,7 @@ class GeneratorConfig:
     width: Positive = 512
     mapping_layers: Positive = 8
     channel_multiplier: Positive = 2
-    """Channels above 32 pixels, in the usual table (``stylegan2.channels_at``)."""
+    """Channels above 32 pixels, in the usual table (``sizes.channels_at``)."""
     channels: tuple[Positive, ...] = ()
     """Channels, where they do not follow the table: of the maps at 4, 8, ... ``size`` pixels (StyleGAN2); of the input,
     then of every layer (StyleGAN3)."""
@@ -71,9 +71,10 @@ class GeneratorConfig:
 class EncoderShape:
     """A network from a picture to rows (pSp, section 3), but for what its task and its generator decide."""
 
-    kind: Literal["pyramid", "single_w", "last_layer", "e4e", "top"] = "pyramid"
-    """Where rows are read: off a feature pyramid (the paper), one W for all, all by one layer off the last map, as one
-    row and what the others differ by (e4e), or each by its own head off the last map (ReStyle)."""
+    kind: Literal["pyramid", "single_w", "last_layer", "e4e", "top", "top_e4e"] = "pyramid"
+    """Where rows are read: off a feature pyramid (the paper), one W for all, all by one layer off the last map, off a
+    pyramid as one row and what the others differ by (e4e), each by its own head off the last map (ReStyle), or both
+    (ReStyle over e4e)."""
     trunk: Literal["ir_se50", "resnet34", "mobilefacenet"] = "ir_se50"
     """The network below the rows: the paper's, a ResNet (as ReStyle's for other things than faces), or the compact
     one."""

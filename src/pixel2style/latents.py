@@ -8,24 +8,14 @@ such as ``"8-15"``, ``"0,3,8-"``; both ends of a range count. This module does n
 """
 
 from collections.abc import Iterable
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from .errors import ConfigError
+from .sampling import Mapper, draw
 
 Rows = int | str | slice | Iterable[int]
-
-
-class Mapper(Protocol):
-    """Anything that maps noise ``[b width]`` to latents ``[b width]``: every generator does."""
-
-    width: int
-
-    def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """``[b d] -> [b d]``."""
-        ...
 
 
 def parse_rows(rows: Rows, total: int) -> list[int]:
@@ -111,8 +101,7 @@ def resample(
     """
     _check(ws)
     source = torch.Generator().manual_seed(seed)
-    z = torch.randn(ws.shape[0], generator.width, generator=source)
-    return mix(ws, generator.map(z.to(ws), truncation), rows, alpha)
+    return mix(ws, draw(generator, ws.shape[0], source, ws, truncation), rows, alpha)
 
 
 def _check(ws: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from .evaluate import pooled
 from .losses import Objective, Reconstruction, detail
 from .model import PSP, Generator
 from .ops import area
+from .sampling import draw
 from .tasks import Task
 from .thrift import StepInBackward, recast
 
@@ -148,8 +149,8 @@ class Teacher:
         """Codes that this process's generated pictures are drawn from, and the seeds of their sources."""
         config, generator = self.config, cast(Generator, state.model.generator)
         rng = dice(config.seed, state.step)
-        z = torch.randn(3 * config.generated, generator.width, generator=rng)
-        w = (generator.map(z.to(self.device)) - state.model.w_avg[0]) / state.model.w_unit
+        drawn = draw(generator, 3 * config.generated, rng, state.model.w_unit)
+        w = (drawn - state.model.w_avg[0]) / state.model.w_unit
         codes = mixed_codes(w, state.bank, rng)
         numbers = seeds(config.seed, state.step, config.batch + config.generated)[config.batch :]
         return torch.cat(list(self.share(torch.split(codes, 1)))), self.share(numbers)

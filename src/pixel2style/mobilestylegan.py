@@ -20,6 +20,8 @@ from torch.nn import functional as F
 
 from .config import GeneratorConfig
 from .errors import ConfigError
+from .ops import area
+from .sampling import check
 
 ROWS = 16
 HEAD_SIZE = 256
@@ -89,7 +91,7 @@ class StyledConv(nn.Module):
 
     def _point(self, images: Tensor, style: Tensor) -> Tensor:
         """Scale, then 1x1. For one picture on a CPU the weight is scaled, and pixels are rows of a product."""
-        if len(images) != 1 or images.device.type != "cpu" or _needs_graph(images):
+        if _needs_graph(images) or len(images) != 1 or images.device.type != "cpu":
             return F.conv2d(_scale(images, style), self.pointwise, self.bias)
         pixels = F.linear(images.permute(0, 2, 3, 1), self.pointwise.flatten(1) * style, self.bias)
         return pixels.permute(0, 3, 1, 2)
@@ -174,8 +176,12 @@ class MobileStyleGAN(nn.Module):
         self.register_buffer("w_std", torch.ones(width))
         self.requires_grad_(False)
 
-    def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """Gaussian ``z [b d]`` to ``w [b d]``, pulled towards the mean by ``truncation`` (StyleGAN, section 4)."""
+    def map(self, z: Tensor, truncation: float = 1.0, labels: Tensor | None = None) -> Tensor:
+        """Gaussian ``z [b d]`` to ``w [b d]``, pulled towards the mean by ``truncation`` (StyleGAN, section 4).
+
+        There are no labels to give. Raises ConfigError for noise that does not fit.
+        """
+        check(self.config, z, labels)
         w = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
         for layer in self.mapping:
             w = F.leaky_relu(layer(w), 0.2) * 2**0.5
@@ -183,7 +189,7 @@ class MobileStyleGAN(nn.Module):
 
     def features(self, ws: Tensor, blocks: int = len(CHANNELS)) -> Tensor:
         """The map after ``blocks`` blocks: ``[b k d] -> [b c h w]``."""
-        images = self.conv1(self.constant.expand(len(ws), -1, -1, -1), ws[:, 0])
+        images = self.conv1(self.constant.expand(ws.shape[0], -1, -1, -1), ws[:, 0])
         if images.device.type == "cpu":  # whatever follows keeps the layout, and depthwise kernels like it
             images = images.contiguous(memory_format=torch.channels_last)
         for i in range(blocks):
@@ -210,4 +216,4 @@ class MobileStyleGAN(nn.Module):
             picture = cast(Tensor, self.head(self.features(ws, HEAD_BLOCK + 1), ws))
         else:
             picture = cast(Tensor, self.to_rgb(self.features(ws), ws[:, -1]))
-        return picture if picture.shape[-1] == size else F.adaptive_avg_pool2d(picture, size)
+        return picture if picture.shape[-1] == size else area(picture, size)

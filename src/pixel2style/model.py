@@ -25,8 +25,8 @@ class Generator(Protocol):
     width: int
     size: int
 
-    def map(self, z: Tensor, truncation: float = 1.0) -> Tensor:
-        """``[b d] -> [b d]``."""
+    def map(self, z: Tensor, truncation: float = 1.0, labels: Tensor | None = None) -> Tensor:
+        """``[b n] -> [b d]``; ``labels`` ``[b c]`` for a generator that has classes (``sampling.draw`` gives both)."""
 
     def synthesize(self, ws: Tensor, size: int | None = None) -> Tensor:
         """``[b k d]`` or ``[b d]`` to ``[b 3 size size]``."""
@@ -105,7 +105,7 @@ class PSP(nn.Module):
     def step(self, images: Tensor, ws: Tensor | None, drawn: Tensor | None) -> Tensor:
         """One look: pictures that fit, the rows so far and what they draw (None: the average) to better rows."""
         if self.corrects_itself:
-            drawn = self.average_image().expand(len(images), -1, -1, -1) if drawn is None else drawn
+            drawn = self.average_image().expand(images.shape[0], -1, -1, -1) if drawn is None else drawn
             images = torch.cat([images, drawn.to(images.dtype)], 1)
         codes = self.encoder(images) * self.w_unit
         if ws is None:

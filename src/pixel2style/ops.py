@@ -85,10 +85,11 @@ def convolve(x: Tensor, weight: Tensor, padding: int = 0, groups: int = 1, up: b
 def area(images: Tensor, side: int) -> Tensor:
     """Average areas: ``[b c h w] -> [b c side side]``, adaptive pooling wherever the sides may not divide.
 
-    Apple's GPUs know that one only where they do; there it is two products with matrices.
+    Apple's GPUs and ONNX know that one only where they do; there it is two products with matrices.
     """
     height, width = images.shape[-2:]
-    if images.device.type != "mps" or (height % side == 0 and width % side == 0):
+    everywhere = images.device.type != "mps" and not torch.compiler.is_compiling()
+    if everywhere or (height % side == 0 and width % side == 0):
         return functional.adaptive_avg_pool2d(images, side)
     rows, columns = (averages(length, side).to(images) for length in (height, width))
     return rows @ images @ columns.t()

@@ -17,7 +17,8 @@ from . import sizes
 from .config import GeneratorConfig
 from .errors import CheckpointError
 from .ops import FIR
-from .stylegan2 import StyleGAN2, average_w
+from .sampling import average_w
+from .stylegan2 import StyleGAN2
 from .weights import fill
 
 MODULATED = re.compile(r"(decoder\.)?(conv1|to_rgb1|convs\.\d+|to_rgbs\.\d+)\.conv\.weight")

@@ -5,7 +5,7 @@ Keys are those of rosinality's generators and of pSp's encoders, without the pre
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -14,23 +14,46 @@ from .config import EncoderConfig, GeneratorConfig
 MAX_DOUBLINGS, MAX_MAPPING, MAX_STRIDES = 10, 64, 6
 """Beyond these an index in a key is nonsense: 4096 pixels, 64 mapping layers, inputs of 1024 pixels."""
 
-FULL_CHANNELS_SIDE = 32
+FULL_CHANNELS, FULL_CHANNELS_SIDE = 512, 32
+
+
+def channels_at(side: int, multiplier: int) -> int:
+    """Channels of a StyleGAN2's maps of ``side`` pixels: 512 up to 32, then halved with every doubling."""
+    return FULL_CHANNELS if side <= FULL_CHANNELS_SIDE else FULL_CHANNELS_SIDE * FULL_CHANNELS * multiplier // side
+
+
+def multiplier(channels: Sequence[int]) -> int | None:
+    """What multiplier makes ``channels_at`` these ``channels`` of the maps at 4, 8, ... pixels; None where none does.
+
+    Up to 32 pixels every multiplier does; the usual one is said.
+    """
+    side = 4 << len(channels) - 1
+    guess = channels[-1] * side // (FULL_CHANNELS_SIDE * FULL_CHANNELS)
+    found = guess if side > FULL_CHANNELS_SIDE else GeneratorConfig.channel_multiplier
+    usual = [channels_at(4 << n, found) for n in range(len(channels))]
+    return found if found > 0 and usual == list(channels) else None
 
 
 def generator(weights: Mapping[str, Tensor]) -> GeneratorConfig:
     """What a generator with these tensors is."""
     doublings = max(_highest(weights, r"convs\.(\d+)\..*") // 2, _highest(weights, r"to_rgbs\.(\d+)\..*")) + 1
     doublings = min(max(doublings, 1), MAX_DOUBLINGS)
-    size = 4 << doublings
-    multiplier = GeneratorConfig.channel_multiplier
-    bias = weights.get(f"convs.{2 * doublings - 1}.activate.bias")
-    if size > FULL_CHANNELS_SIDE and bias is not None:
-        multiplier = max(1, bias.numel() * size // 16384)
+    biases = ["conv1.activate.bias", *(f"convs.{2 * n + 1}.activate.bias" for n in range(doublings))]
+    channels = tuple(_length(weights, key, FULL_CHANNELS) for key in biases)
+    found = multiplier(channels)
+    layers = min(max(_highest(weights, r"style\.(\d+)\..*"), 1), MAX_MAPPING)
+    width = _length(weights, f"style.{layers}.bias", GeneratorConfig.width)
+    first, embed = weights.get("style.1.weight"), weights.get("embed.weight")
+    told = embed.shape if embed is not None and embed.ndim == 2 else (0, 0)
+    noise = width if first is None or first.ndim != 2 else max(1, first.shape[1] - told[0])
     return GeneratorConfig(
-        size=size,
-        width=_length(weights, "style.1.bias", GeneratorConfig.width),
-        mapping_layers=min(max(_highest(weights, r"style\.(\d+)\..*"), 1), MAX_MAPPING),
-        channel_multiplier=multiplier,
+        size=4 << doublings,
+        width=width,
+        mapping_layers=layers,
+        channel_multiplier=found or GeneratorConfig.channel_multiplier,
+        channels=() if found else channels,
+        noise_width=0 if noise == width else noise,
+        classes=told[1],
     )
 
 

@@ -1,0 +1,81 @@
+"""Draws of what a generator starts from: normal noise, and labels where it is told what to draw.
+
+Noise comes from a CPU's random numbers, so that a seed means the same on every device. Axes: ``b`` batch, ``n`` numbers
+of noise, ``c`` numbers in a label, ``d`` width of a row. This module does not know which generators there are.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .config import GeneratorConfig
+from .errors import ConfigError
+
+AT_ONCE = 4096
+
+
+class Mapper(Protocol):
+    """Anything that maps noise to latents: every generator does."""
+
+    config: GeneratorConfig
+
+    def map(self, z: Tensor, truncation: float = 1.0, labels: Tensor | None = None) -> Tensor:
+        """``[b n], [b c] -> [b d]``."""
+        ...
+
+
+class Averaged(Mapper, Protocol):
+    """One that has room for its average."""
+
+    w_avg: Tensor
+
+
+def noise_width(config: GeneratorConfig) -> int:
+    """How many numbers ``map`` takes."""
+    return config.noise_width or config.width
+
+
+def check(config: GeneratorConfig, z: Tensor, labels: Tensor | None) -> None:
+    """Raise ConfigError unless ``map`` of a generator so configured can take ``z`` and ``labels``."""
+    if z.ndim != 2 or z.shape[1] != noise_width(config):
+        raise ConfigError(f"noise for this generator is [batch, {noise_width(config)}], got {list(z.shape)}")
+    if labels is None and config.classes:
+        raise ConfigError(
+            f"this generator is told what to draw: give labels [batch, {config.classes}], 1 at the class wanted and 0 "
+            "elsewhere"
+        )
+    if labels is not None and not config.classes:
+        raise ConfigError("this generator is told nothing of what to draw: leave labels out")
+    if labels is not None and labels.shape != (z.shape[0], config.classes):
+        raise ConfigError(
+            f"labels for this generator are [{z.shape[0]}, {config.classes}] here, got {list(labels.shape)}"
+        )
+
+
+def draw(generator: Mapper, count: int, rng: torch.Generator, like: Tensor, truncation: float = 1.0) -> Tensor:
+    """Latents of ``count`` normal draws by a CPU's ``rng``, ``[count d]``, on the device and in the type of ``like``.
+
+    Labels, where the generator wants them, are each class with the same probability.
+    """
+    z = torch.randn(count, noise_width(generator.config), generator=rng).to(like)
+    classes = generator.config.classes
+    if not classes:
+        return generator.map(z, truncation)
+    chosen = torch.randint(classes, (count,), generator=rng)
+    return generator.map(z, truncation, functional.one_hot(chosen, classes).to(like))
+
+
+@torch.no_grad()
+def average_w(generator: Averaged, samples: int = 100_000, seed: int = 0) -> Tensor:
+    """The mean of ``samples`` mapped draws, ``[d]``: what ``w_avg`` is where a file has none.
+
+    It is where the generator's own ``w_avg`` is, which stays as it was.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    like = generator.w_avg
+    total = torch.zeros(generator.config.width, dtype=torch.float64)
+    for start in range(0, samples, AT_ONCE):
+        total += draw(generator, min(AT_ONCE, samples - start), rng, like).double().sum(dim=0).cpu()
+    return (total / samples).to(like)
