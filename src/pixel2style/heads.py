@@ -104,5 +104,5 @@ class SharedHead(nn.Module):
     def forward(self, level: Tensor) -> Tensor:
         """Read the rows."""
         hidden = F.leaky_relu(self.hidden(self.tower(level).flatten(1)), SLOPE)
-        hidden = hidden.reshape(len(hidden), self.rows, -1)
+        hidden = hidden.reshape(hidden.shape[0], self.rows, -1)
         return torch.einsum("bkh,khd->bkd", hidden, self.out * self.scale) + self.out_bias
