@@ -17,6 +17,7 @@ from .heads import Pyramid, SharedHead, StyleHead, rows_of_levels
 from .irse import IRSE
 from .mobilefacenet import Bottleneck, MobileFaceNet
 from .ops import EqualLinear
+from .resnet import ResNet34
 
 
 class Trunk(Protocol):
@@ -31,6 +32,7 @@ class Trunk(Protocol):
 
 TRUNKS: dict[str, Callable[[int], nn.Module]] = {
     "ir_se50": lambda channels: IRSE(50, channels),
+    "resnet34": ResNet34,
     "mobilefacenet": lambda channels: MobileFaceNet(channels, embed=False),
 }
 
@@ -44,6 +46,23 @@ class Neck(nn.Sequential):
             last = cast(nn.Conv2d, cast(Bottleneck, unit)[-1])
             nn.init.zeros_(last.weight)
             nn.init.zeros_(cast(Tensor, last.bias))
+
+
+class Deltas(nn.Module):
+    """Rows said as the first one and what the others differ from it by: ``[b k d] -> [b k d]`` (arXiv 2102.02766, 3.3).
+
+    Rows beyond ``stage`` do not differ yet: training raises it from 0, one row at a time. At first all rows may.
+    """
+
+    def __init__(self, rows: int):
+        super().__init__()
+        self.stage = rows - 1
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """The rows themselves."""
+        first = codes[:, :1]
+        free, tied = codes[:, 1 : self.stage + 1], codes[:, self.stage + 1 :]
+        return torch.cat([first, first + free, first.expand_as(tied)], 1)
 
 
 class Encoder(nn.Module):
@@ -74,7 +93,7 @@ class Encoder(nn.Module):
 
 
 class PyramidEncoder(Encoder):
-    """Rows from a feature pyramid: ``[b c s s] -> [b k d]`` (pSp, section 3)."""
+    """Rows from a feature pyramid: ``[b c s s] -> [b k d]`` (pSp, section 3; e4e where they are ``Deltas``)."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__(config)
@@ -90,13 +109,36 @@ class PyramidEncoder(Encoder):
             shape = (config.width, config.tower_width, config.head_width)
             self.heads = nn.ModuleList(SharedHead(width, s, n, *shape) for s, n in zip(sides, counts, strict=True) if n)
             self.level_of_head = [i for i, n in enumerate(counts) if n]
+        self.deltas = Deltas(config.rows) if config.kind == "e4e" else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Read every row off its level."""
         fine, middle, coarse = self.pyramid(*self.levels(images))
         levels = (coarse, middle, fine)
-        rows = [head(levels[level]) for head, level in zip(self.heads, self.level_of_head, strict=True)]
-        return torch.stack(rows, 1) if self.config.heads == "separate" else torch.cat(rows, 1)
+        found = [head(levels[level]) for head, level in zip(self.heads, self.level_of_head, strict=True)]
+        rows = torch.stack(found, 1) if self.config.heads == "separate" else torch.cat(found, 1)
+        return rows if self.deltas is None else cast(Tensor, self.deltas(rows))
+
+
+class TopEncoder(Encoder):
+    """Every row from the last map: ``[b c s s] -> [b k d]`` (ReStyle, arXiv 2104.02699, section 4; its figure 4)."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__(config)
+        channels, side = self.channels[-1], config.input_size // 16
+        if config.heads == "separate":
+            self.heads = nn.ModuleList(StyleHead(channels, side, config.width) for _ in range(config.rows))
+        else:
+            shape = (config.rows, config.width, config.tower_width, config.head_width)
+            self.heads = nn.ModuleList([SharedHead(channels, side, *shape)])
+        self.deltas = Deltas(config.rows) if config.kind == "top_e4e" else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Read every row off the last map."""
+        top = self.levels(images)[-1]
+        found = [head(top) for head in self.heads]
+        rows = torch.stack(found, 1) if self.config.heads == "separate" else torch.cat(found, 1)
+        return rows if self.deltas is None else cast(Tensor, self.deltas(rows))
 
 
 class SingleWEncoder(Encoder):
@@ -131,13 +173,16 @@ class LastLayerEncoder(Encoder):
     def forward(self, images: Tensor) -> Tensor:
         """Two linear layers after pooling."""
         codes: Tensor = self.linear(self.output(self.levels(images)[-1]))
-        return codes.reshape(len(codes), self.config.rows, self.config.width)
+        return codes.reshape(codes.shape[0], self.config.rows, self.config.width)
 
 
 ENCODERS: dict[str, type[Encoder]] = {
     "pyramid": PyramidEncoder,
     "single_w": SingleWEncoder,
     "last_layer": LastLayerEncoder,
+    "e4e": PyramidEncoder,
+    "top": TopEncoder,
+    "top_e4e": TopEncoder,
 }
 
 
