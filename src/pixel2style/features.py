@@ -10,7 +10,6 @@ loaded network.
 Axes: ``b`` batch, ``c`` channels, ``h w`` sides of a picture or map, ``d`` width of an identity vector.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from . import assets, faceresnet, mobilefacenet
+from .cache import cache_folder
 from .errors import CheckpointError, ConfigError
 from .ops import area
 
@@ -158,11 +158,6 @@ def unit_length(x: Tensor) -> Tensor:
     """Every position's channels scaled to unit length: ``[b c h w]`` twice."""
     # The constant is under the root so that a position where every channel is dead has a gradient (zero), not NaN.
     return x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-20)
-
-
-def cache_folder() -> Path:
-    """Where weights lie that are too large to be bundled: ``$PIXEL2STYLE_CACHE``, else ``~/.cache/pixel2style``."""
-    return Path(os.environ.get("PIXEL2STYLE_CACHE") or Path.home() / ".cache" / "pixel2style")
 
 
 def cached_lpips(net: str) -> Path:
