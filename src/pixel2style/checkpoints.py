@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import assets, encoders, foreign
+from . import assets, encoders, fetch, foreign
 from .config import GeneratorConfig, ModelConfig
 from .errors import CheckpointError, ConfigError, OutputError
 from .mobilestylegan import MobileStyleGAN
@@ -164,12 +164,15 @@ _JSON: TypeAdapter[Any] = TypeAdapter(Config)
 
 
 def _find(source: str | Path) -> Path:
-    """The file meant by a bundled name or a path."""
+    """The file meant by a bundled name, a path, a folder, an address or a place on the hub; fetched if need be."""
     if isinstance(source, str) and source in assets.names():
         return assets.path(source)
-    path = Path(source)
+    path = fetch.local(source)
     if not path.is_file():
-        raise CheckpointError(f"{source}: is neither a model file nor one of the bundled {', '.join(assets.names())}")
+        raise CheckpointError(
+            f"{source}: is neither a model file nor one of the bundled {', '.join(assets.names())}; "
+            "a model on the hub is hf://USER/REPO"
+        )
     return path
 
 
