@@ -1,26 +1,31 @@
 """Generators in rosinality's layout, the one that PyTorch's StyleGAN2 checkpoints have (and pSp's decoders).
 
 Its names are those of ``stylegan2``. A modulated convolution's weight has a leading axis of one, and the fixed filters
-are stored beside the weights: here they are checked and left out.
+are stored beside the weights: here they are checked and left out. Files of the code's first versions hold no noise,
+which was then drawn anew for every picture: such a generator gets noise by the seed 0, the same on every loading.
 
 Axes: ``n`` rows that a file gives, ``k`` all rows, ``d`` width of a row. This module does not know what else lies in a
 file (see ``foreign``).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import sizes
 from .config import GeneratorConfig
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .ops import FIR
 from .sampling import average_w
-from .stylegan2 import StyleGAN2
+from .stylegan2 import StyleGAN2, channels_of
 from .weights import fill
 
+HOLDERS = ("g_ema", "params_ema", "generator", "g", "params", "state_dict", "model")
+"""Where training codes put a generator in a file's dictionary; the averaged one first."""
+_SHOWN_BY = ("style.1.weight", "input.input", "conv1.conv.weight", "to_rgb1.conv.weight")
 MODULATED = re.compile(r"(decoder\.)?(conv1|to_rgb1|convs\.\d+|to_rgbs\.\d+)\.conv\.weight")
 
 
@@ -30,11 +35,45 @@ def generator(weights: Mapping[str, Tensor], average: Tensor | None, source: str
     Where there is no average, ``w_avg`` is that of 100,000 mapped samples. Raises CheckpointError when they do not fit.
     """
     config = sizes.generator(weights)
+    weights = with_noise(without_kernels(weights, config, "", source), config, "")
     with torch.device("meta"):
         made = StyleGAN2(config)
-    fill(made, without_kernels(weights, config, "", source), source, given={"w_avg": torch.zeros(config.width)})
+    fill(made, weights, source, given={"w_avg": torch.zeros(config.width)})
     set_average(made, average, source)
     return made.eval()
+
+
+def state(generator: StyleGAN2) -> dict[str, Any]:
+    """The content of a file that rosinality's code, and what builds on it, reads: ``g_ema`` and ``latent_avg`` ``[d]``.
+
+    Raises ConfigError for what that code has no room for.
+    """
+    config, own = generator.config, generator.state_dict()
+    usual = sizes.multiplier(channels_of(config))
+    lacking = {
+        "takes labels": config.classes > 0,
+        "clamps its features": config.clamp is not None,
+        f"maps {generator.noise_width} numbers to {config.width}": generator.noise_width != config.width,
+        f"has {', '.join(map(str, channels_of(config)))} channels": usual is None,
+    }
+    for what, present in lacking.items():
+        if present:
+            raise ConfigError(
+                f"this generator {what}, and rosinality's layout has no room for that: choose nvidia-state, or our own "
+                "format"
+            )
+    average = _copy(own.pop("w_avg"))
+    found = {key: _copy(value[None] if MODULATED.fullmatch(key) else value) for key, value in own.items()}
+    return {"g_ema": {**found, **{name: _kernel() for name in _kernels(config, "")}}, "latent_avg": average}
+
+
+def _copy(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", torch.float32, copy=True)
+
+
+def is_layout(keys: Iterable[str]) -> bool:
+    """Whether a state dict with these keys is a generator in this layout."""
+    return set(_SHOWN_BY) <= set(keys)
 
 
 def plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -50,17 +89,43 @@ def without_kernels(
 ) -> dict[str, Tensor]:
     """``weights`` less the upsampling filters, which are the same in every network read here.
 
-    Raises CheckpointError when one of them is another filter.
+    Raises CheckpointError when one of them is another filter, or when the pictures are not square.
     """
-    taps = torch.tensor(FIR)
-    expected = taps[:, None] * taps * 4
+    start = weights.get(f"{prefix}input.input")
+    if start is not None and start.ndim == 4 and start.shape[2:] != (4, 4):
+        height, width = start.shape[2:]
+        raise CheckpointError(
+            f"{source}: draws from a constant of {height}x{width}; only square pictures, from 4x4, are drawn here"
+        )
+    expected = _kernel()
     rest = dict(weights)
-    for level in range(config.size.bit_length() - 3):
-        for name in (f"{prefix}convs.{2 * level}.conv.blur.kernel", f"{prefix}to_rgbs.{level}.upsample.kernel"):
-            kernel = rest.pop(name, expected)
-            if kernel.shape != expected.shape or not torch.allclose(kernel.to(expected), expected, atol=1e-5):
-                raise CheckpointError(f"{source}: {name} is not the filter [1, 3, 3, 1] that is read here")
+    for name in _kernels(config, prefix):
+        kernel = rest.pop(name, expected)
+        if kernel.shape != expected.shape or not torch.allclose(kernel.to(expected), expected, atol=1e-5):
+            raise CheckpointError(f"{source}: {name} is not the filter [1, 3, 3, 1] that is read here")
     return rest
+
+
+def _kernel() -> Tensor:
+    taps = torch.tensor(FIR)
+    return torch.outer(taps, taps) * 4
+
+
+def _kernels(config: GeneratorConfig, prefix: str) -> list[str]:
+    """The names of the upsampling filters."""
+    levels = range(config.size.bit_length() - 3)
+    names = [(f"convs.{2 * level}.conv.blur.kernel", f"to_rgbs.{level}.upsample.kernel") for level in levels]
+    return [f"{prefix}{name}" for pair in names for name in pair]
+
+
+def with_noise(weights: Mapping[str, Tensor], config: GeneratorConfig, prefix: str) -> dict[str, Tensor]:
+    """``weights``, and noise by the seed 0 where there is none at all."""
+    if any(key.startswith(f"{prefix}noises.") for key in weights):
+        return dict(weights)
+    rng = torch.Generator().manual_seed(0)
+    sides = [4 << (layer + 1) // 2 for layer in range(2 * config.size.bit_length() - 5)]
+    drawn = [torch.randn(1, 1, side, side, generator=rng) for side in sides]
+    return {**weights, **{f"{prefix}noises.noise_{layer}": noise for layer, noise in enumerate(drawn)}}
 
 
 def rows_of(average: Tensor, generator: StyleGAN2, source: str) -> Tensor:
