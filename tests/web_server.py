@@ -1,0 +1,81 @@
+"""A web server on this machine whose files and manners a test decides: what it cuts off, moves or withholds."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class Site:
+    """Files by path, and how they are served; ``asked`` lists (path, Range header) of every request."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
+    cuts: list[int] = field(default_factory=list)
+    """After how many bytes each of the next answers ends; none: at its end."""
+    answers: list[int] = field(default_factory=list)
+    """Error codes that the next requests get."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    ranges: bool = True
+    pause: Callable[[], object] = lambda: None
+    """Called before every block of 64 KiB."""
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
+    address: str = ""
+
+
+@contextlib.contextmanager
+def serving(site: Site) -> Iterator[Site]:
+    """Serve until the test ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self, site)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    site.address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
+    path = handler.path.partition("?")[0]
+    asked = handler.headers.get("Range")
+    site.asked.append((handler.path, asked))
+    if site.answers or path in site.moved or path not in site.files:
+        handler.send_response(site.answers.pop(0) if site.answers else 302 if path in site.moved else 404)
+        handler.send_header("Location", site.moved.get(path, ""))
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return
+    content, tag = site.files[path], site.tags.get(path)
+    start = 0
+    if asked and site.ranges and handler.headers.get("If-Range") == tag:
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+    handler.send_response(206 if start else 200)
+    headers = {"Content-Length": str(len(content) - start)}
+    headers |= {"ETag": tag} if tag else {}
+    headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
+    for name, value in {**headers, **site.headers}.items():
+        if value:
+            handler.send_header(name, value)
+    handler.end_headers()
+    cut = site.cuts.pop(0) if site.cuts else len(content)
+    body = content[start : start + cut]
+    with contextlib.suppress(OSError):
+        for first in range(0, len(body), 1 << 16):
+            site.pause()
+            handler.wfile.write(body[first : first + (1 << 16)])
