@@ -1,12 +1,15 @@
+import dataclasses
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from golden_rule import arr, figures, img, relative_error, small, weights
+from golden_rule import arr, figures, relative_error, small, weights
 from pixel2style.config import GeneratorConfig
-from pixel2style.discriminator import Discriminator, append_spread
 from pixel2style.errors import ConfigError
-from pixel2style.sampling import average_w
+from pixel2style.sampling import average_w, draw
 from pixel2style.stylegan2 import StyleGAN2
 
 TINY = GeneratorConfig(size=16, width=32, mapping_layers=2, channel_multiplier=1)
@@ -61,13 +64,6 @@ def test_pictures_equal_the_published_ones(size, multiplier):
     assert max(relative_error(ours[key], published[key]) for key in ours) < 1e-4
 
 
-def test_logits_equal_the_published_ones():
-    discriminator = Discriminator(GeneratorConfig(size=64))
-    discriminator.load_state_dict(state_of("discriminator_64_cm2"))
-    logits = discriminator(img("x", 4, 3, 64, 64))
-    assert relative_error(logits, figures("discriminator_64_cm2")["logits"]) < 1e-4
-
-
 @pytest.mark.parametrize(("size", "multiplier", "depth"), [(8, 1, 1), (32, 2, 8), (64, 3, 3)])
 def test_any_power_of_two_any_multiplier_any_depth(size, multiplier, depth):
     config = GeneratorConfig(size=size, width=16, mapping_layers=depth, channel_multiplier=multiplier)
@@ -76,8 +72,6 @@ def test_any_power_of_two_any_multiplier_any_depth(size, multiplier, depth):
     image = generator.synthesize(generator.map(arr("z", 1, 16)))
     assert image.shape == (1, 3, size, size) and image.isfinite().all()
     assert sum(key.startswith("style.") for key in generator.state_dict()) == 2 * depth
-    if size < 64:
-        assert Discriminator(config)(image).shape == (1, 1)
 
 
 @pytest.mark.parametrize("size", [4, 48, 1000])
@@ -212,21 +206,163 @@ def test_half_the_bits_draw_nearly_the_same_picture(tiny, how):
     assert relative_error(image.float(), expected) < 0.03
 
 
-def test_a_discriminator_learns_and_compares_within_groups():
-    torch.manual_seed(0)
-    discriminator = Discriminator(GeneratorConfig(size=8))
-    images = img("x", 6, 3, 8, 8)
-    discriminator(images).sum().backward()
-    assert all(parameter.grad is not None for parameter in discriminator.parameters())
-    with pytest.raises(ConfigError, match=r"3, 8, 8"):
-        discriminator(img("x", 1, 3, 16, 16))
+# StyleGAN2-ADA's: labels, a noise width of its own, any channels, a clamp
+
+TOLD = GeneratorConfig(size=16, width=24, mapping_layers=3, channels=(7, 5, 3), noise_width=12, classes=5, clamp=0.8)
 
 
-@pytest.mark.parametrize(("batch", "group"), [(1, 1), (3, 3), (4, 4), (6, 3), (7, 1), (8, 4)])
-def test_spread_is_that_of_the_largest_group_that_divides_the_batch(batch, group):
-    x = arr("x", batch, 5, 4, 4)
-    spread = append_spread(x)[:, 5]
-    for first in range(batch // group):
-        members = x[first :: batch // group]
-        expected = (members.var(dim=0, correction=0) + 1e-8).sqrt().mean()
-        assert torch.allclose(spread[first :: batch // group], expected.expand(group, 4, 4))
+def filled(config: GeneratorConfig) -> StyleGAN2:
+    """A generator none of whose numbers is nought, in double precision."""
+    generator = StyleGAN2(config).double()
+    for name, value in generator.state_dict().items():
+        scale = {"noise.weight": 0.3, "bias": 0.2, "w_avg": 0.2}.get(name.rpartition(".")[2], 1.0)
+        scale = 0.3 if name.endswith("noise.weight") else scale / (0.01 if name.startswith("style.") else 1.0)
+        value.copy_(arr(name, *value.shape, scale=scale) + name.endswith("modulation.bias"))
+    return generator
+
+
+def paper_mapping(state: dict[str, Tensor], config: GeneratorConfig, z: Tensor, labels: Tensor | None) -> Tensor:
+    """W, layer by layer as the papers write it."""
+    x = z / (z.square().mean(1, keepdim=True) + 1e-8).sqrt()
+    if labels is not None:
+        y = labels @ state["embed.weight"].T / math.sqrt(config.classes) + state["embed.bias"]
+        x = torch.cat([x, y / (y.square().mean(1, keepdim=True) + 1e-8).sqrt()], 1)
+    for layer in range(1, config.mapping_layers + 1):
+        weight, bias = state[f"style.{layer}.weight"] * 0.01, state[f"style.{layer}.bias"] * 0.01
+        x = functional.leaky_relu(x @ weight.T / math.sqrt(weight.shape[1]) + bias, 0.2) * math.sqrt(2)
+    return x
+
+
+def between_zeros(x: Tensor) -> Tensor:
+    """``[c h w] -> [c 2h 2w]``: three zeros beside every pixel."""
+    wide = x.new_zeros(len(x), 2 * x.shape[1], 2 * x.shape[2])
+    wide[:, ::2, ::2] = x
+    return wide
+
+
+def filtered(x: Tensor, before: int, after: int) -> Tensor:
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype) / 4
+    framed = functional.pad(x, (before, after, before, after))
+    return functional.conv2d(framed[:, None], torch.outer(taps, taps)[None, None])[:, 0]
+
+
+def modulated(state: dict[str, Tensor], layer: str, x: Tensor, w: Tensor, demodulate: bool, up: bool = False) -> Tensor:
+    """One sample's convolution with weights of its own: ``[i h w], [d] -> [o h w]``."""
+    scale = state[f"{layer}.modulation.weight"]
+    style = scale @ w / math.sqrt(len(w)) + state[f"{layer}.modulation.bias"]
+    weight = state[f"{layer}.weight"] * style[None, :, None, None]
+    if demodulate:
+        weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+    else:
+        weight = weight / math.sqrt(weight.shape[1])
+    if up:
+        spread = between_zeros(x)[:, :-1, :-1]
+        return filtered(functional.conv2d(spread[None], weight.flip(2, 3), padding=2)[0], 1, 1)
+    return functional.conv2d(x[None], weight, padding=weight.shape[-1] // 2)[0]
+
+
+def paper_picture(state: dict[str, Tensor], config: GeneratorConfig, w: Tensor, noise: bool) -> Tensor:
+    """One picture from one latent ``[d]``, as the papers write it."""
+    limit = config.clamp or math.inf
+
+    def layer(name: str, number: int, x: Tensor, up: bool) -> Tensor:
+        y = modulated(state, f"{name}.conv", x, w, True, up)
+        if noise:
+            y = y + state[f"{name}.noise.weight"] * state[f"noises.noise_{number}"][0]
+        y = functional.leaky_relu(y + state[f"{name}.activate.bias"][:, None, None], 0.2) * math.sqrt(2)
+        return y.clamp(-limit, limit)
+
+    def colours(name: str, x: Tensor) -> Tensor:
+        return (modulated(state, f"{name}.conv", x, w, False) + state[f"{name}.bias"][0]).clamp(-limit, limit)
+
+    x = layer("conv1", 0, state["input.input"][0], up=False)
+    image = colours("to_rgb1", x)
+    for n in range(config.size.bit_length() - 3):
+        x = layer(f"convs.{2 * n}", 2 * n + 1, x, up=True)
+        x = layer(f"convs.{2 * n + 1}", 2 * n + 2, x, up=False)
+        image = colours(f"to_rgbs.{n}", x) + filtered(between_zeros(image), 2, 1)
+    return image
+
+
+VARIANTS = {
+    "everything": TOLD,
+    "no clamp": dataclasses.replace(TOLD, clamp=None),
+    "no labels": dataclasses.replace(TOLD, classes=0),
+    "labels alone": GeneratorConfig(size=8, width=24, mapping_layers=1, channels=(4, 4), classes=3),
+    "plain": GeneratorConfig(size=8, width=24, mapping_layers=2, channels=(9, 6)),
+}
+
+
+@pytest.mark.parametrize("noise", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_draws_what_the_papers_write(variant, noise):
+    config = VARIANTS[variant]
+    generator = filled(config)
+    z = arr("z", 3, config.noise_width or config.width).double()
+    labels = arr("labels", 3, config.classes).double() if config.classes else None
+    w = generator.map(z, labels=labels)
+    assert relative_error(w, paper_mapping(generator.state_dict(), config, z, labels)) < 1e-9
+    expected = torch.stack([paper_picture(generator.state_dict(), config, row, noise) for row in w])
+    with torch.no_grad():
+        assert relative_error(generator.synthesize(w, noise=noise), expected) < 1e-6
+    watched = generator.synthesize(w.clone().requires_grad_(), noise=noise)
+    assert relative_error(watched, expected) < 1e-6
+    watched.sum().backward()
+
+
+def test_noise_and_a_clamp_change_pictures():
+    generator, free = filled(TOLD), filled(VARIANTS["no clamp"])
+    w = arr("w", 1, 24).double()
+    clamped = generator.synthesize(w)
+    assert not torch.allclose(clamped, free.synthesize(w))
+    assert not torch.allclose(clamped, generator.synthesize(w, noise=False))
+
+
+def test_a_clamp_bounds_the_features_whoever_asks_for_gradients():
+    generator = filled(TOLD)
+    largest = []
+    hook = generator.convs[3].register_forward_hook(lambda _m, _i, out: largest.append(out.abs().max().item()))
+    generator.synthesize(arr("w", 1, 24).double().requires_grad_())
+    with torch.no_grad():
+        generator.synthesize(arr("w", 1, 24).double())
+    hook.remove()
+    assert largest == [0.8, 0.8]
+
+
+def test_labels_are_given_where_they_are_needed_and_nowhere_else(tiny):
+    generator = StyleGAN2(TOLD)
+    z = torch.zeros(2, 12)
+    with pytest.raises(ConfigError, match=r"give labels \[batch, 5\]"):
+        generator.map(z)
+    with pytest.raises(ConfigError, match=r"\[2, 5\] here, got \[2, 4\]"):
+        generator.map(z, labels=torch.zeros(2, 4))
+    with pytest.raises(ConfigError, match="leave labels out"):
+        tiny.map(torch.zeros(2, 32), labels=torch.zeros(2, 5))
+    with pytest.raises(ConfigError, match=r"\[batch, 12\]"):
+        generator.map(torch.zeros(2, 24), labels=torch.zeros(2, 5))
+
+
+def test_the_average_of_a_generator_with_labels_is_that_over_all_of_them():
+    generator = filled(TOLD).float()
+    rng = torch.Generator().manual_seed(3)
+    z = torch.randn(20_000, 12, generator=rng)
+    labels = torch.eye(5)[torch.arange(20_000) % 5]
+    expected = generator.map(z, labels=labels).mean(0)
+    assert relative_error(average_w(generator, samples=20_000), expected) < 0.05
+    one = generator.map(z, labels=labels[:1].expand(20_000, -1)).mean(0)
+    assert relative_error(one, expected) > 0.2, "the labels matter"
+
+
+def test_a_draw_follows_from_the_seed_and_gives_every_class():
+    generator = StyleGAN2(TOLD)
+    seen = []
+    original = generator.map
+    generator.map = lambda z, truncation=1.0, labels=None: (seen.append(labels), original(z, truncation, labels))[1]
+    first, again = (draw(generator, 64, torch.Generator().manual_seed(1), generator.w_avg) for _ in range(2))
+    assert torch.equal(first, again) and first.shape == (64, 24)
+    assert torch.equal(seen[0].sum(1), torch.ones(64)) and (seen[0].sum(0) > 0).all()
+
+
+def test_channels_of_another_length_are_the_users_error():
+    with pytest.raises(ConfigError, match=r"3 numbers, for 4, 8, \.\.\. 16: 2 were given"):
+        StyleGAN2(GeneratorConfig(size=16, channels=(8, 8)))
