@@ -174,15 +174,24 @@ class ModulatedConv2d(nn.Module):
     """Convolution whose input channels a style scales: ``[b i h w], [b d] -> [b o h w]`` (StyleGAN2, section 2.2).
 
     ``demodulate`` divides each output channel by the norm of its modulated weights. ``up`` doubles the resolution: a
-    transposed convolution, then ``blur``.
+    transposed convolution, then ``blur``. ``padding`` keeps the size unless given.
     """
 
-    def __init__(self, i: int, o: int, side: int, width: int, demodulate: bool = True, up: bool = False):
+    def __init__(
+        self,
+        i: int,
+        o: int,
+        side: int,
+        width: int,
+        demodulate: bool = True,
+        up: bool = False,
+        padding: int | None = None,
+    ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(o, i, side, side))
         self.modulation = EqualLinear(width, i, bias_init=1.0)
         self.scale = 1 / math.sqrt(i * side * side)
-        self.padding = side // 2
+        self.padding = side // 2 if padding is None else padding
         self.demodulate = demodulate
         self.up = up
 
