@@ -35,10 +35,15 @@ def generator(weights: Mapping[str, Tensor], average: Tensor | None, source: str
     Where there is no average, ``w_avg`` is that of 100,000 mapped samples. Raises CheckpointError when they do not fit.
     """
     config = sizes.generator(weights)
-    weights = with_noise(without_kernels(weights, config, "", source), config, "")
     with torch.device("meta"):
         made = StyleGAN2(config)
-    fill(made, weights, source, given={"w_avg": torch.zeros(config.width)})
+    noises = {} if any(key.startswith("noises.") for key in weights) else dict(made.noises.named_buffers("noises"))
+    blank = {key: torch.empty(noise.shape) for key, noise in noises.items()}
+    given = {"w_avg": torch.zeros(config.width), **blank}
+    fill(made, without_kernels(weights, config, "", source), source, given=given)
+    rng = torch.Generator().manual_seed(0)
+    for noise in blank.values():
+        noise.normal_(generator=rng)
     set_average(made, average, source)
     return made.eval()
 
@@ -116,16 +121,6 @@ def _kernels(config: GeneratorConfig, prefix: str) -> list[str]:
     levels = range(config.size.bit_length() - 3)
     names = [(f"convs.{2 * level}.conv.blur.kernel", f"to_rgbs.{level}.upsample.kernel") for level in levels]
     return [f"{prefix}{name}" for pair in names for name in pair]
-
-
-def with_noise(weights: Mapping[str, Tensor], config: GeneratorConfig, prefix: str) -> dict[str, Tensor]:
-    """``weights``, and noise by the seed 0 where there is none at all."""
-    if any(key.startswith(f"{prefix}noises.") for key in weights):
-        return dict(weights)
-    rng = torch.Generator().manual_seed(0)
-    sides = [4 << (layer + 1) // 2 for layer in range(2 * config.size.bit_length() - 5)]
-    drawn = [torch.randn(1, 1, side, side, generator=rng) for side in sides]
-    return {**weights, **{f"{prefix}noises.noise_{layer}": noise for layer, noise in enumerate(drawn)}}
 
 
 def rows_of(average: Tensor, generator: StyleGAN2, source: str) -> Tensor:
