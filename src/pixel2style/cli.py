@@ -178,6 +178,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "align": align,
     "evaluate": evaluate,
     "convert": cli_files.convert,
+    "export": cli_files.export,
     "models": models,
     **OPEN,
 }
