@@ -10,6 +10,7 @@ import re
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from . import cache
 from .addresses import check, shown
@@ -29,13 +30,13 @@ _DIGITS = re.compile("[0-9a-f]{64}|[0-9a-f]{40}")
 _DIGEST = re.compile(r"sha256=([0-9a-f]{64})", re.I)
 
 
-def local(source: str | Path, *, trust: bool = False) -> Path:
+def local(source: str | Path, *, trust: bool = False, **options: Any) -> Path:
     """The file on this machine that ``source`` means, downloaded if need be.
 
     ``https://HOST/FILE#sha256=...``, ``hf://USER/REPO[@REVISION][/FILE]`` or the same without ``hf://`` where no such
     file or folder is here. A folder means the ``model.safetensors`` in it, as a repository does. Anything else is a
     path, and comes back as it is, whether the file exists or not. ``trust`` takes what an address brings and records
-    its digest from then on.
+    its digest from then on; ``options`` are ``from_hub``'s.
 
     Raises CheckpointError when the file cannot be had or is not the one meant, OutputError when there is no room.
     """
@@ -47,7 +48,7 @@ def local(source: str | Path, *, trust: bool = False) -> Path:
         return Path(source)
     digest = _stated(source, fragment) if fragment else None
     if scheme.lower() == "hf" or not colon:
-        return _from_hub(rest if colon else address, source, digest)
+        return _from_hub(rest if colon else address, source, digest, options)
     return from_url(address, digest, trust=trust)
 
 
@@ -174,14 +175,15 @@ def _alone(part: Path, work: Callable[[], Path]) -> Path:
         lock.release()
 
 
-def _from_hub(place: str, source: str, digest: str | None) -> Path:
+def _from_hub(place: str, source: str, digest: str | None, options: dict[str, Any]) -> Path:
     found = _HUB.fullmatch(place)
     if not found:
         raise CheckpointError(
             f"{ascii(source)[1:-1]}: is no place on the hub; give hf://USER/REPO or hf://USER/REPO/FILE"
         )
     revision = found["revision"] and urllib.parse.unquote(found["revision"])
-    return from_hub(found["repo"], found["file"] or MODEL, revision=revision, digest=digest)
+    options = {"revision": revision, **{name: value for name, value in options.items() if value is not None}}
+    return from_hub(found["repo"], found["file"] or MODEL, digest=digest, **options)
 
 
 def from_hub(
@@ -219,17 +221,17 @@ def from_hub(
         raise CheckpointError(f"{named}: was not fetched before, and {why}; try again online") from error
     except EntryNotFoundError as error:
         raise _missing(repo, revision, token, named) from error
-    except _failures() as error:
+    except failures() as error:
         raise CheckpointError(f"{named}: {_why(error)}") from error
     _verify(path, named, digest, lambda: _etag(repo, file, revision, token))
     return path
 
 
-def _failures() -> tuple[type[BaseException], ...]:
+def failures() -> tuple[type[BaseException], ...]:
     """What the hub's client raises when it fails; of the library that it speaks HTTP with, whichever that is, too."""
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    return (*HfHubHTTPError.__bases__, OSError, ValueError, RuntimeError)
+    return (*HfHubHTTPError.__bases__, EntryNotFoundError, OSError, ValueError, RuntimeError)
 
 
 def _why(error: BaseException) -> str:
@@ -251,7 +253,7 @@ def _missing(repo: str, revision: str | None, token: str | bool | None, named: s
 
     try:
         names = HfApi(token=token).list_repo_files(repo, revision=revision)
-    except _failures():
+    except failures():
         names = []
     at = f"@{revision}" if revision else ""
     if named.endswith(f"/{MODEL}"):
@@ -269,7 +271,7 @@ def _etag(repo: str, file: str, revision: str | None, token: str | bool | None) 
 
     try:
         return get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), token=token).etag
-    except _failures():
+    except failures():
         return None
 
 

@@ -7,7 +7,9 @@ them (ReStyle, arXiv 2104.02699).
 Axes: ``b`` batch, ``c`` channels, ``h w`` picture, ``k`` rows, ``d`` width, ``r`` the generator's resolution.
 """
 
-from typing import Protocol, cast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from .images import resize
 
 
 class Generator(Protocol):
-    """What a generator offers; see ``stylegan2.StyleGAN2`` and ``mobilestylegan.MobileStyleGAN``."""
+    """What a generator offers; see ``stylegan2.StyleGAN2``, ``stylegan3.StyleGAN3``, ``mobilestylegan.MobileStyleGAN``."""
 
     config: GeneratorConfig
     rows: int
@@ -85,6 +87,57 @@ class PSP(nn.Module):
     def decode(self, ws: Tensor, size: int | None = None) -> Tensor:
         """Rows ``[b k d]`` to pictures ``[b 3 r r]`` in about [-1, 1]; deterministic."""
         return cast(Generator, self.generator).synthesize(ws, size)
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **options: Any) -> "PSP":
+        """The model in a folder, or in a repository of the Hugging Face Hub (``USER/REPO``), as ``p2s.load`` gives it.
+
+        ``options``: ``revision``, ``token``, ``cache_dir``, ``force_download``, ``local_files_only``.
+        """
+        from . import hub
+
+        return hub.load(source, **options)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        metrics: Mapping[str, float] | None = None,
+        measured_on: str = "",
+        run: str | Path | None = None,
+        license: str | None = None,
+        **options: Any,
+    ) -> str | None:
+        """Write a folder that ``from_pretrained`` reads: ``model.safetensors``, ``README.md``, ``config.json``.
+
+        The README says what the configuration says, ``metrics`` (of the pictures ``measured_on``) and ``license``; with
+        the folder of the ``run`` that the model came out of, also how it was taught and judged. One that somebody has
+        edited is kept. ``options`` as ``huggingface_hub.ModelHubMixin``'s. Raises OutputError, ConfigError.
+        """
+        from .hub import Repository
+
+        return Repository(self, dtype, metrics, measured_on, run, license).save_pretrained(folder, **options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        dtype: torch.dtype = torch.float32,
+        metrics: Mapping[str, float] | None = None,
+        measured_on: str = "",
+        run: str | Path | None = None,
+        license: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Upload what ``save_pretrained`` writes as one commit, and return its address.
+
+        ``options`` as ``huggingface_hub.ModelHubMixin``'s: ``private``, ``token``, ``branch``, ``create_pr``,
+        ``commit_message`` and others. Raises what the hub's client does.
+        """
+        from .hub import Repository
+
+        return Repository(self, dtype, metrics, measured_on, run, license).push_to_hub(repo_id, **options)
 
     @property
     def corrects_itself(self) -> bool:
