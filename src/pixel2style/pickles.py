@@ -1,0 +1,259 @@
+"""NVIDIA's networks out of their pickles, whose source texts and classes stay unread.
+
+A file of stylegan2-ada-pytorch or stylegan3 is a dictionary of networks (``G``, ``D``, ``G_ema``); one of TensorFlow is
+a tuple of three. Each network is a class that is named, the arguments it was built with and the state of a module:
+parameters, buffers, modules below it. Keys are made as ``nn.Module.state_dict`` makes them.
+
+This module does not know what the tensors of a generator mean (see ``nvidia``, ``nvidia3`` and ``tensorflow``).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from . import nvidia, tensorflow
+from .errors import CheckpointError
+from .stylegan2 import StyleGAN2
+from .unpickling import Name, Record, Stored, is_pickle, read
+from .weights import spell, tensors
+
+__all__ = ["Family", "Network", "generator", "is_pickle", "networks"]
+
+Family = Literal["stylegan2", "stylegan3", "stylegan2-tf", "discriminator", "other"]
+
+GENERATORS: tuple[Family, ...] = ("stylegan2", "stylegan3", "stylegan2-tf")
+PREFERRED = ("G_ema", "Gs", "G")
+"""Averaged generators before the one that was still learning."""
+TUPLE = ("G", "D", "Gs")
+"""What the networks of TensorFlow's files are, by their place."""
+ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs", "synthesis_kwargs")
+"""What a generator is built with, by its place."""
+
+PERSISTENT = Name("torch_utils.persistence", "_reconstruct_persistent_obj")
+TENSORFLOW = ("dnnlib.tflib.network", "tfutil")
+
+DEPTH, PARTS, LETTERS = 32, 20_000, 200
+"""Modules in modules, tensors and modules in all, letters of a name: no network comes near."""
+SHARED = 64 << 20
+"""Bytes that tensors may take beyond the file's: some lie on the same numbers."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network in a file: what it is, the name of its class, its tensors (not read), what it was built with."""
+
+    family: Family
+    class_name: str
+    stored: Mapping[str, Stored]
+    told: Mapping[str, Any]
+    source: str
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of its tensors by their keys; nothing is read."""
+        return {key: value.shape for key, value in self.stored.items()}
+
+    def weights(self, numbers: bool = True) -> dict[str, Tensor]:
+        """Its state dict, TensorFlow's variables by PyTorch's names, floating-point numbers as float32.
+
+        Without ``numbers`` tensors are PyTorch's meta ones. Raises CheckpointError where they say too much.
+        """
+        if not numbers:
+            read = {
+                key: torch.empty(value.shape, dtype=value.kind, device="meta") for key, value in self.stored.items()
+            }
+        elif sum(value.cost for value in self.stored.values()) > 2 * Path(self.source).stat().st_size + SHARED:
+            raise CheckpointError(f"{self.source}: claims more numbers than the file holds; the file is damaged")
+        else:
+            read = tensors({key: value.tensor() for key, value in self.stored.items()}, self.source)
+        return tensorflow.state(read, self.told, self.source) if self.family == "stylegan2-tf" else read
+
+    def built_with(self) -> dict[str, Any]:
+        """The arguments of NVIDIA's PyTorch network."""
+        return tensorflow.arguments(self.told) if self.family == "stylegan2-tf" else dict(self.told)
+
+
+def networks(path: str | Path) -> dict[str, Network]:
+    """The networks in a pickle by their names there; no tensor is read.
+
+    Raises CheckpointError for a file that holds none, UnsafeFileError for one that wants to run code.
+    """
+    content = read(path)
+    if isinstance(content, Record):
+        content = {"network": content}
+    elif isinstance(content, tuple | list):
+        names = TUPLE if len(content) == len(TUPLE) else range(len(content))
+        content = dict(zip(map(str, names), content, strict=True))
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: is a pickle of something else than networks; give a .pkl of a generator")
+    found = {str(name): value for name, value in content.items() if isinstance(value, Record)}
+    if not found:
+        shown = ", ".join(spell(str(name)) for name in list(content)[:5]) or "nothing"
+        raise CheckpointError(f"{path}: is a pickle without networks (it holds {shown}); give a .pkl of a generator")
+    return {name: _network(record, name, str(path)) for name, record in list(found.items())[:LETTERS]}
+
+
+def generator(path: str | Path) -> StyleGAN2:
+    """The generator in a pickle, ready to draw: the averaged one where there are several.
+
+    Raises as ``networks`` does, and CheckpointError for a file without generator or one that does not fit.
+    """
+    _, network = preferred(networks(path), str(path))
+    return nvidia.stylegan2(network.weights(), network.built_with(), str(path))
+
+
+def state(path: str | Path, numbers: bool = True) -> dict[str, Any]:
+    """The preferred generator as the dictionary of an "nvidia-state" file: its name, state dict and ``init_kwargs``.
+
+    Without ``numbers`` its tensors are PyTorch's meta ones, and nothing is read. Raises as ``generator`` does.
+    """
+    name, network = preferred(networks(path), str(path))
+    return {name: network.weights(numbers), "init_kwargs": network.built_with()}
+
+
+def preferred(found: Mapping[str, Network], source: str) -> tuple[str, Network]:
+    """The generator that is meant where none is named, and its name. Raises CheckpointError where there is none."""
+    names = sorted(found, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
+    for name in names:
+        if found[name].family in GENERATORS:
+            return name, found[name]
+    shown = ", ".join(f"{spell(name)} ({spell(found[name].class_name)})" for name in names[:5])
+    raise CheckpointError(f"{source}: holds no StyleGAN2 or StyleGAN3 generator, but {shown}; give the file of one")
+
+
+def _network(record: Record, name: str, source: str) -> Network:
+    if record.name.module in TENSORFLOW:
+        return _of_tensorflow(record, name, source)
+    class_name, state = _class_and_state(record)
+    stored = dict(_tensors(record, source))
+    told = _told(state)
+    family: Family = "other"
+    if "synthesis.input.freqs" in stored:
+        family = "stylegan3"
+    elif any(key.startswith("synthesis.b4.") for key in stored):
+        family = "stylegan2"
+        told = _with_clamp(told, state)
+    elif "discriminator" in class_name.lower():
+        family = "discriminator"
+    return Network(family, class_name, stored, told, source)
+
+
+def _class_and_state(record: Record) -> tuple[str, Mapping[Any, Any]]:
+    """The class that an object is of, and its attributes; empty where it has none."""
+    name: Any = record.name.name
+    state = record.state
+    if record.name == PERSISTENT:
+        about = record.args[0] if len(record.args) == 1 and isinstance(record.args[0], dict) else {}
+        name, state = about.get("class_name"), about.get("state")
+    return name if isinstance(name, str) else "", state if isinstance(state, dict) else {}
+
+
+def _tensors(record: Record, source: str) -> Iterator[tuple[str, Stored]]:
+    """Keys and tensors as ``nn.Module.state_dict`` gives them."""
+    parts, waiting = 0, [("", record, 0)]
+    while waiting:
+        prefix, module, depth = waiting.pop()
+        _, state = _class_and_state(module)
+        passing = state.get("_non_persistent_buffers_set")
+        passing = passing if isinstance(passing, set | frozenset) else ()
+        buffers = {name: value for name, value in _entries(state, "_buffers") if name not in passing}
+        below = dict(_entries(state, "_modules"))
+        values = {**dict(_entries(state, "_parameters")), **buffers}
+        parts += len(values) + len(below) + 1
+        if parts > PARTS or depth > DEPTH or any(len(name) > LETTERS for name in (*values, *below)):
+            raise CheckpointError(f"{source}: holds networks in networks without end; the file is damaged")
+        for name, value in values.items():
+            if not isinstance(value, Stored):
+                raise CheckpointError(f"{source}: {spell(prefix + name)} is no plain tensor; download the file again")
+            yield prefix + name, value
+        for name, value in reversed(below.items()):
+            if not isinstance(value, Record):
+                raise CheckpointError(f"{source}: {spell(prefix + name)} is no network; download the file again")
+            waiting.append((f"{prefix}{name}.", value, depth + 1))
+
+
+def _entries(state: Mapping[Any, Any], what: str) -> Iterator[tuple[str, Any]]:
+    """What a module has of one kind; places that are empty are left out."""
+    found = state.get(what)
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if value is not None:
+            yield str(name), value
+
+
+def _told(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """What a network was built with, by name."""
+    given = state.get("_init_args")
+    named = state.get("_init_kwargs")
+    placed = zip(ARGUMENTS, given if isinstance(given, tuple | list) else (), strict=False)
+    return _plain_dict({**dict(placed), **(named if isinstance(named, dict) else {})})
+
+
+def _with_clamp(told: dict[str, Any], state: Mapping[Any, Any]) -> dict[str, Any]:
+    """``told`` with the clamp that the first convolution keeps: what the code clamps by default has changed."""
+    layer = state
+    for name in ("synthesis", "b4", "conv1"):
+        inner = dict(_entries(layer, "_modules")).get(name)
+        if not isinstance(inner, Record):
+            return told
+        _, layer = _class_and_state(inner)
+    if "conv_clamp" not in layer:
+        return told
+    clamp = _plain(layer["conv_clamp"])
+    if "synthesis_kwargs" in told:
+        synthesis = told["synthesis_kwargs"] if isinstance(told["synthesis_kwargs"], dict) else {}
+        return {**told, "synthesis_kwargs": {**synthesis, "conv_clamp": clamp}}
+    return {**told, "conv_clamp": clamp}
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Plain values of a file, those of objects left out, nothing deep and nothing long."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return value[:LETTERS]
+    if isinstance(value, dict):
+        return _plain_dict(value, depth)
+    if isinstance(value, tuple | list) and not isinstance(value, Name) and depth < 3:
+        return [_plain(item, depth + 1) for item in value[:LETTERS]]
+    return None
+
+
+def _plain_dict(values: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
+    if depth >= 3:
+        return {}
+    return {str(name)[:LETTERS]: _plain(value, depth + 1) for name, value in list(values.items())[:LETTERS]}
+
+
+def _of_tensorflow(record: Record, name: str, source: str) -> Network:
+    _, state = _class_and_state(record)
+    variables = dict(_variables(record, source))
+    static = state.get("static_kwargs")
+    told = _plain_dict(static if isinstance(static, dict) else {})
+    built = str(_plain(state.get("build_func_name")) or "")
+    told |= {"version": _plain(state.get("version")), "build_func_name": built}
+    family: Family = "other"
+    if built.startswith("D_") or name == "D":
+        family = "discriminator"
+    elif built.startswith("G_") or any(key.startswith("synthesis/") for key in variables):
+        family = "stylegan2-tf"
+    return Network(family, built or record.name.name, variables, told, source)
+
+
+def _variables(record: Record, source: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Stored]]:
+    """Names and arrays of a network of TensorFlow's, those of its components below their names."""
+    _, state = _class_and_state(record)
+    own = state.get("variables")
+    if depth > 2 or not isinstance(own, list | tuple) or len(own) > PARTS:
+        raise CheckpointError(f"{source}: is a TensorFlow network without variables; download the file again")
+    for entry in own:
+        if not (isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], str)):
+            raise CheckpointError(f"{source}: is a TensorFlow network of another layout; download the file again")
+        if not isinstance(entry[1], Stored):
+            raise CheckpointError(f"{source}: {spell(entry[0])} is no array of numbers; download the file again")
+        yield prefix + entry[0], entry[1]
+    for name, value in list(_entries(state, "components"))[:8]:
+        if isinstance(value, Record):
+            yield from _variables(value, source, f"{prefix}{name}/", depth + 1)
