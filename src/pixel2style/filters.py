@@ -9,6 +9,7 @@ Axes: ``b`` batch, ``c`` channels, ``n`` side of the map that comes, ``m`` of th
 does not know which layers a network has.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ ON_DEVICE = 1 << 30
 def lowpass(taps: int, cutoff: float, width: float, rate: float) -> Tensor:
     """A Kaiser-windowed sinc: ``[t]``, of sum 1, in 64 bits (Kaiser's design; appendix C of the paper).
 
-    It passes what is below ``cutoff``, over a transition of ``width`` about it, on a grid of ``rate`` samples; all three
-    in the same unit of frequency. The number of ``taps`` and the width decide how much is left of what it stops.
+    It passes what is below ``cutoff``, over a transition of ``width`` about it, on a grid of ``rate`` samples; all
+    three in the same unit of frequency. The number of ``taps`` and the width decide how much is left of what it stops.
     """
     places = np.arange(taps) - (taps - 1) / 2
     return _unit_sum(np.sinc(2 * cutoff / rate * places) * _window(taps, width, rate))
@@ -138,7 +139,7 @@ class FilteredActivation(nn.Module):
         side = self.m if pixel * fine**2 <= whole else self._coarse(math.isqrt(part // pixel))
         cuts = -(-self.m // side)
         edges = [self.m * cut // cuts for cut in range(cuts + 1)]
-        spans = list(zip(edges[:-1], edges[1:], strict=True))
+        spans = list(itertools.pairwise(edges))
         for picture in range(len(x)):
             for rows in spans:
                 yield from ((slice(picture, picture + 1), rows, columns) for columns in spans)
@@ -233,7 +234,8 @@ def _by_phases(x: Tensor, taps: Tensor, factor: int, axis: int, crop: int) -> Te
     weight = kernels[:, None, :, None] if axis == 2 else kernels[:, None, None, :]
     padding = (each - 1 - crop // factor) * (axis == 2), (each - 1 - crop // factor) * (axis == 3)
     phases = functional.conv2d(x, weight.repeat(channels, 1, 1, 1), padding=padding, groups=channels)
-    long = phases.unflatten(1, (channels, factor)).movedim(2, axis + 1).flatten(axis, axis + 1)
+    height, width = phases.shape[2:]
+    long = phases.reshape(-1, channels, factor, height, width).movedim(2, axis + 1).flatten(axis, axis + 1)
     rest = crop % factor
     return long.narrow(axis, rest, long.shape[axis] - 2 * rest)
 

@@ -59,7 +59,7 @@ def bands(config: GeneratorConfig) -> list[Band]:
     growing = 0 < given.first_cutoff < min(last, given.first_stopband) and given.last_stopband_rel > 1
     if config.size < 8 or config.size & (config.size - 1) or not growing or given.first_stopband > config.size:
         raise ConfigError(
-            f"a StyleGAN3 draws 8, 16, 32 ... pixels, and its cutoffs grow from one below its stopband to half as many: "
+            f"a StyleGAN3 draws 8, 16, 32 ... pixels, and cutoffs grow from one below its stopband to half as many: "
             f"{config.size} pixels from {given.first_cutoff} (stopband {given.first_stopband}, at the end "
             f"{given.last_stopband_rel} times the cutoff) cannot be drawn"
         )
@@ -94,8 +94,8 @@ def channels_of(config: GeneratorConfig) -> list[int]:
 def placement(translate: tuple[float, float] = (0.0, 0.0), rotate: float = 0.0) -> Tensor:
     """What ``synthesize`` takes to move its picture: ``[3 3]``.
 
-    The picture is turned about its middle by ``rotate`` degrees, counter-clockwise as one looks at it, then moved to the
-    right and down by ``translate``, in sides of the picture: ``(0.5, 0)`` moves it by half its width to the right.
+    The picture is turned about its middle by ``rotate`` degrees, counter-clockwise as one looks at it, then moved to
+    the right and down by ``translate``, in sides of the picture: ``(0.5, 0)`` moves it by half its width to the right.
     """
     angle = math.radians(rotate)
     cos, sin = math.cos(angle), math.sin(angle)
@@ -167,15 +167,16 @@ class FourierInput(nn.Module):
             places = (torch.arange(size, device=row.device, dtype=freqs.dtype) + (0.5 - size / 2)) / self.band.rate
             across, down = freqs[:, :, :1] * places, freqs[:, :, 1:] * places + phases[:, :, None]
             waves = torch.sin((down[:, :, :, None] + across[:, :, None, :]) * (2 * math.pi))
-            mixed = self.weight / math.sqrt(len(self.weight)) * fade[:, None, :]
-            return (mixed @ waves.flatten(2)).unflatten(2, (size, size))
+            weight = self.weight / math.sqrt(len(self.weight)) * fade[:, None, :]
+            mixed: Tensor = weight @ waves.flatten(2)
+            return mixed.reshape(*mixed.shape[:2], size, size)
 
     def _learned(self, said: Tensor) -> Tensor:
         """Cosine, sine and a way to go, ``[b 4]``, as a turn behind a move: ``[b 3 3]``."""
         cos, sin, x, y = (said / said[:, :2].norm(dim=1, keepdim=True)).unbind(dim=1)
         zero, one = torch.zeros_like(cos), torch.ones_like(cos)
         rows = [cos, -sin, sin * y - cos * x, sin, cos, -sin * x - cos * y, zero, zero, one]
-        return torch.stack(rows, dim=1).unflatten(1, (3, 3))
+        return torch.stack(rows, dim=1).reshape(-1, 3, 3)
 
 
 class Layer(nn.Module):
@@ -264,9 +265,9 @@ class StyleGAN3(nn.Module):
     def synthesize(self, ws: Tensor, size: int | None = None, transform: Tensor | None = None) -> Tensor:
         """Rows to pictures: ``[b k d]``, or ``[b d]`` for every row alike, ``-> [b 3 r r]``, RGB in about [-1, 1].
 
-        ``size`` below the full one averages pixels over areas. ``transform`` ``[3 3]`` or ``[b 3 3]`` takes places in the
-        picture to places among the waves, instead of the stored one: see ``placement``. Raises ConfigError where rows,
-        size or transform do not fit.
+        ``size`` below the full one averages pixels over areas. ``transform`` ``[3 3]`` or ``[b 3 3]`` takes places in
+        the picture to places among the waves, instead of the stored one: see ``placement``. Raises ConfigError where
+        rows, size or transform do not fit.
         """
         ws = self._rows(ws)
         size = self.size if size is None else size
