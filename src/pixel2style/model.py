@@ -20,7 +20,7 @@ from .images import resize
 
 
 class Generator(Protocol):
-    """What a generator offers; see ``stylegan2.StyleGAN2``, ``stylegan3.StyleGAN3``, ``mobilestylegan.MobileStyleGAN``."""
+    """What a generator offers; see ``stylegan2``, ``stylegan3`` and ``mobilestylegan``."""
 
     config: GeneratorConfig
     rows: int

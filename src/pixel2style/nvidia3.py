@@ -226,7 +226,7 @@ def _without_filters(weights: Mapping[str, Tensor], generator: StyleGAN3, source
 
 
 def _rule(config: GeneratorConfig) -> tuple[int, int]:
-    """``base, most`` such that layers have ``min(base / 2 / cutoff, most)`` channels, rounded: so NVIDIA's code says it.
+    """``base, most``: NVIDIA's code gives a layer ``min(base / 2 / cutoff, most)`` channels, rounded.
 
     The roundest base is given. Raises ConfigError where no two numbers say it.
     """
