@@ -9,7 +9,7 @@ file (see ``foreign``).
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,9 +23,6 @@ from .sampling import average_w
 from .stylegan2 import StyleGAN2, channels_of
 from .weights import fill
 
-HOLDERS = ("g_ema", "params_ema", "generator", "g", "params", "state_dict", "model")
-"""Where training codes put a generator in a file's dictionary; the averaged one first."""
-_SHOWN_BY = ("style.1.weight", "input.input", "conv1.conv.weight", "to_rgb1.conv.weight")
 MODULATED = re.compile(r"(decoder\.)?(conv1|to_rgb1|convs\.\d+|to_rgbs\.\d+)\.conv\.weight")
 
 
@@ -74,11 +71,6 @@ def state(generator: StyleGAN2) -> dict[str, Any]:
 
 def _copy(value: Tensor) -> Tensor:
     return value.detach().to("cpu", torch.float32, copy=True)
-
-
-def is_layout(keys: Iterable[str]) -> bool:
-    """Whether a state dict with these keys is a generator in this layout."""
-    return set(_SHOWN_BY) <= set(keys)
 
 
 def plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
