@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import golden_rule
 import nvidia_pickles
 from golden_rule import GOLDEN, arr, figures, relative_error, small
-from pixel2style import nvidia, pickles
+from pixel2style import foreign, nvidia, pickles
 from pixel2style.config import GeneratorConfig
 from pixel2style.errors import CheckpointError
 from pixel2style.stylegan2 import StyleGAN2
@@ -183,3 +183,22 @@ def test_a_pickle_gives_the_published_figures(name: str, tmp_path: Path) -> None
     shown = expected["w"] if expected["w"].ndim == 2 else expected["w"][:, 0]
     assert relative_error(ws, shown) < 1e-4
     assert relative_error(small(generator.synthesize(ws)), expected["image"]) < 1e-3
+
+
+def test_a_pickle_is_told_from_other_files(state: dict[str, Tensor], tmp_path: Path) -> None:
+    assert pickles.is_pickle(written(tmp_path, state))
+    for zipped in (True, False):
+        torch.save({"g_ema": state}, tmp_path / "saved.pt", _use_new_zipfile_serialization=zipped)
+        assert not pickles.is_pickle(tmp_path / "saved.pt")
+    for head in (0x0280, 0x0380, 0x0480):
+        (tmp_path / "a.safetensors").write_bytes(head.to_bytes(8, "little") + b"{}".ljust(head))
+        assert not pickles.is_pickle(tmp_path / "a.safetensors")
+    assert not pickles.is_pickle(tmp_path / "missing.pkl")
+
+
+def test_the_doors_open_a_pickle_as_a_generator_and_not_as_a_model(state: dict[str, Tensor], tmp_path: Path) -> None:
+    path = written(tmp_path, state)
+    assert isinstance(foreign.load_generator(path), StyleGAN2)
+    assert isinstance(foreign.load_any(path), StyleGAN2)
+    with pytest.raises(CheckpointError, match="is a StyleGAN2-ADA generator, not a model"):
+        foreign.load_model(path)
