@@ -217,7 +217,7 @@ def test_an_unknown_name_is_answered_with_the_names_there_are(bundled):
 
 
 def test_bundled_weights_that_are_no_model_are_refused():
-    with pytest.raises(CheckpointError, match="holds no configuration of a model"):
+    with pytest.raises(CheckpointError, match="holds no network known here"):
         p2s.load("mtcnn")
 
 
@@ -234,10 +234,11 @@ def test_an_official_model_converted_is_the_same_model(tmp_path):
     loaded = p2s.load(out)
     assert loaded.config == direct.config == original.config
     pictures = arr("pictures", 1, 1, 64, 64)
-    with torch.no_grad():
+    assert same(loaded, direct)
+    with torch.no_grad():  # where numbers lie in a file decides in which order they are added
         ws = loaded.encode(pictures)
-        assert torch.equal(ws, original.encode(pictures))
-        assert torch.equal(loaded.decode(ws), original.decode(ws))
+        assert relative_error(ws, original.encode(pictures)) < 1e-5
+        assert relative_error(loaded.decode(ws), original.decode(ws)) < 1e-5
 
 
 def test_a_published_generator_converted_is_the_same_generator(tmp_path):

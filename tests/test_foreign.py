@@ -87,11 +87,32 @@ def test_a_published_file_is_recognised_by_its_keys(manifest, kind):
     assert foreign.detect({"g_ema" if kind == "stylegan2" else "state_dict": keys, "opts": {}}) == kind
 
 
-def test_e4e_is_told_from_psp_though_their_keys_are_the_same(official, write):
-    options = argparse.Namespace(encoder_type="Encoder4Editing")
-    assert foreign.detect({"state_dict": official, "opts": options}) == "e4e"
-    with pytest.raises(CheckpointError, match="e4e model, which this version does not read"):
-        foreign.load_model(write({"state_dict": official, "opts": options}))
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"opts": argparse.Namespace(encoder_type="Encoder4Editing")},
+        {"opts": {"encoder_type": "Encoder4Editing", "stylegan_size": 512}},
+        {"opts": {"progressive_steps": [0, 20000]}},
+        {"discriminator_state_dict": {}},
+    ],
+    ids=["options", "dictionary", "training", "discriminator"],
+)
+def test_e4e_is_told_from_psp_by_what_stands_beside_the_same_keys(beside, official, load_state):
+    assert foreign.detect({"state_dict": official, **beside}) == "e4e"
+    loaded = load_state({"state_dict": official, **beside, "latent_avg": AVERAGE})
+    assert loaded.config.encoder.kind == "e4e"
+    plain = load_state({"state_dict": official, "latent_avg": AVERAGE})
+    assert plain.config.encoder.kind == "pyramid"
+    pictures = arr("pictures", 1, 3, 64, 64)
+    with torch.no_grad():
+        codes = plain.encoder(pictures)
+        expected = torch.cat([codes[:, :1], codes[:, :1] + codes[:, 1:]], 1)
+        assert torch.equal(loaded.encoder(pictures), expected)
+
+
+def test_an_encoder_of_another_name_is_none_of_e4es_whatever_its_training_was_told(official):
+    options = {"encoder_type": "GradualStyleEncoder", "progressive_steps": None}
+    assert foreign.detect({"state_dict": official, "opts": options}) == "psp"
 
 
 def test_a_restyle_encoder_is_not_taken_for_psp(official):
@@ -107,7 +128,7 @@ def test_what_is_nothing_known_is_refused_with_its_first_keys(write):
 @pytest.mark.parametrize(
     ("load", "error"),
     [
-        (foreign.load_model, "is a StyleGAN2 generator, not a pSp model"),
+        (foreign.load_model, "is a StyleGAN2 generator, not a model of pSp, e4e or ReStyle"),
         (foreign.load_arcface, "is a StyleGAN2 generator, not an ArcFace network"),
         (foreign.load_curricularface, "is a StyleGAN2 generator, not a CurricularFace network"),
         (foreign.load_moco, "is a StyleGAN2 generator, not a ResNet-50, as MoCo's"),

@@ -5,43 +5,44 @@ Metadata: ``format`` ("pixel2style 1"), ``config`` (JSON of a ModelConfig or a G
 before anything is built from it. Files that are not ours go to ``foreign``.
 """
 
-import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from . import assets, encoders, fetch, foreign
 from .config import GeneratorConfig, ModelConfig
-from .errors import CheckpointError, ConfigError, OutputError
+from .errors import CheckpointError, ConfigError
 from .mobilestylegan import MobileStyleGAN
 from .model import PSP
 from .stylegan2 import StyleGAN2
-from .weights import fill, tensors
+from .stylegan3 import StyleGAN3
+from .weights import fill, is_safetensors, read_metadata, read_safetensors, taking_its_name, tensors, write
 
-Generator = StyleGAN2 | MobileStyleGAN
+Generator = StyleGAN2 | MobileStyleGAN | StyleGAN3
 Config = ModelConfig | GeneratorConfig
+Layout = Literal["ours", "psp", "rosinality", "nvidia-state"]
 
-GENERATORS: dict[str, type[StyleGAN2] | type[MobileStyleGAN]] = {
+GENERATORS: dict[str, type[StyleGAN2] | type[MobileStyleGAN] | type[StyleGAN3]] = {
     "stylegan2": StyleGAN2,
     "mobilestylegan": MobileStyleGAN,
+    "stylegan3": StyleGAN3,
 }
 FORMAT, VERSION = "pixel2style", 1
 DEFAULT_GENERATOR = "mobilestylegan_ffhq_1024"
 SUFFIX = ".safetensors"
 
 LARGEST = 1 << 16
-MOST = {"rows": 64, "mapping_layers": 64, "neck": 64, "iterations": 100}
+MOST = {
+    "rows": 64, "mapping_layers": 64, "neck": 64, "iterations": 100,
+    "layers": 62, "margin": 1024, "filter_size": 64, "lrelu_upsampling": 16,
+}  # fmt: skip
 """No honest configuration has larger numbers; larger ones would build networks without end."""
-
-_UNREADABLE = (SafetensorError, OSError, ValueError, RuntimeError, MemoryError)
 
 HALF_MAX = torch.finfo(torch.float16).max
 
@@ -84,7 +85,7 @@ def load_generator(source: str | Path) -> Generator:
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     with torch.device("meta"):
         made = _build(config, path)
-    assert isinstance(made, StyleGAN2 | MobileStyleGAN)
+    assert isinstance(made, Generator)
     fill(made, state, str(path))
     return made.eval()
 
@@ -115,20 +116,8 @@ def save(
 
 def save_tensors(values: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write named tensors as one ``.safetensors``, whole or not at all. Raises OutputError when it cannot be done."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.touch()
-        permissions = part.stat().st_mode  # of any new file here; safetensors would let only the owner read it
+    with taking_its_name(Path(path)) as part:
         save_file({key: value.cpu().contiguous() for key, value in values.items()}, part, dict(metadata or {}))
-        part.chmod(permissions)
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(f"{path}: cannot be written ({reason}); choose a folder that exists and has room") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def bundled_generator(source: str | Path) -> str | None:
@@ -142,10 +131,12 @@ def bundled_generator(source: str | Path) -> str | None:
     return path.stem if path.parent == assets.FOLDER else None
 
 
-def convert(source: str | Path, out: str | Path) -> str:
-    """Rewrite any readable model or generator as one complete file of ours; says in a few words what it is.
+def convert(source: str | Path, out: str | Path, to: Layout = "ours") -> str:
+    """Rewrite any readable model or generator as one complete file, ours or another's; says in a few words what it is.
 
-    Raises as ``load`` and ``save`` do.
+    Other layouts are PyTorch files: psp that of pSp, e4e or ReStyle, whichever family the model is of; rosinality and
+    nvidia-state hold the generator alone. Raises as ``load`` and ``save`` do, and ConfigError where a layout has no
+    room for the model.
     """
     path = _find(source)
     model: PSP | Generator
@@ -153,11 +144,21 @@ def convert(source: str | Path, out: str | Path) -> str:
         model = load(path) if isinstance(_header(path)[0], ModelConfig) else load_generator(path)
     else:
         model = foreign.load_any(path)
-    save(model, out)
+    if to == "ours":
+        save(model, out)
+    else:
+        write(foreign.content(model, to), out)
+    whole = isinstance(model, PSP) and to in ("ours", "psp")
+    return f"{_described(model if whole else getattr(model, 'generator', model))}{'' if to == 'ours' else f' for {to}'}"
+
+
+def _described(model: nn.Module) -> str:
+    """A model in a few words."""
     if isinstance(model, PSP):
         encoder = model.config.encoder
         return f"pSp model, {encoder.kind} encoder, {encoder.rows} rows, {model.config.generator.size} pixels"
-    return f"{model.config.kind} generator, {model.rows} rows, {model.size} pixels"
+    drawer = cast(Generator, model)
+    return f"{drawer.config.kind} generator, {drawer.rows} rows, {drawer.size} pixels"
 
 
 _JSON: TypeAdapter[Any] = TypeAdapter(Config)
@@ -177,39 +178,21 @@ def _find(source: str | Path) -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether the file is a safetensors one, by its name or by the brace that opens its header."""
-    if path.suffix == SUFFIX:
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(9)[8:] == b"{"
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    """Whether a file is one of ours: safetensors whose metadata says so, or has lost half of what ours say."""
+    metadata = read_metadata(path) if is_safetensors(path) else {}
+    return metadata.get("format", "").startswith(FORMAT) or "config" in metadata
 
 
 def _header(path: Path) -> tuple[Config, str | None]:
     """Configuration of one of our files, and the bundled generator it refers to, without reading its tensors."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except _UNREADABLE as error:
-        raise _damaged(path) from error
+    metadata = read_metadata(path)
     return _config(metadata, path), metadata.get("generator")
-
-
-def _damaged(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path}: is no safetensors file, or is damaged; copy or convert it again")
 
 
 def _read(path: Path) -> tuple[Config, str | None, dict[str, Tensor]]:
     """Configuration, the bundled generator referred to, and tensors of one of our files."""
     config, named = _header(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    except _UNREADABLE as error:
-        raise _damaged(path) from error
-    return config, named, tensors(state, str(path))
+    return config, named, tensors(read_safetensors(path), str(path))
 
 
 def _config(metadata: Mapping[str, str], path: Path) -> Config:

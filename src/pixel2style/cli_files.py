@@ -13,23 +13,26 @@ Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 
 def convert(
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT.safetensors")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
     /,
+    to: Literal["ours", "psp", "rosinality", "nvidia-state"] = "ours",
     overwrite: Flag = False,
 ) -> int:
-    """Rewrite a published checkpoint as one of our files.
+    """Rewrite a published checkpoint as one of our files, or a model of ours as the original code loads it.
 
-    Sizes, channels and rows are read off the tensors. The new file needs no other beside it, and loading it cannot run
+    Sizes, channels and rows are read off the tensors. Our file needs no other beside it, and loading it cannot run
     code.
 
     Args:
-        file: A rosinality StyleGAN2 generator (.pt) or an official pSp checkpoint (.pt).
-        out: The file to write, NAME.safetensors.
-        overwrite: Replace OUT.safetensors if it exists.
+        file: A model or a generator: one of our files, or any checkpoint that docs/checkpoints.md lists.
+        out: The file to write: NAME.safetensors for ours, NAME.pt for others.
+        to: Whose layout. psp: that of pSp, e4e or ReStyle, whichever the model is of. rosinality and nvidia-state: of
+            the generator alone.
+        overwrite: Replace OUT if it exists.
     """
     from .pipeline import convert as convert_file
 
-    print(f"{file} -> {out}: {convert_file(file, out, overwrite=overwrite)}")
+    print(f"{file} -> {out}: {convert_file(file, out, to=to, overwrite=overwrite)}")
     return 0
 
 

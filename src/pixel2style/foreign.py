@@ -1,65 +1,69 @@
-"""Other people's files: recognised by their keys, sized by their tensors.
+"""Other people's files: recognised by their keys (``published``), sized by their tensors.
 
-Known are StyleGAN2 generators in rosinality's layout, pSp checkpoints of the three published encoders, and networks
-that judge: ArcFace IR-SE50, CurricularFace IR-101 and MoCo-v2's ResNet-50. What a file says of itself (``opts``) never
-decides a size. Every tensor of a network is used or known to be redundant, else the file is refused: a network that is
-filled in part gives pictures, but wrong ones. What training left beside the networks is not looked at.
+Known are StyleGAN2 generators in rosinality's layout and NVIDIA's, StyleGAN3's, checkpoints of pSp, e4e and ReStyle,
+networks that judge (ArcFace IR-SE50, CurricularFace IR-101, MoCo-v2's ResNet-50) and trunks to start from (ArcFace's,
+torchvision's ResNet-34); as PyTorch files and as safetensors of the same names. What a file says of itself (``opts``)
+never decides a size. Every tensor of a network is used or known to be redundant, else the file is refused: a network
+that is filled in part gives pictures, but wrong ones. What training left beside the networks is not looked at.
 
-Axes: ``k`` rows, ``d`` width of a row. This module does not know our own format.
+This module does not know our own format.
 """
 
-import argparse
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from . import official, rosinality
-from .errors import CheckpointError
+from . import nvidia, official, pickles, resnet, rosinality, weights
+from .errors import CheckpointError, ConfigError
 from .irse import ArcFace, CurricularFace
 from .model import PSP
+from .published import DESCRIBED, Found, Kind, detect, find
+from .resnet import ResNet34
 from .similarity import MoCo
 from .stylegan2 import StyleGAN2
-from .weights import below, fill, read, spell, tensors
+from .weights import below, fill, is_safetensors, read_metadata, read_safetensors
 
 __all__ = [
-    "detect", "load_any", "load_arcface", "load_curricularface", "load_generator", "load_moco", "load_model", "read",
+    "content", "detect", "load_any", "load_arcface", "load_curricularface", "load_generator", "load_moco", "load_model",
+    "load_resnet", "read",
 ]  # fmt: skip
 
-State = Mapping[str, Any]
-Kind = Literal["psp", "e4e", "restyle", "stylegan2", "arcface", "curricularface", "moco"]
+MODELS: tuple[Kind, ...] = ("psp", "e4e", "restyle")
 
 
 def load_model(path: str | Path) -> PSP:
-    """The model in an official pSp checkpoint, whichever of the three encoders it has, ready to encode.
+    """The model in a checkpoint of pSp, e4e or ReStyle, whichever encoder it has, ready to encode.
 
     Raises CheckpointError when the file is something else or does not fit, UnsafeFileError when it wants to run code.
     """
-    state, kind = _open(path)
-    if kind != "psp":
-        raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, not a pSp model")
-    return _model(state, str(path))
+    found = _open(path)
+    if found.kind not in MODELS:
+        raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, not a model of pSp, e4e or ReStyle")
+    return _model(found, str(path))
 
 
 def load_generator(path: str | Path) -> StyleGAN2:
-    """The StyleGAN2 in a rosinality file, or the decoder of a pSp checkpoint.
+    """The generator in a file of rosinality's or NVIDIA's layout, or the decoder of a pSp checkpoint.
 
     Where the file has no average, ``w_avg`` is that of 100,000 mapped samples. Raises as ``load_model`` does.
     """
-    state, kind = _open(path)
-    if kind in ("arcface", "curricularface", "moco"):
-        raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, not a generator")
-    return _generator(state, kind, str(path))
+    found = _open(path)
+    if found.kind not in (*MODELS, *GENERATORS):
+        raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, not a generator")
+    return _generator(found, str(path))
 
 
 def load_any(path: str | Path) -> PSP | StyleGAN2:
     """The model where the file holds one, the generator where it holds no more. Raises as ``load_model`` does."""
-    state, kind = _open(path)
-    if kind not in ("psp", "stylegan2"):
-        raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, neither a pSp model nor a generator")
-    return _model(state, str(path)) if kind == "psp" else _generator(state, kind, str(path))
+    found = _open(path)
+    if found.kind not in (*MODELS, *GENERATORS):
+        raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, neither a model nor a generator")
+    return _model(found, str(path)) if found.kind in MODELS else _generator(found, str(path))
 
 
 def load_arcface(path: str | Path) -> ArcFace:
@@ -80,115 +84,103 @@ def load_moco(path: str | Path) -> MoCo:
     """MoCo-v2's ResNet-50, which pSp's similarity loss uses, without what is above its features. Raises as above."""
     with torch.device("meta"):
         network = MoCo()
-    _load_judge(network, "moco", path)
+    _load_judge(network, "moco", path, lambda found: {f"trunk.{key}": value for key, value in found.items()})
     return network
 
 
-def _load_judge(network: nn.Module, wanted: Kind, path: str | Path) -> None:
-    state, kind = _open(path)
-    if kind != wanted:
-        raise CheckpointError(f"{path}: is {_DESCRIBED[kind]}, not {_DESCRIBED[wanted]}")
-    weights = _network(state, str(path))
-    if kind == "moco":
-        weights = {f"trunk.{key}": value for key, value in _query(weights).items() if not key.startswith("fc.")}
-    fill(network, weights, str(path))
+def load_resnet(path: str | Path) -> ResNet34:
+    """torchvision's ResNet-34 as a trunk that reads pictures in [-1, 1]. Raises as ``load_model`` does."""
+    with torch.device("meta"):
+        network = ResNet34()
+    _load_judge(network, "resnet", path, resnet.renamed)
+    network.load_state_dict(resnet.for_our_pictures(network.state_dict()))
+    return network
+
+
+def _load_judge(
+    network: nn.Module,
+    wanted: Kind,
+    path: str | Path,
+    named: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
+) -> None:
+    found = _open(path)
+    if found.kind != wanted:
+        raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, not {DESCRIBED[wanted]}")
+    fill(network, named(found.weights(str(path))), str(path))
     network.eval().requires_grad_(False)
 
 
-_DESCRIBED: dict[Kind, str] = {
-    "psp": "a pSp model",
-    "e4e": "an e4e model, which this version does not read",
-    "restyle": "a ReStyle model, which this version does not read",
-    "stylegan2": "a StyleGAN2 generator",
-    "arcface": "an ArcFace network",
-    "curricularface": "a CurricularFace network",
-    "moco": "a ResNet-50, as MoCo's",
-}
-
-
-def _open(path: str | Path) -> tuple[dict[str, Any], Kind]:
+def _open(path: str | Path) -> Found:
     state = read(path)
     try:
-        return state, detect(state)
+        return find(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def _model(state: State, source: str) -> PSP:
-    return official.model(_network(state, source), _average(state, source), _options(state), source)
+def read(path: str | Path) -> dict[str, Any]:
+    """The dictionary in a PyTorch file; a safetensors file's tensors, and what its metadata says in JSON, as one; of a
+    pickle of NVIDIA's, its generator alone.
 
-
-def _generator(state: State, kind: Kind, source: str) -> StyleGAN2:
-    weights = _network(state, source)
-    return rosinality.generator(
-        weights if kind == "stylegan2" else below(weights, "decoder."), _average(state, source), source
-    )
-
-
-def detect(state: State) -> Kind:
-    """What the dictionary of a file is: see ``Kind``. Raises CheckpointError when it is nothing known."""
-    networks = _inner(state)
-    if "encoder.conv1.weight" in networks:
-        return "restyle"
-    if "encoder.input_layer.0.weight" in networks:
-        return _family(state, networks)
-    if "conv1.conv.weight" in networks and "to_rgb1.conv.weight" in networks:
-        return "stylegan2"
-    if "input_layer.0.weight" in networks and "output_layer.3.weight" in networks:
-        return "arcface" if "body.0.res_layer.5.fc1.weight" in networks else "curricularface"
-    if "layer4.2.conv3.weight" in _query(networks):
-        return "moco"
-    shown = ", ".join(spell(str(key)) for key in list(networks)[:5]) or "none"
-    raise CheckpointError(
-        f"holds no network known here (its first keys: {shown}); give a StyleGAN2 generator in rosinality's layout, "
-        "a pSp checkpoint, or ArcFace, CurricularFace or MoCo weights"
-    )
-
-
-def _family(state: State, networks: State) -> Kind:
-    """Which of the models in pSp's layout: e4e's keys are exactly pSp's, only its options tell the two apart."""
-    if _options(state).get("encoder_type") == "Encoder4Editing":
-        return "e4e"
-    pyramid = "encoder.styles.0.linear.weight" in networks
-    return "restyle" if pyramid and "encoder.latlayer1.weight" not in networks else "psp"
-
-
-def _inner(state: State) -> State:
-    """The state dict inside the file's dictionary, or the dictionary itself where it is bare."""
-    for name in ("state_dict", "g_ema"):
-        if isinstance(state.get(name), Mapping):
-            return state[name]  # type: ignore[no-any-return]
+    Raises as ``weights.read`` does.
+    """
+    if pickles.is_pickle(path):
+        return pickles.state(path)
+    if not (Path(path).is_file() and is_safetensors(path)):
+        return weights.read(path)
+    state: dict[str, Any] = dict(read_safetensors(path))
+    for name, told in read_metadata(path).items():
+        with contextlib.suppress(ValueError, RecursionError):  # other people's metadata is any text
+            state.setdefault(name, json.loads(told))
     return state
 
 
-def _network(state: State, source: str) -> dict[str, Tensor]:
-    """The network's tensors, modulated weights without their leading axis of one."""
-    inner = _inner(state)
-    weights = tensors({key: value for key, value in inner.items() if inner is not state or key != "latent_avg"}, source)
-    return rosinality.plain(weights)
+def _model(found: Found, source: str) -> PSP:
+    return official.model(found, source)
 
 
-def _query(networks: State) -> dict[str, Any]:
-    """The network that MoCo's training keeps, where others learn beside it; what there is, where it is alone."""
-    for prefix in ("module.encoder_q.", "encoder_q.", "module."):
-        if any(str(key).startswith(prefix) for key in networks):
-            return below({str(key): value for key, value in networks.items()}, prefix)
-    return {str(key): value for key, value in networks.items()}
+def _generator(found: Found, source: str) -> StyleGAN2:
+    if found.kind in GENERATORS:
+        return GENERATORS[found.kind](found, source)
+    decoder = rosinality.plain(below(found.weights(source), "decoder."))
+    return rosinality.generator(decoder, found.average, source)
 
 
-def _options(state: State) -> Mapping[str, Any]:
-    """What the training that wrote the file was told; empty where it does not say."""
-    options = state.get("opts")
-    if isinstance(options, argparse.Namespace):
-        options = vars(options)
-    return options if isinstance(options, Mapping) else {}
+def _rosinality(found: Found, source: str) -> StyleGAN2:
+    return rosinality.generator(rosinality.plain(found.weights(source)), found.average, source)
 
 
-def _average(state: State, source: str) -> Tensor | None:
-    """The file's average as ``[n d]``, None where it has none."""
-    if state.get("latent_avg") is None:
-        return None
-    value = tensors({"latent_avg": state["latent_avg"]}, source)["latent_avg"]
-    if value.ndim not in (1, 2) or not value.is_floating_point():
-        raise CheckpointError(f"{source}: latent_avg has shape {list(value.shape)}, not [d], [1 d] or [k d]")
-    return value.reshape(-1, value.shape[-1])
+GENERATORS: dict[Kind, Callable[[Found, str], StyleGAN2]] = {
+    "stylegan2": _rosinality,
+    "nvidia2": lambda found, source: nvidia.stylegan2(found.weights(source), found.built_with, source),
+}
+
+
+def content(model: nn.Module, layout: Literal["psp", "rosinality", "nvidia-state"]) -> dict[str, Any]:
+    """What a PyTorch file in somebody else's layout holds of a model; all but psp hold its generator alone.
+
+    Raises ConfigError, in a sentence that says what would work, where that code has no room for it.
+    """
+    if layout == "psp":
+        if not isinstance(model, PSP):
+            raise ConfigError("pSp's layout holds a whole model, and this is a generator: choose --to rosinality")
+        return official.state(model)
+    generator = model.generator if isinstance(model, PSP) else model
+    for kind, state in WRITTEN[layout].items():
+        if isinstance(generator, kind):
+            return state(generator)
+    known = " and ".join(kind.__name__ for kind in WRITTEN[layout])
+    raise ConfigError(
+        f"{layout} is a layout for {known}, and this generator is a {type(generator).__name__}: keep it as ours"
+    )
+
+
+def _nvidia2_state(generator: StyleGAN2) -> dict[str, Any]:
+    state, told = nvidia.stylegan2_state(generator)
+    return {"G_ema": state, "init_kwargs": told}
+
+
+WRITTEN: dict[str, dict[type[nn.Module], Callable[[Any], dict[str, Any]]]] = {
+    "rosinality": {StyleGAN2: rosinality.state},
+    "nvidia-state": {StyleGAN2: _nvidia2_state},
+}

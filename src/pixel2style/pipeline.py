@@ -211,15 +211,18 @@ def align_into(
             yield Outcome(photo, {"aligned": file})
 
 
-def convert(file: Path, out: Path, *, overwrite: bool = False) -> str:
-    """Rewrite a checkpoint that somebody published as one of our files; says in a few words what it is.
+def convert(file: Path, out: Path, *, to: checkpoints.Layout = "ours", overwrite: bool = False) -> str:
+    """Rewrite a model file as one of ours, or in somebody else's layout; says in a few words what it is.
 
-    Raises OutputError before anything is read when ``out`` cannot be written, CheckpointError for a file that is none.
+    Raises OutputError before anything is read when ``out`` cannot be written, CheckpointError for a file that is none,
+    ConfigError for a model that the layout has no room for.
     """
-    if out.suffix != checkpoints.SUFFIX:
+    if to == "ours" and out.suffix != checkpoints.SUFFIX:
         raise OutputError(f"{out} would not be found as a model: call it NAME{checkpoints.SUFFIX}")
+    if to != "ours" and out.suffix not in (".pt", ".pth"):
+        raise OutputError(f"{out} would be a PyTorch file, as {to} has them: call it NAME.pt")
     folders.claim(out.parent, [out], [file], overwrite)
-    return checkpoints.convert(file, out)
+    return checkpoints.convert(file, out, to)
 
 
 def choose_device(name: Device) -> torch.device:

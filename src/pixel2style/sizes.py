@@ -6,6 +6,7 @@ Keys are those of rosinality's generators and of pSp's encoders, without the pre
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -58,25 +59,29 @@ def generator(weights: Mapping[str, Tensor]) -> GeneratorConfig:
 
 
 def encoder(weights: Mapping[str, Tensor], drawer: GeneratorConfig) -> EncoderConfig:
-    """What an encoder with these tensors, that belongs to ``drawer``, is."""
-    stem = weights.get("input_layer.0.weight")
-    channels = stem.shape[1] if stem is not None and stem.ndim == 4 else EncoderConfig.input_channels
-    rows = 2 * (drawer.size.bit_length() - 1) - 2
+    """What an encoder with these tensors, that belongs to ``drawer``, is; rows that are deltas look like others."""
+    resnet = "conv1.weight" in weights
+    stem = weights.get("conv1.weight" if resnet else "input_layer.0.weight")
+    common: dict[str, Any] = {
+        "trunk": "resnet34" if resnet else "ir_se50",
+        "input_channels": max(1, stem.shape[1]) if stem is not None and stem.ndim == 4 else 3,
+    }
     if "linear.weight" not in weights:
         strides = _highest(weights, r"styles\.0\.convs\.(\d+)\..*") // 2 + 1
         return EncoderConfig(
-            kind="pyramid",
-            input_channels=max(1, channels),
+            kind="pyramid" if "latlayer1.weight" in weights else "top",
             input_size=16 << min(max(strides, 1), MAX_STRIDES),
             rows=min(max(_highest(weights, r"styles\.(\d+)\..*") + 1, 1), 2 * MAX_DOUBLINGS + 2),
             width=_length(weights, "styles.0.linear.bias", drawer.width),
             pyramid_width=_length(weights, "latlayer1.bias", EncoderConfig.pyramid_width),
+            **common,
         )
     numbers = _length(weights, "linear.bias", drawer.width)
     if any(key.startswith("output_layer_2.") for key in weights):
         rows = max(1, numbers // drawer.width)
-        return EncoderConfig("last_layer", input_channels=max(1, channels), rows=rows, width=drawer.width)
-    return EncoderConfig("single_w", input_channels=max(1, channels), rows=rows, width=numbers)
+        return EncoderConfig(kind="last_layer", rows=rows, width=drawer.width, **common)
+    rows = 2 * (drawer.size.bit_length() - 1) - 2
+    return EncoderConfig(kind="single_w", rows=rows, width=numbers, **common)
 
 
 def _highest(weights: Mapping[str, Tensor], pattern: str) -> int:

@@ -1,10 +1,12 @@
-"""Files into tensors without running anything, tensors into networks without leaving any over.
+"""Files into tensors without running anything, tensors into networks without leaving any over, tensors into files.
 
-This is the only place where a pickle is opened, and it is opened by PyTorch's restricted reader. The module does not
-know which networks there are.
+A PyTorch file is opened here only, and by PyTorch's restricted reader. The module does not know which networks there
+are.
 """
 
 import argparse
+import contextlib
+import os
 import pickle
 import pickletools
 import re
@@ -17,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .errors import CheckpointError, UnsafeFileError
+from .errors import CheckpointError, OutputError, UnsafeFileError
 
 LISTED = 8
 """How many keys one error message spells out."""
@@ -63,6 +66,94 @@ def read(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds {type(content).__name__}, not a dictionary of weights")
     return content
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a file is safetensors, by the brace that opens its header or, where it has no such, by its name."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(9)[8:] == b"{" or Path(path).suffix == ".safetensors"
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """What a safetensors file says beside its tensors, not reading them. Raises CheckpointError for no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, *_BROKEN) as error:
+        raise _damaged(path) from error
+
+
+def read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped from it, on the CPU. Raises CheckpointError for no such file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except (SafetensorError, *_BROKEN) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: str | Path) -> CheckpointError:
+    return CheckpointError(f"{path}: is no safetensors file, or is damaged; copy or convert it again")
+
+
+@contextlib.contextmanager
+def taking_its_name(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to, which replaces it in the end; after an error nothing of it is left.
+
+    It has the permissions of any new file there. Raises OutputError when it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.touch()
+        permissions = part.stat().st_mode  # safetensors would let only the owner read it
+        yield part
+        part.chmod(permissions)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(f"{path}: cannot be written ({reason}); choose a folder that exists and has room") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def write(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write a dictionary of tensors and plain values as a PyTorch file, whole or not at all.
+
+    The file is read again, by ``read``, and must hold the same bits before it takes its name. Raises OutputError when
+    it cannot be written.
+    """
+    owned = _owned(content)
+    with taking_its_name(Path(path)) as part:
+        try:
+            torch.save(owned, part)
+        except RuntimeError as error:  # PyTorch's own writer, on a full disk
+            raise OSError(str(error).splitlines()[0]) from error
+        if not _same(owned, read(part)):
+            raise OSError("what was read again differs from what was written")
+
+
+def _owned(value: Any) -> Any:
+    """``value`` with tensors on the CPU that store their own numbers and no others."""
+    if isinstance(value, Mapping):
+        return {key: _owned(inner) for key, inner in value.items()}
+    if not isinstance(value, Tensor):
+        return value
+    value = value.detach().cpu().contiguous()
+    return value if value.untyped_storage().nbytes() == value.nbytes else value.clone()
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two values are equal, tensors bit for bit."""
+    if isinstance(a, Mapping):
+        return isinstance(b, Mapping) and a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if not isinstance(a, Tensor):
+        return bool(a == b)
+    alike = isinstance(b, Tensor) and (a.shape, a.dtype) == (b.shape, b.dtype)
+    return alike and torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
 def _refuse_compressed(path: Path) -> None:
