@@ -1,6 +1,7 @@
 """A model with random weights for tests that need *a* model, not a good one. No user ever meets it."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,3 +34,18 @@ def save_random_model(path: Path, seed: int = 0, channels: int = 3) -> Path:
     """``random_model`` as one of our files."""
     p2s.save(random_model(seed, channels), path)
     return path
+
+
+def tiny_model(seed: int = 0, **changes: Any) -> "p2s.PSP":
+    """The smallest pSp, for tests of files and not of pictures; ``changes`` are of its configuration."""
+    encoder = EncoderConfig(kind="single_w", trunk="mobilefacenet", input_size=32, rows=4, width=16)
+    config = ModelConfig(encoder, GeneratorConfig(size=8, width=16, mapping_layers=1, channels=(8, 8)), **changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return p2s.PSP(encoders.build(encoder), StyleGAN2(config.generator), config, torch.randn(16)).eval()
+
+
+def same(one: "p2s.PSP", other: "p2s.PSP") -> bool:
+    """Whether two models have the same numbers."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)

@@ -72,7 +72,7 @@ def card(config: ModelConfig, facts: Facts) -> str:
 def is_untouched(text: str) -> bool:
     """Whether a README is one of ours, as it was written."""
     body, seal, rest = text.replace("\r\n", "\n").rpartition(_SEAL)
-    return bool(seal) and rest.partition(" ")[0] == _digest(body.rstrip())
+    return bool(seal) and rest.strip() == f"{_digest(body)} -->"
 
 
 def judgement(log: Path) -> tuple[int, dict[str, float]] | None:
@@ -125,14 +125,18 @@ def _front_matter(name: str, facts: Facts) -> str:
 
     results = [
         EvalResult(
-            task_type=PIPELINE, dataset_type="pictures", dataset_name=facts.measured_on or "not named",
-            metric_type=metric, metric_value=round(value, 4),
+            task_type=PIPELINE, dataset_type="pictures", dataset_name=_one_line(facts.measured_on) or "not named",
+            metric_type=_one_line(metric), metric_value=round(value, 4),
         )
         for metric, value in facts.metrics.items()
     ]  # fmt: skip
-    known: dict[str, Any] = {"license": facts.license} if facts.license else {}
+    known: dict[str, Any] = {"license": _one_line(facts.license)} if facts.license else {}
     if results:
-        known |= {"model_name": name, "eval_results": results, "metrics": list(facts.metrics)}
+        known |= {
+            "model_name": name,
+            "eval_results": results,
+            "metrics": [_one_line(metric) for metric in facts.metrics],
+        }
     data = ModelCardData(library_name="pixel2style", pipeline_tag=PIPELINE, tags=TAGS, **known)
     return str(data.to_yaml()).strip()
 
@@ -214,7 +218,11 @@ def _table(head: str, rows: list[tuple[str, str]]) -> str:
 
 def _plain(text: str) -> str:
     """Text that cannot leave its place: one line, no markup, no end of a cell."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))[:500]
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", _one_line(text))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]
 
 
 def _digest(text: str) -> str:
