@@ -425,7 +425,7 @@ def test_a_model_that_starts_to_read_sketches_sees_them_as_gray_pictures(unbroke
         ({"precision": "fp16"}, "fp16 needs CUDA"),
         ({"loss": LossConfig(code_regression=1.0), "generated": 0}, "add --generated 4, or --loss.code-regression 0"),
         ({"loss": LossConfig(detail=1.0)}, "add --generated 4 --full-size"),
-        ({"trunk_weights": "ir_se50.pth"}, "for a new ir_se50 encoder"),
+        ({"trunk_weights": "ir_se50.pth"}, "for a new ir_se50 encoder, or a new resnet34 one"),
         ({"start_from": "faces", "encoder": replace(SHAPE, neck=2)}, "an encoder of its own shape"),
         ({"frugal": True}, "add --clip 0 --looks 1 --accumulate 1"),
         ({"batch": 3, "accumulate": 2}, "make --batch and --generated multiples of 2"),

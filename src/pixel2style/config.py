@@ -191,7 +191,7 @@ class TrainConfig:
     start_from: str | None = None
     """A model to start from: its encoder's weights and shape, its generator unless another is named."""
     trunk_weights: str | None = None
-    """A face-identity network whose trunk the encoder starts from: the file of ArcFace IR-SE50, for ir_se50."""
+    """A file whose trunk the encoder starts from: ArcFace IR-SE50 for ir_se50, torchvision's ResNet-34 for resnet34."""
     encoder: EncoderShape = EncoderShape()
     feedback: bool = False
     """Whether the encoder also sees what its rows have drawn so far and corrects itself (ReStyle)."""

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from . import nvidia, official, pickles, resnet, rosinality, weights
+from . import nvidia, nvidia3, official, pickles, resnet, rosinality, weights
 from .errors import CheckpointError, ConfigError
 from .irse import ArcFace, CurricularFace
 from .model import PSP
@@ -26,6 +26,7 @@ from .published import DESCRIBED, Found, Kind, detect, find
 from .resnet import ResNet34
 from .similarity import MoCo
 from .stylegan2 import StyleGAN2
+from .stylegan3 import StyleGAN3
 from .weights import below, fill, is_safetensors, read_metadata, read_safetensors
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "load_resnet", "read",
 ]  # fmt: skip
 
+Generator = StyleGAN2 | StyleGAN3
 MODELS: tuple[Kind, ...] = ("psp", "e4e", "restyle")
 
 
@@ -47,7 +49,7 @@ def load_model(path: str | Path) -> PSP:
     return _model(found, str(path))
 
 
-def load_generator(path: str | Path) -> StyleGAN2:
+def load_generator(path: str | Path) -> Generator:
     """The generator in a file of rosinality's or NVIDIA's layout, or the decoder of a pSp checkpoint.
 
     Where the file has no average, ``w_avg`` is that of 100,000 mapped samples. Raises as ``load_model`` does.
@@ -58,7 +60,7 @@ def load_generator(path: str | Path) -> StyleGAN2:
     return _generator(found, str(path))
 
 
-def load_any(path: str | Path) -> PSP | StyleGAN2:
+def load_any(path: str | Path) -> PSP | Generator:
     """The model where the file holds one, the generator where it holds no more. Raises as ``load_model`` does."""
     found = _open(path)
     if found.kind not in (*MODELS, *GENERATORS):
@@ -139,7 +141,7 @@ def _model(found: Found, source: str) -> PSP:
     return official.model(found, source)
 
 
-def _generator(found: Found, source: str) -> StyleGAN2:
+def _generator(found: Found, source: str) -> Generator:
     if found.kind in GENERATORS:
         return GENERATORS[found.kind](found, source)
     decoder = rosinality.plain(below(found.weights(source), "decoder."))
@@ -150,9 +152,10 @@ def _rosinality(found: Found, source: str) -> StyleGAN2:
     return rosinality.generator(rosinality.plain(found.weights(source)), found.average, source)
 
 
-GENERATORS: dict[Kind, Callable[[Found, str], StyleGAN2]] = {
+GENERATORS: dict[Kind, Callable[[Found, str], Generator]] = {
     "stylegan2": _rosinality,
     "nvidia2": lambda found, source: nvidia.stylegan2(found.weights(source), found.built_with, source),
+    "nvidia3": lambda found, source: nvidia3.stylegan3(found.weights(source), found.built_with, source),
 }
 
 
@@ -175,12 +178,15 @@ def content(model: nn.Module, layout: Literal["psp", "rosinality", "nvidia-state
     )
 
 
-def _nvidia2_state(generator: StyleGAN2) -> dict[str, Any]:
-    state, told = nvidia.stylegan2_state(generator)
+def _nvidia_file(parts: tuple[dict[str, Tensor], dict[str, Any]]) -> dict[str, Any]:
+    state, told = parts
     return {"G_ema": state, "init_kwargs": told}
 
 
 WRITTEN: dict[str, dict[type[nn.Module], Callable[[Any], dict[str, Any]]]] = {
     "rosinality": {StyleGAN2: rosinality.state},
-    "nvidia-state": {StyleGAN2: _nvidia2_state},
+    "nvidia-state": {
+        StyleGAN2: lambda generator: _nvidia_file(nvidia.stylegan2_state(generator)),
+        StyleGAN3: lambda generator: _nvidia_file(nvidia3.stylegan3_state(generator)),
+    },
 }

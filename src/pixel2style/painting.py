@@ -32,8 +32,13 @@ def repainted(encoder: Encoder, config: EncoderConfig, classes: bool) -> Encoder
     paint, offset = _paint(channels, classes)
     own = torch.einsum("opij,pc->ocij", weight[:, :3], paint.to(weight))
     state[f"{name}.weight"] = torch.cat([own, weight[:, 3:]], 1)
-    if offset and f"{name}.bias" in state:
-        state[f"{name}.bias"] = state[f"{name}.bias"] + offset * weight[:, :3].sum((1, 2, 3))
+    if offset:
+        shift = offset * weight[:, :3].sum((1, 2, 3))
+        if f"{name}.bias" in state:
+            state[f"{name}.bias"] = state[f"{name}.bias"] + shift
+        else:  # a layer without a bias is normalised next
+            norm = next(name for name, module in encoder.named_modules() if isinstance(module, nn.BatchNorm2d))
+            state[f"{norm}.running_mean"] = state[f"{norm}.running_mean"] - shift
     made = encoders.build(config)
     made.load_state_dict(state)
     return made

@@ -53,8 +53,10 @@ def settled(config: TrainConfig) -> TrainConfig:
         raise ConfigError("only generated pictures have known rows: add --generated 4, or --loss.code-regression 0")
     if loss.detail and not (config.generated and config.full_size):
         raise ConfigError("--loss.detail looks at generated pictures at full size: add --generated 4 --full-size")
-    if config.trunk_weights and (config.start_from or config.encoder.trunk != "ir_se50"):
-        raise ConfigError("--trunk-weights are for a new ir_se50 encoder: leave it out, or --start-from None")
+    if config.trunk_weights and (config.start_from or config.encoder.trunk == "mobilefacenet"):
+        raise ConfigError(
+            "--trunk-weights are for a new ir_se50 encoder, or a new resnet34 one: leave it out, or --start-from None"
+        )
     if loss.identity_network == "dlib":
         raise ConfigError("dlib is the judge that trains nothing: use mobilefacenet, or the file of ArcFace IR-SE50")
     if config.source.colours:

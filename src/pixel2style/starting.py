@@ -20,7 +20,6 @@ from .config import EncoderConfig, EncoderShape, ModelConfig, TrainConfig
 from .data import SIDE, Pictures
 from .encoders import Encoder
 from .errors import ConfigError
-from .irse import IRSE
 from .learning import State, Teacher
 from .losses import Objective
 from .model import PSP, Generator
@@ -160,18 +159,30 @@ def _with_rows(encoder: Encoder, rows: int, width: int) -> Encoder:
     return made
 
 
+TRUNKS: dict[str, Callable[[str | Path], nn.Module]] = {
+    "ir_se50": foreign.load_arcface,
+    "resnet34": foreign.load_resnet,
+}
+"""Who reads the files that trunks start from."""
+
+
 def _educate(encoder: Encoder, trunk_weights: str | None) -> None:
-    """Start the trunk from an identity network: the bundled one, or the file of the paper's."""
-    if isinstance(encoder.trunk, mobilefacenet.MobileFaceNet):
-        encoder.trunk.load(mobilefacenet.pretrained(embed=False).state_dict())
-    elif trunk_weights is not None and isinstance(encoder.trunk, IRSE):
-        known = foreign.load_arcface(trunk_weights).state_dict()
-        own = encoder.trunk.state_dict()
-        first = "input_layer.0.weight"
+    """Start the trunk from a network that has seen pictures: the bundled one, or the file of the published ones.
+
+    Channels that it has never seen (its reconstruction) count for nothing at first. Raises CheckpointError for a file
+    of another network.
+    """
+    trunk = encoder.trunk
+    if isinstance(trunk, mobilefacenet.MobileFaceNet):
+        trunk.load(mobilefacenet.pretrained(embed=False).state_dict())
+    elif trunk_weights is not None:
+        own = trunk.state_dict()
+        known = TRUNKS[encoder.config.trunk](trunk_weights).state_dict()
         kept = {name: value for name, value in known.items() if name in own}
-        extra = own[first].shape[1] - kept[first].shape[1]
-        kept[first] = torch.cat([kept[first], kept[first].new_zeros(len(kept[first]), extra, 3, 3)], 1)
-        encoder.trunk.load_state_dict(kept)
+        first = next(name for name, value in own.items() if value.ndim == 4)
+        seen = kept[first]
+        unseen = seen.new_zeros(len(seen), own[first].shape[1] - seen.shape[1], *seen.shape[2:])
+        trunk.load_state_dict({**kept, first: torch.cat([seen, unseen], 1)})
 
 
 def laid_out(module: Network, device: torch.device) -> Network:
