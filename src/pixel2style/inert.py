@@ -17,6 +17,9 @@ from .stored import Stored
 WHOLE = 1 << 60
 """Whole numbers below this hash to themselves: as keys they cannot be made to collide without end."""
 
+LETTERS = 200
+"""Of a module's name, and of a name in it."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _THEIRS = re.compile(
     r"(dnnlib|torch_utils|training|metrics|legacy|tfutil|torch\.nn\.modules)(\.[A-Za-z_]\w*)*", re.ASCII
@@ -56,6 +59,8 @@ def named(module: Any, name: Any, storages_only: bool = False) -> Name:
     """The name, if it is one of those that are known. Raises UnsafeNameError."""
     if not (isinstance(module, str) and isinstance(name, str)):
         raise ValueError("a name that is no text")
+    if len(module) > LETTERS or len(name) > LETTERS:
+        raise UnsafeNameError(f"{module[:LETTERS]}.{name[:LETTERS]}")
     wanted = Name(module, name)
     known = _DATA.fullmatch(str(wanted)) is not None
     if not storages_only:

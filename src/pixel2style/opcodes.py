@@ -102,14 +102,25 @@ class Machine:
         del self.stack[-count:]
         return found
 
+    def pay(self, value: Any) -> None:
+        """Count what a call is handed as if it were read again: it may be copied."""
+        if isinstance(value, str):
+            self.budget.text -= len(value)
+        elif isinstance(value, tuple | list | dict | set | frozenset):
+            self.budget.steps -= len(value)
+        if self.budget.text < 0:
+            raise ValueError("more text than any network needs")
+
     def name(self, module: Any, name: Any) -> Name:
         """What would be imported."""
         return inert.named(module, name, storages_only=self.inner)
 
     def call(self, what: Any, args: Any) -> Any:
         """What stands for ``what(*args)``."""
-        if self.inner:
-            raise ValueError("a call where a storage is described")
+        if self.inner or not isinstance(args, tuple):
+            raise ValueError("a call where there can be none")
+        for value in args:
+            self.pay(value)
         if what == ("torch.storage", "_load_from_bytes"):
             return self.storage(*args)
         return inert.called(what, args)
@@ -173,6 +184,11 @@ def _extension(layout: str, machine: Machine) -> None:
     raise UnsafeNameError(f"extension {machine.number(layout)}")
 
 
+def _check_protocol(number: int) -> None:
+    if number > 5:
+        raise ValueError("a protocol to come")
+
+
 def _pop(machine: Machine) -> None:
     if machine.marks and machine.marks[-1] == len(machine.stack):
         machine.marks.pop()
@@ -225,7 +241,7 @@ def _with_last(count: int, act: Callable[[Any, list[Any]], None]) -> Callable[[M
 
 _STOP = ord(".")
 OPCODES: dict[int, Callable[[Machine], None]] = {
-    0x80: lambda machine: machine.number("B"),
+    0x80: lambda machine: _check_protocol(machine.number("B")),
     0x95: lambda machine: machine.number("<Q"),
     ord("("): lambda machine: machine.marks.append(len(machine.stack)),
     ord("0"): _pop,

@@ -36,8 +36,8 @@ ARGUMENTS = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mappi
 PERSISTENT = Name("torch_utils.persistence", "_reconstruct_persistent_obj")
 TENSORFLOW = ("dnnlib.tflib.network", "tfutil")
 
-DEPTH, PARTS, LETTERS = 32, 20_000, 200
-"""Modules in modules, tensors and modules in all, letters of a name: no network comes near."""
+NETWORKS, DEPTH, PARTS, LETTERS = 16, 32, 5_000, 200
+"""Networks in a file, modules in modules, tensors and modules of a network, letters of a name: none comes near."""
 SHARED = 64 << 20
 """Bytes that tensors may take beyond the file's: some lie on the same numbers."""
 
@@ -93,7 +93,7 @@ def networks(path: str | Path) -> dict[str, Network]:
     if not found:
         shown = ", ".join(spell(str(name)) for name in list(content)[:5]) or "nothing"
         raise CheckpointError(f"{path}: is a pickle without networks (it holds {shown}); give a .pkl of a generator")
-    return {name: _network(record, name, str(path)) for name, record in list(found.items())[:LETTERS]}
+    return {name: _network(record, name, str(path)) for name, record in list(found.items())[:NETWORKS]}
 
 
 def generator(path: str | Path) -> StyleGAN2:
@@ -148,7 +148,7 @@ def _class_and_state(record: Record) -> tuple[str, Mapping[Any, Any]]:
     if record.name == PERSISTENT:
         about = record.args[0] if len(record.args) == 1 and isinstance(record.args[0], dict) else {}
         name, state = about.get("class_name"), about.get("state")
-    return name if isinstance(name, str) else "", state if isinstance(state, dict) else {}
+    return name if isinstance(name, str) else str(record.name), state if isinstance(state, dict) else {}
 
 
 def _tensors(record: Record, source: str) -> Iterator[tuple[str, Stored]]:
@@ -246,7 +246,7 @@ def _variables(record: Record, source: str, prefix: str = "", depth: int = 0) ->
     """Names and arrays of a network of TensorFlow's, those of its components below their names."""
     _, state = _class_and_state(record)
     own = state.get("variables")
-    if depth > 2 or not isinstance(own, list | tuple) or len(own) > PARTS:
+    if depth > 1 or not isinstance(own, list | tuple) or len(own) > PARTS:
         raise CheckpointError(f"{source}: is a TensorFlow network without variables; download the file again")
     for entry in own:
         if not (isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], str)):
@@ -254,6 +254,6 @@ def _variables(record: Record, source: str, prefix: str = "", depth: int = 0) ->
         if not isinstance(entry[1], Stored):
             raise CheckpointError(f"{source}: {spell(entry[0])} is no array of numbers; download the file again")
         yield prefix + entry[0], entry[1]
-    for name, value in list(_entries(state, "components"))[:8]:
+    for name, value in list(_entries(state, "components"))[:4]:
         if isinstance(value, Record):
             yield from _variables(value, source, f"{prefix}{name}/", depth + 1)

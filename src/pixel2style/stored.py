@@ -133,7 +133,7 @@ def from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> Stored:
 
 def numpy_kind(code: Any, *_: Any) -> torch.dtype:
     """What ``numpy.dtype(code)`` means. Raises ValueError for objects and other kinds that no weights are."""
-    if not isinstance(code, str) or code.lstrip("<|=") not in NUMPY_KINDS:
+    if not isinstance(code, str) or len(code) > 3 or code.lstrip("<|=") not in NUMPY_KINDS:
         raise ValueError("an array of a kind that no weights are")
     return NUMPY_KINDS[code.lstrip("<|=")]
 
