@@ -268,15 +268,25 @@ tell(same(p2s.load("somebody/thing"), model))
 
 def test_a_card_that_was_edited_on_the_hub_survives_the_next_push(tmp_path: Path) -> None:
     with running(Hub({"me/thing": {}})) as there:
-        push = 'tiny_model({}).push_to_hub("me/thing", license="{}")'
-        with_hub(there, tmp_path, push.format(0, "mit") + "\n" + push.format(1, "apache-2.0"))
-        renewed = there.repos["me/thing"]["README.md"]
-        there.repos["me/thing"]["README.md"] = edited = renewed.replace(b"Not measured.", b"Splendid.")
-        weights = there.repos["me/thing"][fetch.MODEL]
-        with_hub(there, tmp_path, push.format(2, "mit"))
-    assert b"license: apache-2.0" in renewed
-    assert there.repos["me/thing"]["README.md"] == edited
-    assert there.repos["me/thing"][fetch.MODEL] != weights
+        renewed, edited = with_hub(
+            there,
+            tmp_path,
+            """
+from huggingface_hub import HfApi, hf_hub_download
+for seed, license in enumerate(("mit", "apache-2.0")):
+    tiny_model(seed).push_to_hub("me/thing", license=license)
+card = open(hf_hub_download("me/thing", "README.md")).read()
+edited = card.replace("Not measured.", "Splendid.")
+HfApi().upload_file(repo_id="me/thing", path_or_fileobj=edited.encode(), path_in_repo="README.md")
+tiny_model(2).push_to_hub("me/thing", license="mit")
+said += [card, edited]
+""",
+        )
+    files = there.repos["me/thing"]
+    assert front_matter(renewed)["license"] == "apache-2.0"
+    assert files["README.md"].decode() == edited != renewed
+    (tmp_path / fetch.MODEL).write_bytes(files[fetch.MODEL])
+    assert same(p2s.load(tmp_path / fetch.MODEL), tiny_model(2))
 
 
 def test_what_the_hub_does_not_have_or_does_not_stand_by_is_refused(tmp_path: Path) -> None:
