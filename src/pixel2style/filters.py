@@ -169,9 +169,10 @@ class FilteredActivation(nn.Module):
         crop = place + taps - 1 - first * up
         before = max(0, -(crop // up))
         crop += before * up
-        wanted = max(1, -(-(length + 2 * crop - taps) // up) + 1) - before
-        last = max(first + 1, min(self.n, first + wanted))
-        return Reach(span[1] - span[0], slice(first, last), before, max(0, wanted - (last - first)), crop)
+        enough = max(1, -(-(length + 2 * crop - taps) // up) + 1) - before
+        touched = (length - 1 + crop) // up + 1 - before
+        last = max(first + 1, min(self.n, first + max(enough, touched)))
+        return Reach(span[1] - span[0], slice(first, last), before, max(0, enough - (last - first)), crop)
 
     def _fine(self, side: int) -> int:
         """Side of the tile of the fine grid that ``side`` pixels of the result are made of."""
