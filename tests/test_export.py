@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import pixel2style as p2s
 from pixel2style import cli, encoders, export, graphs
@@ -20,6 +20,7 @@ from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
 from pixel2style.errors import ConfigError, OutputError
 from pixel2style.export import export_into
 from pixel2style.model import PSP
+from pixel2style.resnet import ResNet34
 from pixel2style.stylegan2 import StyleGAN2
 from small_run import SHAPE
 
@@ -27,12 +28,36 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 PLAIN = GeneratorConfig(size=16, width=32, mapping_layers=1, channel_multiplier=1, channels=(32, 16, 8))
 
 
+class Trunk(nn.Module):
+    """Three taps and little else, so that a graph of it is traced quickly."""
+
+    tap_channels = (8, 8, 8)
+    recompute = False
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.stem = nn.Conv2d(channels, 8, 3, padding=1)
+        self.halve = nn.Conv2d(8, 8, 3, stride=2, padding=1)
+
+    def taps(self, x: Tensor) -> tuple[Tensor, ...]:
+        fine = self.halve(self.halve(self.stem(x))).tanh()
+        middle = self.halve(fine)
+        return fine, middle, self.halve(middle)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_trunk() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(encoders.TRUNKS, "resnet34", Trunk)
+        yield
+
+
 def random_model(channels: int = 3, generator: GeneratorConfig = PLAIN, **changes: Any) -> PSP:
     """A model that sees ``channels``, and its own reconstruction twice; ``changes`` are of its encoder."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         drawer = StyleGAN2(generator)
-        shape = {**vars(SHAPE), "pyramid_width": 16, "tower_width": 16, "head_width": 8, **changes}
+        shape = {**vars(SHAPE), "pyramid_width": 16, "tower_width": 16, "head_width": 8, "trunk": "resnet34", **changes}
         config = EncoderConfig(**{**shape, "input_channels": channels + 3, "rows": drawer.rows, "width": drawer.width})
         model = PSP(
             encoders.build(config),
@@ -56,9 +81,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(file: Path) -> Path:
-    """All parts of a small model, as ONNX."""
+    """Both halves of a small model, as ONNX."""
     out = file.parent / "onnx"
-    assert [made.file.parent for made in export_into(out, file, "onnx")] == [out] * 3
+    assert [made.file.parent for made in export_into(out, file, "onnx", ("encoder", "generator"))] == [out] * 2
     return out
 
 
@@ -82,9 +107,6 @@ def test_onnx_runtime_gives_the_models_numbers_for_any_number_of_pictures(file: 
     ws = model.encode(shown)
     assert close(run(folder / "small.v1.encoder.onnx", shown)[0], ws)
     assert close(run(folder / "small.v1.generator.onnx", ws)[0], model.decode(ws))
-    drawn, rows = run(folder / "small.v1.whole.onnx", shown)
-    assert close(drawn, model.decode(ws))
-    assert close(rows, ws)
 
 
 @torch.no_grad()
@@ -108,7 +130,7 @@ def test_a_graph_says_what_it_is(file: Path, folder: Path) -> None:
         assert [end.name for end in ends] == names
         assert [end.shape[0] for end in ends] == ["batch", "batch"]
         assert all(str(end.shape[1:])[1:] in facts[end.name] for end in ends)
-    read = onnx.load(folder / "small.v1.whole.onnx")
+    read = onnx.load(folder / "small.v1.encoder.onnx")
     assert [(opset.domain, opset.version) for opset in read.opset_import] == [("", export.OPSET)]
     onnx.checker.check_model(read, full_check=True)
 
@@ -135,9 +157,10 @@ def test_pytorch_reads_its_own_form_again(tmp_path: Path, file: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", encoders.ENCODERS)
-@pytest.mark.parametrize("trunk", encoders.TRUNKS)
+@pytest.mark.parametrize("trunk", ["ir_se50", "mobilefacenet", "resnet34"])
 @pytest.mark.slow
-def test_every_encoder_can_leave(tmp_path: Path, kind: Any, trunk: Any) -> None:
+def test_every_encoder_can_leave(tmp_path: Path, kind: Any, trunk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(encoders.TRUNKS, "resnet34", ResNet34)
     model = random_model(kind=kind, trunk=trunk, input_size=128)
     p2s.save(model, tmp_path / "model.safetensors")
     (made,) = export_into(tmp_path, tmp_path / "model.safetensors", "onnx", ("encoder",))
@@ -145,13 +168,12 @@ def test_every_encoder_can_leave(tmp_path: Path, kind: Any, trunk: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "size"),
     [
-        replace(PLAIN, noise_width=24, classes=5, clamp=0.5),
-        replace(PLAIN, size=8, channels=(16, 8), width=16, mapping_layers=2),
+        (replace(PLAIN, noise_width=24, classes=5, clamp=0.5), 5),
+        (replace(PLAIN, size=8, channels=(16, 8), width=16, mapping_layers=2), None),
     ],
 )
-@pytest.mark.parametrize("size", [None, 5])
 @torch.no_grad()
 def test_generators_leave_at_any_size(tmp_path: Path, config: GeneratorConfig, size: int | None) -> None:
     with torch.random.fork_rng():

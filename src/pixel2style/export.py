@@ -37,6 +37,8 @@ TOLERANCE = 1e-3
 """How far a graph may be from the model, as a share of the largest number that the model gives."""
 BATCHES = (1, 3)
 """How many pictures at once a graph is tried with; it is traced with another number."""
+LARGEST = 1 << 16
+"""Pictures at once. PyTorch below 2.7 insists on a limit."""
 
 _SUFFIX = re.compile(r"\.(safetensors|pt|pth|pkl)\b.*")
 
@@ -121,7 +123,10 @@ def _export(graph: Graph, form: Form, file: Path) -> Exported:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of exporters, about their own insides
         program = torch.export.export(
-            graph.network, (graph.example(2),), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False
+            graph.network,
+            (graph.example(2),),
+            dynamic_shapes=({0: torch.export.Dim("batch", max=LARGEST)},),
+            strict=False,
         )
         try:
             with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as hidden:
