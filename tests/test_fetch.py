@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from pixel2style import cache, download, fetch
+import pixel2style as p2s
+from pixel2style import cache, cli, download, fetch
 from pixel2style.addresses import _Redirects, quoted
 from pixel2style.errors import CheckpointError, OutputError
+from stand_in import same, tiny_model
 from web_server import Site, serving
 
 CONTENT = random.Random(0).randbytes(700_001)
@@ -63,7 +65,7 @@ def test_the_same_file_of_another_address_is_not_fetched_again(site: Site) -> No
 
 
 def test_an_address_without_a_digest_is_refused_until_it_was_fetched_with_one(site: Site) -> None:
-    with pytest.raises(CheckpointError, match=r"add #sha256=.*pixel2style fetch ADDRESS --trust-first-use"):
+    with pytest.raises(CheckpointError, match=r"add #sha256=.*pixel2style fetch ADDRESS --trust"):
         fetch.local(url(site, None))
     assert site.asked == []
     file = fetch.local(url(site))
@@ -336,3 +338,34 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     assert cache.cache_folder() == Path("/somewhere/pixel2style")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.cache_folder() == Path.home() / ".cache" / "pixel2style"
+
+
+def test_the_command_says_where_a_file_lies_and_what_it_is(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["fetch", url(site, None)]) == 2
+    assert "add #sha256=" in capsys.readouterr().err
+    assert cli.main(["fetch", url(site, None), "--trust"]) == 0
+    file, digest = capsys.readouterr().out.splitlines()
+    assert (Path(file).read_bytes(), digest.strip()) == (CONTENT, f"sha256 {DIGEST}")
+    assert cli.main(["fetch", url(site, None)]) == 0
+    assert cli.main(["fetch", "nowhere.pt"]) == 2
+    assert len(site.asked) == 1
+
+
+def test_a_command_takes_an_address_where_it_takes_a_file(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "tiny.safetensors"
+    p2s.save(tiny_model(), model)
+    site.files["/tiny"] = model.read_bytes()
+    address = url(site, cache.digest_of(model), "/tiny")
+    assert same(p2s.load(address), tiny_model())
+    assert p2s.load_generator(address).config == tiny_model().config.generator
+    assert cli.main(["convert", address, str(tmp_path / "out.safetensors")]) == 0
+    assert same(p2s.load(tmp_path / "out.safetensors"), tiny_model())
+    assert len(site.asked) == 1
+
+
+def test_whatever_comes_is_read_as_any_other_file(site: Site) -> None:
+    site.files["/bad.pt"] = b"\x80\x04cos\nsystem\n(S'exit 1'\ntR."
+    with pytest.raises(CheckpointError):
+        p2s.load(url(site, hashlib.sha256(site.files["/bad.pt"]).hexdigest(), "/bad.pt"))

@@ -56,7 +56,8 @@ def invert(
     Args:
         photo: Photographs, folders of photographs, or patterns such as "shots/*.jpg".
         out: Folder for the results; made if need be.
-        model: A bundled model (see: pixel2style models), one of our files, or an official pSp checkpoint.
+        model: A bundled model (see: pixel2style models), one of our files, or an official pSp checkpoint; or where one
+            is to be had: hf://USER/REPO, or https://HOST/FILE#sha256=DIGEST.
         align: Take pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
         device: Where to compute. auto takes CUDA or Apple's GPU where there is one.
         batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
@@ -177,7 +178,9 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "invert": invert,
     "align": align,
     "evaluate": evaluate,
+    "inspect": cli_files.inspect,
     "convert": cli_files.convert,
+    "fetch": cli_files.fetch,
     "export": cli_files.export,
     "models": models,
     **OPEN,

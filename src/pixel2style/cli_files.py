@@ -12,7 +12,7 @@ Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 
 
 def convert(
-    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")],
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
     /,
     to: Literal["ours", "psp", "rosinality", "nvidia-state"] = "ours",
@@ -30,10 +30,39 @@ def convert(
             the generator alone.
         overwrite: Replace OUT if it exists.
     """
+    from .fetch import local
     from .pipeline import convert as convert_file
 
-    print(f"{file} -> {out}: {convert_file(file, out, to=to, overwrite=overwrite)}")
+    print(f"{file} -> {out}: {convert_file(local(file), out, to=to, overwrite=overwrite)}")
     return 0
+
+
+def inspect(
+    file: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...", help_behavior_hint="")],
+    /,
+    json: Flag = False,
+) -> int:
+    """Say what model files are, what sizes they have and what can be done with them, without loading them.
+
+    Nothing in a file is run. A file that would be refused elsewhere is refused here, in the same words.
+
+    Args:
+        file: Model files of any kind, bundled names, addresses or places on the hub.
+        json: Print one line of JSON for each file instead.
+    """
+    from . import inspection, terminal
+    from .errors import Pixel2StyleError
+
+    wrong = 0
+    for source in file:
+        try:
+            finding = inspection.examine(source)
+        except Pixel2StyleError as error:
+            terminal.complain(str(error))
+            wrong = 2
+        else:
+            print(*([inspection.as_json(finding)] if json else inspection.lines(finding)), sep="\n")
+    return wrong
 
 
 def export(
@@ -68,4 +97,30 @@ def export(
         print(f"{made.file} ({kind}{made.file.stat().st_size / 1e6:.1f} MB): {made.takes} -> {', '.join(made.gives)}")
         for name, found in made.gives.items():
             print(f"  {name}: off by {found.error:.1e} at most, where the model's go to {found.largest:.1f}")
+    return 0
+
+
+def fetch(
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ADDRESS|USER/REPO")],
+    /,
+    trust: Flag = False,
+) -> int:
+    """Bring a file from an address or the Hugging Face Hub, and say where it lies and what its SHA-256 is.
+
+    Every command that takes a model's file takes these too; what was fetched once is not fetched again.
+
+    Args:
+        source: https://HOST/FILE#sha256=DIGEST, or USER/REPO[@REVISION][/FILE], also as hf://USER/REPO.
+        trust: Take what the address brings now for the right file, where no digest is known, and record its digest.
+    """
+    from .cache import digest_of
+    from .errors import CheckpointError
+    from .fetch import local
+
+    file = local(source, trust=trust)
+    if not file.is_file():
+        raise CheckpointError(
+            f"{source}: is no address, nothing on the hub, and no file; give hf://USER/REPO for a model"
+        )
+    print(f"{file}\n  sha256 {digest_of(file)}")
     return 0

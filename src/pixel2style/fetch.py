@@ -98,7 +98,7 @@ def from_url(url: str, digest: str | None, *, trust: bool = False) -> Path:
     if not digest and not trust:
         raise CheckpointError(
             f"{shown(url)}: add #sha256= and the file's SHA-256 to the address, so that no other file is taken for it, "
-            "or record what comes now with: pixel2style fetch ADDRESS --trust-first-use"
+            "or record what comes now with: pixel2style fetch ADDRESS --trust"
         )
     part = cache.cache_folder() / "partial" / f"{cache.key(url)}.part"
     with writing(part):
