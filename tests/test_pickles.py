@@ -173,7 +173,7 @@ def test_tensors_on_the_same_numbers_cannot_take_more_than_the_file_explains(tmp
         pickles.networks(path)["G_ema"].weights()
 
 
-@pytest.mark.parametrize("name", ["ada_64", "ada_128_auto"])
+@pytest.mark.parametrize("name", ["ada_64", "ada_128_auto", "stylegan3_t_64", "stylegan3_r_64"])
 def test_a_pickle_gives_the_published_figures(name: str, tmp_path: Path) -> None:
     told = json.loads((GOLDEN / f"{name}.init_kwargs.json").read_text())
     path = written(tmp_path, golden_rule.weights(name), kwargs=told)
@@ -202,3 +202,16 @@ def test_the_doors_open_a_pickle_as_a_generator_and_not_as_a_model(state: dict[s
     assert isinstance(foreign.load_any(path), StyleGAN2)
     with pytest.raises(CheckpointError, match="is a StyleGAN2-ADA generator, not a model"):
         foreign.load_model(path)
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_a_pickle_of_tensors_or_arrays_alone_is_read_too(state: dict[str, Tensor], tmp_path: Path, array: bool) -> None:
+    content = {key: value.numpy() if array else value for key, value in state.items()}
+    path = nvidia_pickles.written(tmp_path / "state.pkl", {"g_ema": content})
+    torch.testing.assert_close(foreign.load_generator(path).state_dict(), tiny().state_dict())
+
+
+def test_tensors_beside_networks_do_not_hide_them(state: dict[str, Tensor], tmp_path: Path) -> None:
+    content = {"G_ema": nvidia_pickles.module(state), "cur_nimg": torch.tensor(3), "stats": {"mean": torch.ones(2)}}
+    path = nvidia_pickles.written(tmp_path / "file.pkl", content)
+    assert pickles.state(path).keys() == {"G_ema", "init_kwargs"}

@@ -15,9 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from . import nvidia, tensorflow
+from . import nvidia, nvidia3, tensorflow
 from .errors import CheckpointError
 from .stylegan2 import StyleGAN2
+from .stylegan3 import StyleGAN3
 from .unpickling import Name, Record, Stored, is_pickle, read
 from .weights import spell, tensors
 
@@ -81,37 +82,58 @@ def networks(path: str | Path) -> dict[str, Network]:
 
     Raises CheckpointError for a file that holds none, UnsafeFileError for one that wants to run code.
     """
-    content = read(path)
+    return _networks(read(path), str(path))
+
+
+def _networks(content: Any, source: str) -> dict[str, Network]:
     if isinstance(content, Record):
         content = {"network": content}
     elif isinstance(content, tuple | list):
         names = TUPLE if len(content) == len(TUPLE) else range(len(content))
         content = dict(zip(map(str, names), content, strict=True))
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: is a pickle of something else than networks; give a .pkl of a generator")
+        raise CheckpointError(f"{source}: is a pickle of something else than networks; give a .pkl of a generator")
     found = {str(name): value for name, value in content.items() if isinstance(value, Record)}
     if not found:
         shown = ", ".join(spell(str(name)) for name in list(content)[:5]) or "nothing"
-        raise CheckpointError(f"{path}: is a pickle without networks (it holds {shown}); give a .pkl of a generator")
-    return {name: _network(record, name, str(path)) for name, record in list(found.items())[:NETWORKS]}
+        raise CheckpointError(f"{source}: is a pickle without networks (it holds {shown}); give a .pkl of a generator")
+    return {name: _network(record, name, source) for name, record in list(found.items())[:NETWORKS]}
 
 
-def generator(path: str | Path) -> StyleGAN2:
+def generator(path: str | Path) -> StyleGAN2 | StyleGAN3:
     """The generator in a pickle, ready to draw: the averaged one where there are several.
 
     Raises as ``networks`` does, and CheckpointError for a file without generator or one that does not fit.
     """
     _, network = preferred(networks(path), str(path))
-    return nvidia.stylegan2(network.weights(), network.built_with(), str(path))
+    build = nvidia3.stylegan3 if network.family == "stylegan3" else nvidia.stylegan2
+    return build(network.weights(), network.built_with(), str(path))
 
 
 def state(path: str | Path, numbers: bool = True) -> dict[str, Any]:
     """The preferred generator as the dictionary of an "nvidia-state" file: its name, state dict and ``init_kwargs``.
 
-    Without ``numbers`` its tensors are PyTorch's meta ones, and nothing is read. Raises as ``generator`` does.
+    A pickle of tensors alone is that dictionary itself, whatever they are of. Without ``numbers`` tensors are PyTorch's
+    meta ones, and nothing is read. Raises as ``generator`` does.
     """
-    name, network = preferred(networks(path), str(path))
+    content = read(path)
+    if isinstance(content, dict) and (alone := _alone(content)):
+        return dict(Network("other", "", alone, {}, str(path)).weights(numbers))
+    name, network = preferred(_networks(content, str(path)), str(path))
     return {name: network.weights(numbers), "init_kwargs": network.built_with()}
+
+
+def _alone(content: Mapping[Any, Any]) -> dict[str, Stored]:
+    """Tensors and arrays in a dictionary, or in dictionaries in it, by dotted names; none where there are networks."""
+    if any(isinstance(value, Record) for value in content.values()):
+        return {}
+    tables = [("", content), *((f"{name}.", table) for name, table in content.items() if isinstance(table, dict))]
+    return {
+        f"{prefix}{name}"[: 2 * LETTERS]: value
+        for prefix, table in tables[:NETWORKS]
+        for name, value in list(table.items())[:PARTS]
+        if isinstance(value, Stored)
+    }
 
 
 def preferred(found: Mapping[str, Network], source: str) -> tuple[str, Network]:
