@@ -8,14 +8,14 @@ before anything is built from it. Files that are not ours go to ``foreign``.
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import assets, encoders, fetch, foreign
+from . import assets, encoders, fetch, foreign, published
 from .config import GeneratorConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
 from .mobilestylegan import MobileStyleGAN
@@ -131,6 +131,33 @@ def bundled_generator(source: str | Path) -> str | None:
     return path.stem if path.parent == assets.FOLDER else None
 
 
+class Outline(NamedTuple):
+    """A file that was looked at: what it holds, its networks on the meta device, what it says of itself."""
+
+    path: Path
+    kind: str
+    about: str
+    network: nn.Module
+    told: Mapping[str, Any]
+
+
+def outline(source: str | Path) -> Outline:
+    """What a file holds, whichever this package reads, without its numbers. Raises as ``load`` does."""
+    path = _find(source)
+    if not _is_ours(path):
+        kind, network, options, built_with = foreign.outline(path)
+        return Outline(path, kind, published.DESCRIBED[kind], network, {**built_with, **options})
+    config, named = _header(path)
+    with torch.device("meta"):
+        made = _build(config, path)
+    model = isinstance(config, ModelConfig)
+    generator = _named_generator(named, config, path) if isinstance(config, ModelConfig) else None
+    given = {} if generator is None else {f"generator.{key}": value for key, value in generator.state_dict().items()}
+    fill(made, tensors(read_safetensors(path, numbers=False), str(path)), str(path), given=given)
+    about = f"a {'model' if model else 'generator'} of ours"
+    return Outline(path, "model" if model else "generator", about, made, {"bundled generator": named} if named else {})
+
+
 def convert(source: str | Path, out: str | Path, to: Layout = "ours") -> str:
     """Rewrite any readable model or generator as one complete file, ours or another's; says in a few words what it is.
 
@@ -218,8 +245,10 @@ def _refuse_endless(values: Mapping[str, Any], path: Path) -> None:
     for name, value in values.items():
         if isinstance(value, dict):
             _refuse_endless(value, path)
-        elif isinstance(value, int) and value > MOST.get(name, LARGEST):
-            raise CheckpointError(f"{path}: its configuration asks for {name} above {MOST.get(name, LARGEST)}")
+        numbers = value if isinstance(value, tuple) else (value,)
+        most = MOST.get(name, LARGEST)
+        if len(numbers) > MOST["rows"] or any(isinstance(number, int | float) and number > most for number in numbers):
+            raise CheckpointError(f"{path}: its configuration asks for {name} above {most}, or for too many")
 
 
 def _build(config: Config, path: Path) -> nn.Module:

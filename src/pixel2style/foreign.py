@@ -13,7 +13,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from . import nvidia, nvidia3, official, pickles, resnet, rosinality, weights
 from .errors import CheckpointError, ConfigError
 from .irse import ArcFace, CurricularFace
 from .model import PSP
-from .published import DESCRIBED, Found, Kind, detect, find
+from .published import DESCRIBED, Found, Kind, State, detect, find
 from .resnet import ResNet34
 from .similarity import MoCo
 from .stylegan2 import StyleGAN2
@@ -30,8 +30,8 @@ from .stylegan3 import StyleGAN3
 from .weights import below, fill, is_safetensors, read_metadata, read_safetensors
 
 __all__ = [
-    "content", "detect", "load_any", "load_arcface", "load_curricularface", "load_generator", "load_moco", "load_model",
-    "load_resnet", "read",
+    "content", "detect", "layouts", "load_any", "load_arcface", "load_curricularface", "load_generator", "load_moco",
+    "load_model", "load_resnet", "outline", "read",
 ]  # fmt: skip
 
 Generator = StyleGAN2 | StyleGAN3
@@ -68,69 +68,92 @@ def load_any(path: str | Path) -> PSP | Generator:
     return _model(found, str(path)) if found.kind in MODELS else _generator(found, str(path))
 
 
+class Outline(NamedTuple):
+    """A file that was looked at: what it is, its networks on the meta device, what it says of how they were made."""
+
+    kind: Kind
+    network: nn.Module
+    options: State
+    built_with: State
+
+
+def outline(path: str | Path) -> Outline:
+    """What a file holds, without its numbers. Raises as ``load_model`` does for what does not fit."""
+    found = _open(path, numbers=False)
+    source = str(path)
+    with torch.device("meta"):
+        if found.kind in JUDGES:
+            network = _judge(found, source)
+        else:
+            network = _model(found, source) if found.kind in MODELS else _generator(found, source)
+    return Outline(found.kind, network, found.options, found.built_with)
+
+
 def load_arcface(path: str | Path) -> ArcFace:
     """ArcFace IR-SE50, the identity network that pSp's loss uses. Raises as ``load_model`` does."""
-    network = ArcFace()
-    _load_judge(network, "arcface", path)
-    return network
+    return cast(ArcFace, _load_judge("arcface", path))
 
 
 def load_curricularface(path: str | Path) -> CurricularFace:
     """CurricularFace IR-101, behind pSp's published identity scores. Raises as ``load_model`` does."""
-    network = CurricularFace()
-    _load_judge(network, "curricularface", path)
-    return network
+    return cast(CurricularFace, _load_judge("curricularface", path))
 
 
 def load_moco(path: str | Path) -> MoCo:
     """MoCo-v2's ResNet-50, which pSp's similarity loss uses, without what is above its features. Raises as above."""
-    with torch.device("meta"):
-        network = MoCo()
-    _load_judge(network, "moco", path, lambda found: {f"trunk.{key}": value for key, value in found.items()})
-    return network
+    return cast(MoCo, _load_judge("moco", path))
 
 
 def load_resnet(path: str | Path) -> ResNet34:
     """torchvision's ResNet-34 as a trunk that reads pictures in [-1, 1]. Raises as ``load_model`` does."""
-    with torch.device("meta"):
-        network = ResNet34()
-    _load_judge(network, "resnet", path, resnet.renamed)
+    network = cast(ResNet34, _load_judge("resnet", path))
     network.load_state_dict(resnet.for_our_pictures(network.state_dict()))
     return network
 
 
-def _load_judge(
-    network: nn.Module,
-    wanted: Kind,
-    path: str | Path,
-    named: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict,
-) -> None:
+JUDGES: dict[Kind, tuple[Callable[[], nn.Module], Callable[[dict[str, Tensor]], dict[str, Tensor]]]] = {
+    "arcface": (ArcFace, dict),
+    "curricularface": (CurricularFace, dict),
+    "moco": (MoCo, lambda found: {f"trunk.{key}": value for key, value in found.items()}),
+    "resnet": (ResNet34, resnet.renamed),
+}
+"""Networks that judge or that encoders start from, and how the tensors of their files are called here."""
+
+
+def _load_judge(wanted: Kind, path: str | Path) -> nn.Module:
     found = _open(path)
     if found.kind != wanted:
         raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, not {DESCRIBED[wanted]}")
-    fill(network, named(found.weights(str(path))), str(path))
-    network.eval().requires_grad_(False)
+    return _judge(found, str(path))
 
 
-def _open(path: str | Path) -> Found:
-    state = read(path)
+def _judge(found: Found, source: str) -> nn.Module:
+    build, renamed = JUDGES[found.kind]
+    with torch.device("meta"):
+        network = build()
+    fill(network, renamed(found.weights(source)), source)
+    return network.eval().requires_grad_(False)
+
+
+def _open(path: str | Path, numbers: bool = True) -> Found:
+    state = read(path, numbers)
     try:
         return find(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read(path: str | Path, numbers: bool = True) -> dict[str, Any]:
     """The dictionary in a PyTorch file; a safetensors file's tensors, and what its metadata says in JSON, as one; of a
     pickle of NVIDIA's, its generator alone.
 
-    Raises as ``weights.read`` does.
+    Without ``numbers`` its tensors are meta ones. Raises as ``weights.read`` does.
     """
     if pickles.is_pickle(path):
-        return pickles.state(path)
+        return pickles.state(path, numbers)
     if not (Path(path).is_file() and is_safetensors(path)):
-        return weights.read(path)
-    state: dict[str, Any] = dict(read_safetensors(path))
+        return weights.read(path, numbers)
+    state: dict[str, Any] = dict(read_safetensors(path, numbers))
     for name, told in read_metadata(path).items():
         with contextlib.suppress(ValueError, RecursionError):  # other people's metadata is any text
             state.setdefault(name, json.loads(told))
@@ -176,6 +199,27 @@ def content(model: nn.Module, layout: Literal["psp", "rosinality", "nvidia-state
     raise ConfigError(
         f"{layout} is a layout for {known}, and this generator is a {type(generator).__name__}: keep it as ours"
     )
+
+
+def layouts(model: nn.Module) -> list[str]:
+    """The layouts that ``content`` has for a model, or for a model's outline."""
+    return [layout for layout in ROOM if _has_room(model, layout)]
+
+
+def _has_room(model: nn.Module, layout: str) -> bool:
+    part = model.generator if isinstance(model, PSP) and layout != "psp" else model
+    try:
+        ROOM[layout][type(part)](part)
+    except (ConfigError, KeyError):
+        return False
+    return True
+
+
+ROOM: dict[str, dict[type[nn.Module], Callable[[Any], None]]] = {
+    "psp": {PSP: official.refuse},
+    "rosinality": {StyleGAN2: rosinality.refuse},
+    "nvidia-state": {StyleGAN2: nvidia.refuse, StyleGAN3: nvidia3.refuse},
+}
 
 
 def _nvidia_file(parts: tuple[dict[str, Tensor], dict[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .errors import CheckpointError, ConfigError
 from .ops import FIR
 from .sampling import average_w
 from .stylegan2 import MAPPING_LR_MUL, StyleGAN2, channels_of
-from .weights import fill, spell
+from .weights import fill, is_constant, spell
 
 _STYLED = {
     "weight": "conv.weight",
@@ -158,7 +158,7 @@ def _without_filters(weights: Mapping[str, Tensor], source: str) -> dict[str, Te
     for key, value in weights.items():
         if not _FILTER.fullmatch(key):
             rest[key] = value
-        elif value.shape != expected.shape or not torch.allclose(value.to(expected), expected, atol=1e-4):
+        elif not is_constant(value, expected, 1e-4):
             raise CheckpointError(f"{source}: {spell(key)} is not the filter [1, 3, 3, 1] that is read here")
     return rest
 
@@ -190,6 +190,11 @@ def _clamp(told: Mapping[str, Any], source: str) -> float | None:
 def _arguments(told: Mapping[str, Any], part: str) -> Mapping[str, Any]:
     found = told.get(part)
     return found if isinstance(found, Mapping) else {}
+
+
+def refuse(generator: StyleGAN2) -> None:
+    """Raise ConfigError where NVIDIA's code has no room for a generator."""
+    _rule(channels_of(generator.config))
 
 
 def _rule(channels: Sequence[int]) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from .config import AliasFreeConfig, GeneratorConfig
 from .errors import CheckpointError, ConfigError
 from .sampling import average_w
 from .stylegan3 import MAPPING_LR_MUL, Layer, StyleGAN3, bands, channels_of
-from .weights import fill, spell
+from .weights import fill, is_constant, spell
 
 MAX_SIZE, MAX_LAYERS, MAX_MAPPING = 4096, 62, 64
 """Beyond these a number in a key is nonsense."""
@@ -216,13 +216,17 @@ def _without_filters(weights: Mapping[str, Tensor], generator: StyleGAN3, source
     """The tensors that were learned. Raises CheckpointError for a filter that is another than the one used here."""
     ours = _filters(generator)
     for key, taps in ours.items():
-        stored = weights.get(key, taps)
-        if stored.shape != taps.shape or not torch.allclose(stored.to(taps), taps, atol=TOLERANCE):
+        if not is_constant(weights.get(key, taps), taps, TOLERANCE):
             raise CheckpointError(
                 f"{source}: {spell(key)} is another filter than follows from what is told of how the file was built; "
                 "give the original .pkl, which says it"
             )
     return {key: value for key, value in weights.items() if key not in ours}
+
+
+def refuse(generator: StyleGAN3) -> None:
+    """Raise ConfigError where NVIDIA's code has no room for a generator."""
+    _rule(generator.config)
 
 
 def _rule(config: GeneratorConfig) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from .errors import CheckpointError, ConfigError
 from .ops import FIR
 from .sampling import average_w
 from .stylegan2 import StyleGAN2, channels_of
-from .weights import fill
+from .weights import fill, is_constant
 
 MODULATED = re.compile(r"(decoder\.)?(conv1|to_rgb1|convs\.\d+|to_rgbs\.\d+)\.conv\.weight")
 
@@ -50,7 +50,17 @@ def state(generator: StyleGAN2) -> dict[str, Any]:
 
     Raises ConfigError for what that code has no room for.
     """
-    config, own = generator.config, generator.state_dict()
+    refuse(generator)
+    own = generator.state_dict()
+    average = _copy(own.pop("w_avg"))
+    found = {key: _copy(value[None] if MODULATED.fullmatch(key) else value) for key, value in own.items()}
+    kernels = {name: _kernel() for name in _kernels(generator.config, "")}
+    return {"g_ema": found | kernels, "latent_avg": average}
+
+
+def refuse(generator: StyleGAN2) -> None:
+    """Raise ConfigError where rosinality's code has no room for a generator."""
+    config = generator.config
     usual = sizes.multiplier(channels_of(config))
     lacking = {
         "takes labels": config.classes > 0,
@@ -64,9 +74,6 @@ def state(generator: StyleGAN2) -> dict[str, Any]:
                 f"this generator {what}, and rosinality's layout has no room for that: choose nvidia-state, or our own "
                 "format"
             )
-    average = _copy(own.pop("w_avg"))
-    found = {key: _copy(value[None] if MODULATED.fullmatch(key) else value) for key, value in own.items()}
-    return {"g_ema": {**found, **{name: _kernel() for name in _kernels(config, "")}}, "latent_avg": average}
 
 
 def _copy(value: Tensor) -> Tensor:
@@ -98,7 +105,7 @@ def without_kernels(
     rest = dict(weights)
     for name in _kernels(config, prefix):
         kernel = rest.pop(name, expected)
-        if kernel.shape != expected.shape or not torch.allclose(kernel.to(expected), expected, atol=1e-5):
+        if not is_constant(kernel, expected, 1e-5):
             raise CheckpointError(f"{source}: {name} is not the filter [1, 3, 3, 1] that is read here")
     return rest
 
@@ -127,7 +134,7 @@ def set_average(generator: StyleGAN2, average: Tensor | None, source: str) -> No
     """Fill ``w_avg``: from the file where it says one vector, else by averaging mapped samples."""
     if average is not None:
         average = rows_of(average, generator, source)
-        if torch.equal(average, average[:1].expand_as(average)):
+        if average.is_meta or torch.equal(average, average[:1].expand_as(average)):
             generator.w_avg.copy_(average[0])
             return
     generator.w_avg.copy_(average_w(generator))

@@ -71,8 +71,10 @@ def draw(generator: Mapper, count: int, rng: torch.Generator, like: Tensor, trun
 def average_w(generator: Averaged, samples: int = 100_000, seed: int = 0) -> Tensor:
     """The mean of ``samples`` mapped draws, ``[d]``: what ``w_avg`` is where a file has none.
 
-    It is where the generator's own ``w_avg`` is, which stays as it was.
+    It is where the generator's own ``w_avg`` is, which stays as it was; one without numbers (meta) has none.
     """
+    if generator.w_avg.is_meta:
+        return torch.empty_like(generator.w_avg)
     rng = torch.Generator().manual_seed(seed)
     like = generator.w_avg
     total = torch.zeros(generator.config.width, dtype=torch.float64)

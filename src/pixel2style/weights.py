@@ -39,11 +39,12 @@ _BROKEN = (
 _REFUSED = re.compile(r"(?i:unsupported (?:global: )?global|unsupported class|unrecognized function) ([\w.]+)")
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read(path: str | Path, numbers: bool = True) -> dict[str, Any]:
     """The dictionary in a PyTorch file, on the CPU; its tensors are mapped from the file where the format allows.
 
-    Only tensors, plain containers and ``argparse.Namespace`` are built. Raises UnsafeFileError when the file asks for
-    anything else, CheckpointError when it is missing, damaged or no such file.
+    Without ``numbers`` its tensors are PyTorch's meta ones, which have shapes and nothing else. Only tensors, plain
+    containers and ``argparse.Namespace`` are built. Raises UnsafeFileError when the file asks for anything else,
+    CheckpointError when it is missing, damaged or no such file.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,7 +54,7 @@ def read(path: str | Path) -> dict[str, Any]:
         if mapped:
             _refuse_compressed(path)
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            content = torch.load(path, map_location="cpu" if numbers else "meta", weights_only=True, mmap=mapped)
     except _BROKEN as error:
         wanted = _refused_global(path, str(error))
         if wanted:
@@ -77,6 +78,13 @@ def is_safetensors(path: str | Path) -> bool:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def container(path: str | Path) -> str:
+    """How a file holds its tensors, in a few words."""
+    if zipfile.is_zipfile(path):
+        return "PyTorch zip"
+    return "safetensors" if is_safetensors(path) else "pickle"
+
+
 def read_metadata(path: str | Path) -> dict[str, str]:
     """What a safetensors file says beside its tensors, not reading them. Raises CheckpointError for no such file."""
     try:
@@ -86,13 +94,25 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise _damaged(path) from error
 
 
-def read_safetensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, mapped from it, on the CPU. Raises CheckpointError for no such file."""
+def read_safetensors(path: str | Path, numbers: bool = True) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped from it, on the CPU, or without ``numbers`` meta ones.
+
+    Raises CheckpointError for no such file.
+    """
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+            keys = list(file.keys())
+            if numbers:
+                return {key: file.get_tensor(key) for key in keys}
+            return {key: _outlined(file.get_slice(key)) for key in keys}
     except (SafetensorError, *_BROKEN) as error:
         raise _damaged(path) from error
+
+
+def _outlined(part: Any) -> Tensor:
+    """A tensor of a safetensors file without its numbers: it says whether these would be whole ones."""
+    kind = torch.int64 if part.get_dtype()[0] in "IUB" and part.get_dtype() != "BF16" else torch.float32
+    return torch.empty(part.get_shape(), dtype=kind, device="meta")
 
 
 def _damaged(path: str | Path) -> CheckpointError:
@@ -197,7 +217,7 @@ def tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
 
 
 def _tensor(key: str, value: Any, source: str) -> Tensor:
-    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type not in ("cpu", "meta"):
         raise CheckpointError(f"{source}: {spell(key)} is no plain tensor; use a file that holds weights only")
     if value.is_quantized or value.is_complex():
         raise CheckpointError(f"{source}: {spell(key)} is quantised or complex; use a file of ordinary weights")
@@ -245,6 +265,13 @@ def _alike(found: Tensor, wanted: Tensor) -> bool:
 
 def _kind(value: Tensor) -> str:
     return f"{'' if value.is_floating_point() else 'whole numbers '}{list(value.shape)}"
+
+
+def is_constant(found: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Whether a stored constant is the one expected, as far as can be seen: a meta tensor has a shape only."""
+    return found.shape == expected.shape and (
+        found.is_meta or torch.allclose(found.to(expected), expected, atol=tolerance)
+    )
 
 
 def below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
