@@ -1,5 +1,7 @@
 """Small networks written as the published code writes its own, for tests of reading them."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,16 +24,16 @@ def random_generator(**sizes: int) -> StyleGAN2:
         return StyleGAN2(config)
 
 
-def random_psp(kind: str = "pyramid", **sizes: int) -> PSP:
-    """A pSp model with the published trunk and pyramid, narrow rows and a small generator."""
-    generator = random_generator()
-    shape = {"input_size": 64, "rows": generator.rows, "width": WIDTH, **sizes}
-    if kind != "pyramid":
-        shape["input_size"] = 256
-    config = ModelConfig(EncoderConfig(kind=kind, **shape), generator.config)
+def random_psp(kind: str = "pyramid", drawer: StyleGAN2 | None = None, feedback: bool = False, **sizes: Any) -> PSP:
+    """A model with a published trunk, narrow rows and a small generator."""
+    generator = drawer or random_generator()
+    read_off = kind not in ("single_w", "last_layer")  # the others' tensors do not show their input's size
+    shape = {"input_size": 64 if read_off else 256, "rows": generator.rows, "width": generator.width, **sizes}
+    looks = {"feedback": True, "iterations": 5} if feedback else {}
+    config = ModelConfig(EncoderConfig(kind=kind, **shape), generator.config, **looks)
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = PSP(encoders.build(config.encoder), generator, config, arr("latent_avg", WIDTH, scale=0.3))
+        model = PSP(encoders.build(config.encoder), generator, config, arr("latent_avg", generator.width, scale=0.3))
     return model.eval()
 
 

@@ -26,8 +26,8 @@ NAMES = (("pyramid.middle.", "latlayer1."), ("pyramid.fine.", "latlayer2."), ("h
          ("output.", "output_layer_2."), ("trunk.", ""))  # fmt: skip
 """How tensors of an encoder begin here, and there."""
 
-LATENT = 512
-INPUT_SIZE = 256
+LATENT, LAYERS, INPUT_SIZE, PYRAMID = 512, 8, 256, 512
+"""Sizes that the papers' code writes out: of rows, their mapping, the encoder's pictures and its pyramid."""
 
 
 def model(found: Found, source: str) -> PSP:
@@ -117,10 +117,10 @@ def refuse(model: PSP) -> None:
             f"pSp's code draws with StyleGAN2 only, and this generator is a {generator.kind}: write --to psp what was "
             "trained into a StyleGAN2"
         )
-    usual = GeneratorConfig(size=generator.size, width=LATENT)
+    usual = GeneratorConfig(size=generator.size, width=LATENT, mapping_layers=LAYERS)
     if replace(generator, noise_width=generator.noise_width % generator.width) != usual:
         raise ConfigError(
-            f"pSp's decoder has rows of {LATENT}, {usual.mapping_layers} mapping layers, twice the channels, no labels "
+            f"pSp's decoder has rows of {LATENT}, {LAYERS} mapping layers, twice the channels, no labels "
             "and no clamp, and this generator is another: write it alone, --to rosinality or --to nvidia-state"
         )
     if encoder.trunk == "mobilefacenet" or encoder.heads == "shared" or encoder.neck:
@@ -128,15 +128,16 @@ def refuse(model: PSP) -> None:
             "pSp's code has no compact encoders: write --to psp what was trained with --encoder.trunk ir_se50 or "
             "resnet34, --encoder.heads separate and --encoder.neck 0"
         )
-    if (encoder.input_size, encoder.pyramid_width) != (INPUT_SIZE, LATENT):
+    if (encoder.input_size, encoder.pyramid_width) != (INPUT_SIZE, PYRAMID):
         raise ConfigError(
-            f"pSp's encoders read {INPUT_SIZE} pixels through a pyramid {LATENT} wide, and this one reads "
+            f"pSp's encoders read {INPUT_SIZE} pixels through a pyramid {PYRAMID} wide, and this one reads "
             f"{encoder.input_size} through {encoder.pyramid_width}: write --to psp what was trained with "
-            f"--encoder.input-size {INPUT_SIZE} --encoder.pyramid-width {LATENT}"
+            f"--encoder.input-size {INPUT_SIZE} --encoder.pyramid-width {PYRAMID}"
         )
     family, _ = options.encoder_type(config)
     options.refuse_sources(config, family)
     if family == "restyle" and not config.add_average:
         raise ConfigError("ReStyle's code always adds the average, and this encoder speaks for itself: keep it as ours")
-    if encoder.kind == "single_w" and not torch.equal(model.w_avg, model.w_avg[:1].expand_as(model.w_avg)):
+    one = encoder.kind == "single_w" and not model.w_avg.is_meta
+    if one and not torch.equal(model.w_avg, model.w_avg[:1].expand_as(model.w_avg)):
         raise ConfigError("pSp's W encoder has one average for all rows, and this model has many: keep it as ours")

@@ -77,7 +77,10 @@ def _task(options: Mapping[str, Any], channels: int) -> tuple[str, SourceConfig]
         elif isinstance(theirs, str):
             named = {dataset: task for task, dataset in DATASETS.items()}
             task = named.get(theirs, "invert" if theirs.startswith(("ffhq", "celeb")) else "domain")
-            source = replace(source, classes=channels, factors=_factors(options) or source.factors)
+            if task == "segmentation":
+                source = replace(source, classes=channels)
+            elif task == "superres":
+                source = replace(source, factors=_factors(options) or source.factors)
         if tasks.channels_of(task, source) == channels:
             return task, source
     except (ConfigError, ValidationError, TypeError):
