@@ -89,7 +89,7 @@ def export_into(
     folders.claim(out, list(files.values()), [Path(source)], overwrite)
     model = _opened(source, parts)
     for part in parts if isinstance(model, PSP) else ("generator",):
-        yield _export(graph_of(model, part, size), form, files[part])
+        yield export_graph(graph_of(model, part, size), form, files[part])
 
 
 def _require(*modules: str) -> None:
@@ -117,7 +117,7 @@ def _opened(source: str | Path, parts: Sequence[Part]) -> PSP | nn.Module:
 
 
 @torch.no_grad()
-def _export(graph: Graph, form: Form, file: Path) -> Exported:
+def export_graph(graph: Graph, form: Form, file: Path) -> Exported:
     """Trace, write, read, compare, and only then move into place."""
     write, open_again = FORMS[form]
     with warnings.catch_warnings():
