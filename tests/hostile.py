@@ -38,7 +38,10 @@ def several(*values: bytes) -> bytes:
 
 
 def table(**values: bytes) -> bytes:
-    return b"}" + MARK + b"".join(text(key) + value for key, value in values.items()) + b"u"
+    """A dictionary, written in parts as Python writes it."""
+    entries = [text(key) + value for key, value in values.items()]
+    parts = [MARK + b"".join(entries[start : start + 1000]) + b"u" for start in range(0, len(entries), 1000)]
+    return b"}" + b"".join(parts)
 
 
 def name(module: str, what: str) -> bytes:
@@ -265,9 +268,9 @@ def giants() -> Iterator[tuple[str, bytes]]:
 
 def structures() -> Iterator[tuple[str, bytes]]:
     """Deep, endless and many."""
-    deep = 20_000
+    deep = 1_900
     empty = table(_parameters=b"}", _buffers=b"}", _modules=b"}")
-    yield "tuples in tuples", saved(b")" + b"\x85" * deep)
+    yield "tuples in tuples", saved(b")" + b"\x85" * 100 * deep)
     yield "lists in lists", saved(b"]" * deep + b"a" * (deep - 1))
     yield "dictionaries in dictionaries", saved((b"}" + text("G")) * deep + NONE + b"s" * deep)
     yield "a list that holds itself", P4 + b"]" + MEMOIZE + b"h\x00a."
@@ -303,7 +306,7 @@ def structures() -> Iterator[tuple[str, bytes]]:
     yield "a list that doubles", P4 + b"]" + MEMOIZE + (MARK + b"h\x00" * 4 + b"e") * 10_000 + STOP
     yield (
         "keys that collide",
-        saved(b"}" + MARK + b"".join(whole(n * ((1 << 61) - 1)) + NONE for n in range(1, 60_000)) + b"u"),
+        saved(b"}" + MARK + b"".join(whole(n * ((1 << 61) - 1)) + NONE for n in range(1, 4_000)) + b"u"),
     )
     yield "texts without end", saved(b"]" + MARK + text("x" * (1 << 20)) * 80 + b"e")
     yield "a text of many bytes a letter", saved(text("\U0001f600" + "x" * (70 << 20)))
@@ -323,7 +326,7 @@ def structures() -> Iterator[tuple[str, bytes]]:
         yield f"a text given to {what.split()[-1].decode()} without end", long + b"]" + (called + b"a") * 10_000 + STOP
     named = b"h\x00" + b"h\x00" + STACK_GLOBAL
     yield "a text for a name without end", long + b"]" + (named + b"a") * 10_000 + STOP
-    items = P4 + b"]" + MEMOIZE + MARK + NONE * 100_000 + b"e0"
+    items = P4 + b"]" + MEMOIZE + (MARK + NONE * 1000 + b"e") * 100 + b"0"
     for what in (name("torch", "Size"), name("builtins", "frozenset"), name("builtins", "set")):
         called = what + several(b"h\x00") + REDUCE
         yield f"items given to {what.split()[-1].decode()} without end", items + b"]" + (called + b"a") * 50_000 + STOP

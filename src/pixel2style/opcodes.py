@@ -16,6 +16,8 @@ from .stored import Storage
 
 STEPS = 400_000
 """Opcodes in one file: several times the 63,000 of a StyleGAN2 of 1024 pixels, its discriminator and its average."""
+HEIGHT = 10_000
+"""Values on the stack: Python writes lists in parts of a thousand."""
 TEXT = 64 << 20
 """Bytes of all strings in one file; NVIDIA's source texts are 50 kB each."""
 NAME = 256
@@ -55,7 +57,7 @@ class Machine:
         while (code := self.data[self.position]) != _STOP:
             self.position += 1
             self.budget.steps -= 1
-            if self.budget.steps < 0:
+            if self.budget.steps < 0 or len(self.stack) > HEIGHT:
                 raise ValueError("more steps than any network needs")
             OPCODES[code](self)
         self.position += 1
@@ -125,12 +127,6 @@ class Machine:
             return self.storage(*args)
         return inert.called(what, args)
 
-    def reference(self, what: Any) -> Any:
-        """What lies outside the pickle: only a storage, behind the pickles that describe it."""
-        if not self.inner:
-            raise ValueError("a reference to something outside")
-        return what
-
     def storage(self, stream: Any) -> Storage:
         """The storage in bytes that PyTorch wrote before it wrote zips: five pickles, a count, the numbers."""
         if not isinstance(stream, memoryview):
@@ -187,6 +183,11 @@ def _extension(layout: str, machine: Machine) -> None:
 def _check_protocol(number: int) -> None:
     if number > 5:
         raise ValueError("a protocol to come")
+
+
+def _reference(machine: Machine) -> None:
+    if not machine.inner:
+        raise ValueError("a reference to something outside")
 
 
 def _pop(machine: Machine) -> None:
@@ -291,7 +292,7 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
     0x92: _push(_new_with_keywords),
     ord("i"): _push(_instance),
     ord("o"): _push(_object),
-    ord("Q"): _push(lambda machine: machine.reference(machine.stack.pop())),
+    ord("Q"): _reference,
     0x82: partial(_extension, "B"),
     0x83: partial(_extension, "<H"),
     0x84: partial(_extension, "<I"),

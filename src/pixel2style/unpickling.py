@@ -23,11 +23,11 @@ _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 def is_pickle(path: str | Path) -> bool:
     """Whether a file is a plain pickle: not one of ``torch.save``, which is a zip or begins with its own number."""
-    path = Path(path)
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        head = file.read(len(_LEGACY))
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(len(_LEGACY))
+    except OSError:
+        return False  # whoever reads it next says why
     return len(head) > 2 and head[0] == 0x80 and 2 <= head[1] <= 5 and head[2] in OPCODES and head != _LEGACY
 
 
