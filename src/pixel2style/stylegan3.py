@@ -210,7 +210,9 @@ class Layer(nn.Module):
         """``[b c h w], [b d] -> [b c' h' w']``."""
         y, factor = self.conv.undemodulated(x, row)
         gain = self.magnitude_ema.rsqrt().to(y.dtype)
-        y = torch.addcmul(self.bias[:, None, None].to(y.dtype), y, gain if factor is None else factor * gain)
+        kept = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        bias = self.bias[:, None, None].to(y.dtype)
+        y = torch.addcmul(bias, y, gain if factor is None else factor * gain, out=None if kept else y)
         if self.activate is not None:
             return cast(Tensor, self.activate(y))
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
