@@ -15,9 +15,9 @@ import official_layout
 import pixel2style as p2s
 import stand_in
 from golden_rule import arr, relative_error
-from pixel2style import assets, checkpoints
+from pixel2style import assets, checkpoints, cli, pipeline, weights
 from pixel2style.config import GeneratorConfig
-from pixel2style.errors import CheckpointError, OutputError
+from pixel2style.errors import CheckpointError, ConfigError, OutputError
 from pixel2style.stylegan2 import StyleGAN2
 
 
@@ -414,3 +414,112 @@ def test_the_registry_of_generators_covers_the_configuration():
     kinds = GeneratorConfig.__dataclass_fields__["kind"].type
     assert set(checkpoints.GENERATORS) == set(kinds.__args__)
     assert checkpoints.GENERATORS["stylegan2"] is StyleGAN2
+
+
+# Leaving for other people's code
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest model that pSp's code has room for, as one of our files."""
+    generator = official_layout.random_generator(size=8, width=512, mapping_layers=8)
+    generator.w_avg.copy_(arr("latent_avg", 512, scale=0.3))
+    file = tmp_path_factory.mktemp("paper") / "paper.safetensors"
+    p2s.save(official_layout.random_psp("single_w", generator), file)
+    return file
+
+
+def test_a_model_leaves_for_psp_and_comes_back_the_same(paper, tmp_path):
+    out, again = tmp_path / "psp.pt", tmp_path / "again.safetensors"
+    said = checkpoints.convert(paper, out, "psp")
+    assert said == "pSp model, single_w encoder, 4 rows, 8 pixels for psp"
+    content = torch.load(out, weights_only=True)
+    assert set(content) == {"state_dict", "opts", "latent_avg"}
+    assert content["opts"]["learn_in_w"] is True
+    checkpoints.convert(out, again)
+    ours, theirs = load_file(again), load_file(paper)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert metadata(again) == metadata(paper)
+
+
+@pytest.mark.parametrize("to", ["rosinality", "nvidia-state"])
+def test_the_generator_of_a_model_leaves_alone(to, file, model, tmp_path):
+    out = tmp_path / "generator.pt"
+    assert checkpoints.convert(file, out, to) == f"stylegan2 generator, 6 rows, 16 pixels for {to}"
+    assert set(torch.load(out, weights_only=True)) == (
+        {"g_ema", "latent_avg"} if to == "rosinality" else {"G_ema", "init_kwargs"}
+    )
+    back = p2s.load_generator(out)
+    ours, theirs = model.generator.state_dict(), back.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "error"),
+    [
+        ("model", "psp", "no compact encoders|decoder has rows of 512"),
+        ("generator", "psp", "this is a generator: choose --to rosinality"),
+        ("mobile", "rosinality", "rosinality is a layout for StyleGAN2, and this generator is a MobileStyleGAN"),
+        ("mobile", "nvidia-state", "a layout for StyleGAN2 and StyleGAN3, and this generator is a MobileStyleGAN"),
+    ],
+)
+def test_what_a_layout_has_no_room_for_leaves_no_file(source, to, error, file, tmp_path):
+    given = file
+    if source == "generator":
+        given = tmp_path / "generator.safetensors"
+        p2s.save(official_layout.random_generator(), given)
+    elif source == "mobile":
+        given = checkpoints.DEFAULT_GENERATOR
+    with pytest.raises(ConfigError, match=error):
+        checkpoints.convert(given, tmp_path / "out.pt", to)
+    assert not list(tmp_path.glob("*.pt")) and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(("to", "name"), [("ours", "out.pt"), ("psp", "out.safetensors"), ("rosinality", "out")])
+def test_a_name_that_nobody_would_look_for_is_refused(to, name, file, tmp_path):
+    with pytest.raises(OutputError, match=r"call it NAME\.(pt|safetensors)"):
+        pipeline.convert(file, tmp_path / name, to=to)
+
+
+def test_the_command_says_what_it_wrote(file, tmp_path, capsys):
+    out = tmp_path / "generator.pt"
+    assert cli.main(["convert", str(file), str(out), "--to", "rosinality"]) == 0
+    assert capsys.readouterr().out == f"{file} -> {out}: stylegan2 generator, 6 rows, 16 pixels for rosinality\n"
+    assert cli.main(["convert", str(file), str(out), "--to", "rosinality"]) == 2
+
+
+# Writing PyTorch files
+
+
+def test_a_pytorch_file_holds_the_numbers_and_no_others(tmp_path):
+    large = torch.arange(1000.0)
+    content = {
+        "view": large[10:12], "turned": large.reshape(10, 100).t(), "nan": torch.tensor([float("nan"), -0.0]),
+        "none": torch.zeros(0), "count": torch.tensor(3), "inner": {"options": {"size": 8, "name": None, "list": [1]}},
+    }  # fmt: skip
+    file = tmp_path / "state.pt"
+    weights.write(content, file)
+    found = torch.load(file, weights_only=True)
+    assert found["inner"] == content["inner"]
+    assert torch.equal(found["turned"], content["turned"])
+    assert found["view"].untyped_storage().nbytes() == 8
+    (tmp_path / "any").touch()
+    assert file.stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_a_file_that_reads_otherwise_than_it_was_written_takes_no_name(tmp_path, monkeypatch):
+    file = tmp_path / "state.pt"
+    weights.write({"a": torch.zeros(2)}, file)
+    before = file.read_bytes()
+    monkeypatch.setattr(weights, "read", lambda path: {"a": torch.tensor([0.0, -0.0])})
+    with pytest.raises(OutputError, match="what was read again differs"):
+        weights.write({"a": torch.zeros(2)}, file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(OutputError, match=r"gone/state\.pt: cannot be written"):
+        weights.write({"a": torch.zeros(2)}, tmp_path / "gone" / "state.pt")

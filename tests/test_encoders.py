@@ -10,7 +10,11 @@ from pixel2style.encoders import Neck
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-KINDS = [("pyramid", "separate"), ("pyramid", "shared"), ("single_w", "separate"), ("last_layer", "separate")]
+KINDS = [
+    ("pyramid", "separate"), ("pyramid", "shared"), ("single_w", "separate"), ("last_layer", "separate"),
+    ("e4e", "separate"), ("e4e", "shared"), ("top", "separate"), ("top", "shared"), ("top_e4e", "separate"),
+]  # fmt: skip
+PUBLISHED = [("pyramid", "separate", "ir_se50"), ("pyramid", "separate", "resnet34"), ("top", "separate", "resnet34")]
 SMALL = {"input_size": 64, "rows": 10, "width": 32, "pyramid_width": 32, "tower_width": 32, "head_width": 16}
 
 
@@ -20,8 +24,7 @@ def small(**changes: object) -> encoders.Encoder:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("trunk", ["ir_se50", "mobilefacenet"])
-@pytest.mark.parametrize(("kind", "heads"), KINDS)
+@pytest.mark.parametrize(("kind", "heads", "trunk"), [*((*how, "mobilefacenet") for how in KINDS), *PUBLISHED])
 def test_every_kind_gives_rows_for_each_picture_alone(kind, heads, trunk):
     encoder = small(kind=kind, trunk=trunk, heads=heads)
     pictures = arr("pictures", 2, 3, 64, 64)
@@ -33,8 +36,7 @@ def test_every_kind_gives_rows_for_each_picture_alone(kind, heads, trunk):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("channels", [1, 6, 19])
-@pytest.mark.parametrize("trunk", ["ir_se50", "mobilefacenet"])
+@pytest.mark.parametrize(("trunk", "channels"), [("ir_se50", 6), ("resnet34", 1), ("mobilefacenet", 19)])
 def test_an_encoder_looks_at_every_input_channel(trunk, channels):
     encoder = small(trunk=trunk, input_channels=channels)
     picture = arr("picture", 1, channels, 64, 64)
@@ -76,6 +78,40 @@ def test_rows_are_read_off_their_levels_coarse_first(heads):
     encoder.pyramid.fine.bias -= 1
     encoder.pyramid.middle.bias += 1
     assert ((encoder(picture) - before).abs().amax((0, 2)) > 0).tolist() == [False] * 3 + [True] * 7
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["top", "top_e4e"])
+def test_rows_of_the_top_never_look_at_finer_maps(kind):
+    encoder = small(kind=kind, heads="separate")
+    fine, middle, coarse = encoder.levels(arr("picture", 1, 3, 64, 64))
+    before = encoder(arr("picture", 1, 3, 64, 64))
+    encoder.levels = lambda images: (fine + 1, middle + 1, coarse)
+    assert torch.equal(encoder(arr("picture", 1, 3, 64, 64)), before)
+    encoder.levels = lambda images: (fine, middle, coarse + 1)
+    assert not torch.allclose(encoder(arr("picture", 1, 3, 64, 64)), before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["e4e", "top_e4e"])
+@pytest.mark.parametrize("stage", [0, 1, 5, 9])
+def test_a_row_beyond_the_stage_is_the_first_row(kind, stage):
+    encoder, picture = small(kind=kind, heads="separate"), arr("picture", 2, 3, 64, 64)
+    whole = encoder(picture)
+    encoder.deltas.stage = stage
+    rows = encoder(picture)
+    assert torch.equal(rows[:, : stage + 1], whole[:, : stage + 1])
+    assert torch.equal(rows[:, stage + 1 :], rows[:, :1].expand_as(rows[:, stage + 1 :]))
+    assert stage == 9 or not torch.allclose(rows, whole)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "alike"), [("e4e", "pyramid"), ("top_e4e", "top")])
+def test_deltas_are_the_same_network_read_otherwise(kind, alike):
+    encoder, other, picture = small(kind=kind), small(kind=alike), arr("picture", 2, 3, 64, 64)
+    other.load_state_dict(encoder.state_dict())
+    codes = other(picture)
+    assert torch.equal(encoder(picture), torch.cat([codes[:, :1], codes[:, :1] + codes[:, 1:]], 1))
 
 
 @torch.no_grad()

@@ -107,7 +107,7 @@ def load_moco(path: str | Path) -> MoCo:
 def load_resnet(path: str | Path) -> ResNet34:
     """torchvision's ResNet-34 as a trunk that reads pictures in [-1, 1]. Raises as ``load_model`` does."""
     network = cast(ResNet34, _load_judge("resnet", path))
-    network.load_state_dict(resnet.for_our_pictures(network.state_dict()))
+    network.load_state_dict(resnet.for_our_pictures(network.state_dict()), assign=True)
     return network
 
 

@@ -93,17 +93,16 @@ def state(model: PSP) -> dict[str, Any]:
 def layout(model: PSP) -> dict[str, Tensor]:
     """The tensors of a model under the official names, of whatever sizes it has."""
     encoder = {f"encoder.{key}": value for key, value in model.encoder.state_dict().items()}
-    named = {_official_name(key): _scaled(key, value, model.w_unit) for key, value in encoder.items()}
+    unit = None if bool((model.w_unit == 1).all()) else model.w_unit
+    named = {_official_name(key): _scaled(key, value, unit) for key, value in encoder.items()}
     decoder = rosinality.state(cast(StyleGAN2, model.generator))["g_ema"]
     return named | {f"decoder.{key}": value for key, value in decoder.items()}
 
 
-def _scaled(key: str, value: Tensor, unit: Tensor) -> Tensor:
+def _scaled(key: str, value: Tensor, unit: Tensor | None) -> Tensor:
     """A tensor of the layers that write rows in the unit that the file has, others as they are."""
     last = key.removeprefix("encoder.")
-    if not (last.startswith("linear.") or (last.startswith("heads.") and ".linear." in last)) or bool(
-        (unit == 1).all()
-    ):
+    if unit is None or not (last.startswith("linear.") or (last.startswith("heads.") and ".linear." in last)):
         return value
     factor = unit.repeat(len(value) // len(unit))
     return value * (factor[:, None] if value.ndim == 2 else factor)
