@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-import hostile
+import hostile_pickles
 from pixel2style import pickles, unpickling
 from pixel2style.errors import CheckpointError, UnsafeFileError
 from pixel2style.unpickling import Stored
@@ -20,8 +20,8 @@ from pixel2style.unpickling import Stored
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MARKER = Path("/tmp") / f"pixel2style-unpickled-{os.getpid()}"
-HOSTILE = hostile.pickles(MARKER)
-COMMANDS = dict(hostile.commands(MARKER))
+HOSTILE = hostile_pickles.pickles(MARKER)
+COMMANDS = dict(hostile_pickles.commands(MARKER))
 
 
 def file_of(path: Path, content: bytes) -> Path:
@@ -58,7 +58,7 @@ def test_what_wants_to_run_is_called_unsafe(name: str, tmp_path: Path) -> None:
 def test_the_corpus_would_run_if_it_were_unpickled(tmp_path: Path) -> None:
     """The files are what they claim to be: Python's own reader obeys the first of them."""
     marker = tmp_path / "ran"
-    pickle.loads(dict(hostile.commands(marker))["os.system"])
+    pickle.loads(dict(hostile_pickles.commands(marker))["os.system"])
     assert marker.exists()
 
 
@@ -110,7 +110,7 @@ def test_plain_values_are_what_they_were(protocol: int, tmp_path: Path) -> None:
 
 
 def test_names_of_nvidia_become_records(tmp_path: Path) -> None:
-    content = hostile.saved(hostile.call("training.networks", "Generator", hostile.whole(3)))
+    content = hostile_pickles.saved(hostile_pickles.call("training.networks", "Generator", hostile_pickles.whole(3)))
     record = unpickling.read(file_of(tmp_path / "file.pkl", content))["G_ema"]
     assert (str(record.name), record.args, record.state) == ("training.networks.Generator", (3,), None)
 

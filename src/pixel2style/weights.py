@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from . import archives
 from .errors import CheckpointError, OutputError, UnsafeFileError
 
 LISTED = 8
@@ -52,9 +53,11 @@ def read(path: str | Path, numbers: bool = True) -> dict[str, Any]:
     try:
         mapped = zipfile.is_zipfile(path)
         if mapped:
-            _refuse_compressed(path)
+            archives.refuse_compressed(path)
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu" if numbers else "meta", weights_only=True, mmap=mapped)
+        if mapped and numbers:
+            archives.refuse_overlapping(path, content)
     except _BROKEN as error:
         wanted = _refused_global(path, str(error))
         if wanted:
@@ -174,13 +177,6 @@ def _same(a: Any, b: Any) -> bool:
         return bool(a == b)
     alike = isinstance(b, Tensor) and (a.shape, a.dtype) == (b.shape, b.dtype)
     return alike and torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
-
-
-def _refuse_compressed(path: Path) -> None:
-    """PyTorch stores tensors plainly; compressed ones could unfold to any amount of memory."""
-    with zipfile.ZipFile(path) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise ValueError("compressed members")
 
 
 def _refused_global(path: Path, message: str) -> str | None:
