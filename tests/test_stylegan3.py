@@ -280,6 +280,19 @@ def test_what_does_not_agree_is_refused_in_one_sentence(change, told, complaint)
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_whose_filters_would_have_no_end_is_refused():
+    first = {"weight": (8, 8, 1, 1), "bias": (8,)}
+    state = {
+        f"synthesis.L{n}_{side}_8.{key}": torch.ones(shape)
+        for n, side in ((0, 22), (1, 4096))
+        for key, shape in first.items()
+    }
+    state["synthesis.L2_4096_3.bias"] = torch.ones(3)
+    told = {"margin_size": 10, "num_critical": 1, "first_cutoff": 0.5, "first_stopband": 1.0, "filter_size": 64}
+    with pytest.raises(CheckpointError, match="taps cannot be meant"):
+        nvidia3.stylegan3(state, told, "a file")
+
+
 def test_channels_that_nvidias_code_cannot_be_told_stay_ours():
     with pytest.raises(ConfigError, match="keep it in our own format"):
         nvidia3.stylegan3_state(random(small(channels=(8, 8, 4, 8, 3, 9, 2))))
@@ -303,6 +316,8 @@ def test_an_average_is_found_where_a_file_has_none():
         small(alias_free=AliasFreeConfig(layers=2, critical=2)),
         small(alias_free=AliasFreeConfig(first_cutoff=20)),
         small(alias_free=AliasFreeConfig(first_stopband=1e300)),
+        small(alias_free=AliasFreeConfig(first_cutoff=1e-300, first_stopband=1e-200)),
+        small(size=65536, channels=(), alias_free=AliasFreeConfig(layers=2, critical=1)),
         small(alias_free=AliasFreeConfig(last_stopband_rel=0.5)),
     ],
 )

@@ -55,8 +55,11 @@ def stylegan3(weights: Mapping[str, Tensor], told: Mapping[str, Any], source: st
     One without an average gets that of 100,000 mapped samples. Raises CheckpointError when they do not fit.
     """
     config = _config(weights, told, source)
-    with torch.device("meta"):
-        made = StyleGAN3(config)
+    try:
+        with torch.device("meta"):
+            made = StyleGAN3(config)
+    except ConfigError as error:
+        raise CheckpointError(f"{source}: {error}") from error
     learned = _without_filters(weights, made, source)
     given = {} if "mapping.w_avg" in learned else {"w_avg": torch.zeros(config.width)}
     fill(made, learned, source, lambda key: _theirs(key, made), given)

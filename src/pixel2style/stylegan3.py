@@ -28,6 +28,7 @@ from .sampling import check, noise_width
 
 MAPPING_LR_MUL = 0.01
 MOST_CHANNELS = 512
+MOST_TAPS = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def bands(config: GeneratorConfig) -> list[Band]:
     given = config.alias_free or AliasFreeConfig()
     last = config.size / 2
     growing = 0 < given.first_cutoff < min(last, given.first_stopband) and given.last_stopband_rel > 1
-    if config.size < 8 or config.size & (config.size - 1) or not growing or given.first_stopband > config.size:
+    growing = growing and 1 <= given.first_stopband <= config.size
+    if config.size < 8 or config.size & (config.size - 1) or not growing:
         raise ConfigError(
             f"a StyleGAN3 draws 8, 16, 32 ... pixels, and cutoffs grow from one below its stopband to half as many: "
             f"{config.size} pixels from {given.first_cutoff} (stopband {given.first_stopband}, at the end "
@@ -219,8 +221,11 @@ class Layer(nn.Module):
 
 
 def _taps(given: AliasFreeConfig, factor: int) -> int:
-    """How many taps the filter of a change of resolution has."""
-    return given.filter_size * factor if factor > 1 else 1
+    """How many taps the filter of a change of resolution has. Raises ConfigError for a senseless number."""
+    taps = given.filter_size * factor if factor > 1 else 1
+    if taps > MOST_TAPS:
+        raise ConfigError(f"filters of {taps} taps cannot be meant: ask for more layers or smaller filters")
+    return taps
 
 
 class StyleGAN3(nn.Module):
