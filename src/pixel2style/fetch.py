@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import cache
+from . import cache, terminal
 from .addresses import check, shown
 from .download import download, forget, writing
 from .errors import CheckpointError, OutputError
@@ -164,6 +164,7 @@ def _alone(part: Path, work: Callable[[], Path]) -> Path:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            terminal.complain("another process fetches the same file; waiting for it")
             lock.acquire()
     except OSError as error:
         raise OutputError(
