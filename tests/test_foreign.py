@@ -7,15 +7,18 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import official_layout
+import pixel2style as p2s
 from golden_rule import GOLDEN, arr, relative_error, weights
 from official_layout import ROWS, SIDE, WIDTH, generator_state, psp_state, random_generator, random_psp
 from pixel2style import foreign
@@ -51,7 +54,7 @@ def load_state(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], PSP]:
     """``load_model`` where it does not matter how the file was stored: hundreds of megabytes need not be written."""
 
     def load(content: Any) -> PSP:
-        monkeypatch.setattr(foreign, "read", lambda path: content)
+        monkeypatch.setattr(foreign, "read", lambda path, *_: content)
         return foreign.load_model("file.pt")
 
     return load
@@ -79,12 +82,17 @@ def same(a: nn.Module, b: nn.Module, but: str = "") -> bool:
         ("arcface_ir_se50", "arcface"),
         ("curricularface_ir101", "curricularface"),
         ("moco_resnet50", "moco"),
+        ("restyle_psp_256", "restyle"),
+        ("restyle_resnet_256", "restyle"),
+        ("ada_64", "nvidia2"),
+        ("stylegan3_r_64", "nvidia3"),
     ],
 )
 def test_a_published_file_is_recognised_by_its_keys(manifest, kind):
     keys = dict.fromkeys(json.loads((GOLDEN / f"{manifest}.manifest.json").read_text()))
     assert foreign.detect(keys) == kind
-    assert foreign.detect({"g_ema" if kind == "stylegan2" else "state_dict": keys, "opts": {}}) == kind
+    for wrapped in ({"state_dict": keys, "opts": {}}, {f"module.{key}": None for key in keys}, {"G_ema": keys}):
+        assert foreign.detect(wrapped) == kind
 
 
 @pytest.mark.parametrize(
@@ -169,6 +177,48 @@ def test_a_generator_is_found_however_it_was_saved(wrap, zipped, write):
     assert loaded.size == SIDE
 
 
+@pytest.mark.parametrize("prefix", ["g_ema.", "g.", "generator.", "params_ema.", "module.", "module.g_ema.", "net.G."])
+@pytest.mark.parametrize("nested", [True, False], ids=["nested", "flat"])
+def test_a_generator_is_found_under_any_prefix(prefix, nested, write):
+    state, content = generator_state(random_generator(size=8)), {"latent_avg": AVERAGE}
+    if nested:
+        inner = state
+        for name in reversed(prefix.rstrip(".").split(".")):
+            inner = {name: inner}
+        content |= inner
+    else:
+        content |= {f"{prefix}{key}": value for key, value in state.items()}
+    loaded = foreign.load_generator(write(content))
+    assert same(loaded, random_generator(size=8), but="w_avg")
+    assert torch.equal(loaded.w_avg, AVERAGE)
+
+
+@pytest.mark.parametrize("averaged", ["g_ema", "params_ema", "generator_ema", "G_ema"])
+def test_of_several_generators_the_averaged_one_is_read(averaged, write):
+    learning, kept = generator_state(random_generator(size=8)), generator_state(random_generator(size=8))
+    kept["input.input"] = kept["input.input"] + 1
+    loaded = foreign.load_generator(write({"g": learning, "d": {}, averaged: kept, "latent_avg": AVERAGE}))
+    assert torch.equal(loaded.input.input, kept["input.input"])
+
+
+def test_dictionaries_that_hold_each_other_are_walked_once():
+    inner = {"a": {}, "b": {}}
+    for _ in range(30):  # a thousand million entries, walked naively
+        inner = dict.fromkeys("abc", inner)
+    inner["self"] = inner
+    with pytest.raises(CheckpointError, match="holds no network known here"):
+        foreign.detect(inner)
+
+
+def test_a_toon_generator_is_a_generator_and_a_toonify_checkpoint_is_psp(official, write, load_state):
+    """The released files: a rosinality generator blended from two, and pSp trained into it."""
+    toon = foreign.load_generator(write({"g_ema": generator_state(random_generator()), "latent_avg": AVERAGE}))
+    assert same(toon, random_generator(), but="w_avg")
+    options = {"dataset_type": "toonify", "encoder_type": "GradualStyleEncoder", "start_from_latent_avg": True}
+    loaded = load_state({"state_dict": official, "opts": options, "latent_avg": AVERAGE.expand(ROWS, WIDTH)})
+    assert (loaded.config.task, loaded.config.encoder.kind) == ("toonify", "pyramid")
+
+
 def test_a_generator_without_an_average_gets_that_of_100000_samples(write):
     loaded = foreign.load_generator(write({"g_ema": generator_state(random_generator())}))
     assert torch.equal(loaded.w_avg, average_w(loaded, samples=100_000))
@@ -251,6 +301,48 @@ def test_an_average_that_training_used_but_did_not_save_is_computed(official, lo
         assert relative_error(loaded.encode(pictures), expected) < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("pyramid", {"output_size": 1024}),
+        ("e4e", {"encoder_type": "Encoder4Editing", "stylegan_size": 1024}),
+        ("top", {"n_iters_per_batch": 4, "encoder_type": "BackboneEncoder"}),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
+def test_models_are_read_from_safetensors_of_the_same_names(kind, options, name, tmp_path):
+    feedback = kind == "top"
+    original = random_psp(kind, feedback=feedback, **({"input_channels": 6} if feedback else {}))
+    state = {key: value.clone() for key, value in psp_state(original).items()}
+    file = tmp_path / name
+    save_file({**state, "latent_avg": AVERAGE}, file, {"format": "pt", "opts": json.dumps(options), "note": "{[("})
+    loaded = p2s.load(file)
+    iterations = 4 if feedback else 1
+    assert loaded.config == replace(original.config, iterations=iterations)
+    assert same(loaded, original, but="generator.w_avg")
+    assert torch.equal(p2s.load_generator(file).w_avg, AVERAGE)
+
+
+def test_judges_and_generators_are_read_from_safetensors_too(resnet, tmp_path):
+    generator, judge = tmp_path / "generator.safetensors", tmp_path / "moco.safetensors"
+    save_file({f"g_ema.{key}": value for key, value in generator_state(random_generator(size=8)).items()}, generator)
+    save_file({f"module.{key}": value for key, value in resnet.items()}, judge)
+    assert same(p2s.load_generator(generator), random_generator(size=8), but="w_avg")
+    assert torch.equal(foreign.load_moco(judge).trunk.conv1.weight, resnet["conv1.weight"])
+    with pytest.raises(CheckpointError, match="is a StyleGAN2 generator, not a model of pSp, e4e or ReStyle"):
+        p2s.load(generator)
+
+
+@pytest.mark.parametrize("told", [None, 3])
+def test_a_restyle_model_looks_as_often_as_its_file_says_or_five_times(told, load_state):
+    original = random_psp("top", feedback=True, input_channels=6)
+    options = {} if told is None else {"n_iters_per_batch": told}
+    loaded = load_state({"state_dict": psp_state(original), "opts": options, "latent_avg": AVERAGE})
+    assert loaded.corrects_itself
+    assert loaded.config.iterations == told or (told is None and loaded.config.iterations == 5)
+    assert loaded.config.add_average
+
+
 @pytest.mark.parametrize("network", [ArcFace, CurricularFace])
 def test_identity_networks_are_read_ready_to_judge(network, write):
     original = network().eval()
@@ -274,7 +366,7 @@ def test_mocos_network_is_found_among_what_its_training_keeps(prefix, resnet, mo
         others = {key.replace("_q", "_k"): torch.zeros_like(value) for key, value in state.items()}
         state = {key: value for key, value in state.items() if ".fc." not in key}
         state = {"module.queue": torch.zeros(8, 4), "module.queue_ptr": torch.zeros(1), **others, **state, **head}
-    monkeypatch.setattr(foreign, "read", lambda path: {"arch": "resnet50", "epoch": 800, "state_dict": state})
+    monkeypatch.setattr(foreign, "read", lambda path, *_: {"arch": "resnet50", "epoch": 800, "state_dict": state})
     loaded = foreign.load_moco("moco.pth.tar")
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
@@ -283,13 +375,13 @@ def test_mocos_network_is_found_among_what_its_training_keeps(prefix, resnet, mo
 
 def test_a_deeper_resnet_is_not_taken_for_mocos(resnet, monkeypatch):
     deeper = {key.replace("layer3.5", "layer3.22"): value for key, value in resnet.items() if "layer3.5" in key}
-    monkeypatch.setattr(foreign, "read", lambda path: {"state_dict": {**resnet, **deeper}})
+    monkeypatch.setattr(foreign, "read", lambda path, *_: {"state_dict": {**resnet, **deeper}})
     with pytest.raises(CheckpointError, match=r"does not fit MoCo: .* not part of it \(trunk\.layer3\.22\."):
         foreign.load_moco("moco.pth.tar")
 
 
 def test_mocos_file_is_not_a_generator(resnet, monkeypatch):
-    monkeypatch.setattr(foreign, "read", lambda path: resnet)
+    monkeypatch.setattr(foreign, "read", lambda path, *_: resnet)
     with pytest.raises(CheckpointError, match="is a ResNet-50, as MoCo's, not a generator"):
         foreign.load_generator("moco.pth.tar")
 
