@@ -1,0 +1,188 @@
+"""What ``inspect`` says is what loading finds, and it finds it without the numbers."""
+
+import io
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import nvidia_pickles
+import pixel2style as p2s
+from official_layout import generator_state, psp_state, random_generator, random_psp
+from pixel2style import checkpoints, cli, foreign, inspection, nvidia, official
+from pixel2style.config import AliasFreeConfig, GeneratorConfig
+from pixel2style.errors import CheckpointError
+from pixel2style.irse import ArcFace
+from pixel2style.stylegan3 import StyleGAN3
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def rosinality(path: Path) -> str:
+    torch.save({"g_ema": generator_state(random_generator(size=8, channels=(8, 4)))}, path)
+    return "a StyleGAN2 generator"
+
+
+def conditional_pickle(path: Path) -> str:
+    generator = random_generator(size=8, channels=(4, 4), classes=5, clamp=256.0, noise_width=7)
+    state, told = nvidia.stylegan2_state(generator)
+    nvidia_pickles.written(path, {"G_ema": nvidia_pickles.module(state, kwargs=told)})
+    return "a StyleGAN2-ADA generator"
+
+
+def alias_free(path: Path) -> str:
+    config = GeneratorConfig(
+        "stylegan3", 16, 8, 2, channels=(), alias_free=AliasFreeConfig(layers=4, kernel=1, radial=True)
+    )
+    checkpoints.save(StyleGAN3(config), path)
+    checkpoints.convert(path, path.with_suffix(".pt"), to="nvidia-state")
+    path.with_suffix(".pt").replace(path)
+    return "a StyleGAN3 generator"
+
+
+def bare(path: Path) -> str:
+    save_file(generator_state(random_generator(size=16, channels=(4, 4, 4))), path)
+    return "a StyleGAN2 generator"
+
+
+FACTS = {
+    rosinality: {
+        "generator": "stylegan2, 8 pixels, 4 rows of 24",
+        "mapping": "2 layers",
+        "channels": "8, 4",
+        "file": "PyTorch zip",
+    },
+    conditional_pickle: {
+        "generator": "stylegan2, 8 pixels, 4 rows of 24",
+        "mapping": "2 layers, from 7 numbers",
+        "labels": "5 classes",
+        "clamp": "256",
+        "file": "pickle",
+    },
+    alias_free: {"generator": "stylegan3, 16 pixels, 6 rows of 8", "layers": "4, R"},
+    bare: {"generator": "stylegan2, 16 pixels, 6 rows of 24", "file": "safetensors"},
+}
+
+
+@pytest.mark.parametrize("write", FACTS)
+def test_a_generator_is_described_as_it_is_loaded(write, tmp_path):
+    about = write(tmp_path / "file.pt")
+    finding = inspection.examine(tmp_path / "file.pt")
+    assert finding.about == about
+    assert all(told in finding.facts[name] for name, told in FACTS[write].items())
+    loaded = p2s.load_generator(tmp_path / "file.pt")
+    assert finding.facts["generator"].startswith(f"{loaded.config.kind}, {loaded.size} pixels, {loaded.rows} rows")
+    held = loaded.state_dict().values()
+    assert (
+        finding.facts["weights"] == f"{sum(v.numel() for v in held) / 1e6:.1f} million numbers in {len(held)} tensors"
+    )
+
+
+def test_the_bundled_model_is_described_with_its_task_and_its_looks():
+    finding = inspection.examine("faces")
+    model = p2s.load("faces")
+    assert finding.about == "a model of ours"
+    assert finding.facts["task"] == "invert"
+    assert (
+        finding.facts["reads"] == f"pictures of 3 channels, 256 pixels, {model.config.iterations} looks at what it drew"
+    )
+    assert finding.facts["bundled generator"] == "mobilestylegan_ffhq_1024"
+    assert finding.uses["invert"] == "pixel2style invert PHOTO... --out DIR --model faces"
+    assert "--to" not in finding.uses["convert"]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("published") / "psp.pt"
+    told = {"dataset_type": "ffhq_encode", "output_size": 16, "exp_dir": "\x1b[31mred"}
+    torch.save({"state_dict": psp_state(random_psp()), "latent_avg": torch.zeros(24), "opts": told}, path)
+    return path
+
+
+def test_a_published_model_is_described_with_what_its_training_was_told(published):
+    finding = inspection.examine(published)
+    assert finding.about == "a pSp model"
+    assert finding.facts["encoder"] == "pyramid on ir_se50, 6 rows of 24"
+    assert finding.facts["dataset_type"] == "ffhq_encode"
+    assert finding.facts["exp_dir"] == "\\x1b[31mred"
+    assert finding.uses["train"].endswith(f"--start-from {published}")
+
+
+def test_no_number_is_read(published, monkeypatch):
+    before = inspection.examine(published)
+    start = time.process_time()
+    monkeypatch.setattr(torch.Tensor, "contiguous", lambda self: pytest.fail("a tensor was copied"))
+    state = foreign.read(published, numbers=False)
+    assert all(value.is_meta for value in state["state_dict"].values())
+    assert inspection.examine(published) == before
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    "layout", [["psp", "rosinality", "nvidia-state"], ["rosinality", "nvidia-state"], ["nvidia-state"], []]
+)
+def test_the_layouts_that_are_offered_are_those_that_can_be_written(layout, monkeypatch):
+    models: dict[str, nn.Module] = {
+        "psp": random_psp(),
+        "rosinality": random_generator(),
+        "nvidia-state": random_generator(clamp=256.0),
+        "": random_generator(size=16, channels=(3, 9, 4)),
+    }
+    if layout[:1] == ["psp"]:  # the small stand-in has narrow rows, which pSp's code has not
+        monkeypatch.setattr(official, "LATENT", 24)
+        monkeypatch.setattr(official, "LAYERS", 2)
+        monkeypatch.setattr(official, "INPUT_SIZE", 64)
+    model = models[layout[0] if layout else ""]
+    assert foreign.layouts(model) == layout
+    for one in ("psp", "rosinality", "nvidia-state"):
+        if one in layout:
+            assert foreign.content(model, one)
+        else:
+            with pytest.raises(p2s.ConfigError):
+                foreign.content(model, one)
+
+
+def test_a_network_that_judges_is_described_with_where_it_serves(tmp_path):
+    with torch.device("meta"):
+        layout = ArcFace().state_dict()
+    torch.save({key: torch.zeros_like(value, device="cpu") for key, value in layout.items()}, tmp_path / "arc.pth")
+    finding = inspection.examine(tmp_path / "arc.pth")
+    assert finding.about == "an ArcFace network"
+    assert "--trunk-weights" in finding.uses["train"]
+    assert "load" not in finding.uses
+
+
+def test_what_does_not_fit_is_refused_as_in_loading(tmp_path):
+    state = generator_state(random_generator(size=8, channels=(4, 4)))
+    del state["to_rgb1.bias"]
+    torch.save({"g_ema": state}, tmp_path / "part.pt")
+    said = []
+    for door in (p2s.load_generator, inspection.examine):
+        with pytest.raises(CheckpointError) as caught:
+            door(tmp_path / "part.pt")
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "to_rgb1.bias" in said[0]
+
+
+def test_the_command_describes_all_files_and_complains_of_the_bad_ones(tmp_path, capsys):
+    rosinality(tmp_path / "good.pt")
+    (tmp_path / "bad.pt").write_bytes(b"bad")
+    assert cli.main(["inspect", str(tmp_path / "bad.pt"), str(tmp_path / "good.pt")]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "bad.pt: " in said.err
+    assert f"{tmp_path / 'good.pt'}: a StyleGAN2 generator\n" in said.out
+    assert f"pixel2style convert {tmp_path / 'good.pt'} OUT or --to nvidia-state" in said.out
+
+
+def test_the_command_writes_json_that_other_programs_read(tmp_path, capsys):
+    rosinality(tmp_path / "good.pt")
+    assert cli.main(["inspect", "--json", str(tmp_path / "good.pt")]) == 0
+    told = json.loads(io.StringIO(capsys.readouterr().out).readline())
+    assert told["about"] == "a StyleGAN2 generator"
+    assert told["facts"]["channels"] == "8, 4"
