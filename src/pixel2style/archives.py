@@ -27,10 +27,17 @@ def refuse_overlapping(path: Path, content: Any) -> None:
     """Raise ValueError where tensors mapped from a zip claim more bytes than its members have, or one byte twice."""
     with zipfile.ZipFile(path) as archive:
         there = sum(member.file_size for member in archive.infolist() if "/data/" in member.filename)
-    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in _tensors(content)}
+    stored = [value.untyped_storage() for value in _tensors(content) if value.layout is torch.strided]
+    storages = {storage.data_ptr(): storage.nbytes() for storage in stored}
     places = sorted((start, start + length) for start, length in storages.items() if length)
     if sum(storages.values()) > there or any(end > start for (_, end), (start, _) in pairwise(places)):
         raise ValueError("storages beyond their members")
+
+
+def refuse_absent(content: Any) -> None:
+    """Raise ValueError where a tensor has a shape and no numbers, as only tensors that were never stored have."""
+    if any(value.device.type != "cpu" for value in _tensors(content)):
+        raise ValueError("tensors without numbers")
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:
@@ -39,8 +46,7 @@ def _tensors(content: Any) -> Iterator[Tensor]:
     while waiting:
         value = waiting.pop()
         if isinstance(value, Tensor):
-            if value.layout is torch.strided:
-                yield value
+            yield value
         elif id(value) not in seen:
             seen.add(id(value))
             if isinstance(value, argparse.Namespace):

@@ -56,6 +56,8 @@ def read(path: str | Path, numbers: bool = True) -> dict[str, Any]:
             archives.refuse_compressed(path)
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu" if numbers else "meta", weights_only=True, mmap=mapped)
+        if numbers:
+            archives.refuse_absent(content)
         if mapped and numbers:
             archives.refuse_overlapping(path, content)
     except _BROKEN as error:
