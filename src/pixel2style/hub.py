@@ -62,7 +62,7 @@ class Repository(ModelHubMixin):
             if config.exists():
                 _JSON.validate_json(config.read_bytes())  # the mixin begins by removing it
             return super().save_pretrained(save_directory, **options)
-        except ValidationError as error:
+        except ValidationError:
             raise OutputError(f"{config} belongs to something else, as a run: choose another folder") from None
         except OSError as error:
             if type(error).__module__.partition(".")[0] != "builtins":  # of the hub's client
