@@ -1,0 +1,109 @@
+"""Whatever a family's file is, training takes it: generators to train into, models and trunks to start from."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import nvidia_pickles
+import pixel2style as p2s
+import test_tensorflow
+from official_layout import generator_state, psp_state, random_generator, random_psp
+from pixel2style import nvidia, nvidia3, train
+from pixel2style.config import AliasFreeConfig, EncoderShape, GeneratorConfig, LossConfig, TrainConfig
+from pixel2style.stylegan3 import StyleGAN3
+from small_run import small_config
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ONLY_PIXELS = LossConfig(lpips=0, identity=0)
+
+
+def rosinality(path: Path) -> None:
+    torch.save({"g_ema": generator_state(random_generator(size=8, channels=(6, 5)))}, path)
+
+
+def ada(path: Path) -> None:
+    state, told = nvidia.stylegan2_state(random_generator(size=8, channels=(8, 8), clamp=256.0, noise_width=5))
+    nvidia_pickles.written(path, {"G_ema": nvidia_pickles.module(state, kwargs=told)})
+
+
+def conditional_ada(path: Path) -> None:
+    state, told = nvidia.stylegan2_state(random_generator(size=8, channels=(8, 8), classes=3))
+    nvidia_pickles.written(path, {"G_ema": nvidia_pickles.module(state, kwargs=told)})
+
+
+def tensorflow(path: Path) -> None:
+    test_tensorflow.written(path.parent, test_tensorflow.variables()).rename(path)
+
+
+def alias_free(kernel: int, path: Path) -> None:
+    given = AliasFreeConfig(layers=4, kernel=kernel, radial=kernel == 1)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    made = StyleGAN3(GeneratorConfig("stylegan3", 16, 8, 2, channels=(8,) * 5, clamp=256.0, alias_free=given))
+    state, told = nvidia3.stylegan3_state(made)
+    nvidia_pickles.written(path, {"G_ema": nvidia_pickles.module(state, kwargs=told)})
+
+
+GENERATORS: dict[str, Callable[[Path], None]] = {
+    "rosinality": rosinality,
+    "stylegan2-ada": ada,
+    "stylegan2-ada with labels": conditional_ada,
+    "stylegan2 of tensorflow": tensorflow,
+    "stylegan3-t": lambda path: alias_free(3, path),
+    "stylegan3-r": lambda path: alias_free(1, path),
+}
+
+
+def trained(folder: Path, **changes: Any) -> tuple[p2s.PSP, TrainConfig]:
+    """A run of two steps that looks at pixels only."""
+    config = small_config(folder, **{"steps": 2, "save_every": 2, "loss": ONLY_PIXELS, **changes})
+    return train.fit(config).model, config
+
+
+@pytest.mark.parametrize("family", GENERATORS)
+def test_training_goes_into_a_generator_of_any_family(family: str, tmp_path: Path) -> None:
+    file = tmp_path / "generator.file"
+    GENERATORS[family](file)
+    before = p2s.load_generator(file)
+    model, config = trained(tmp_path / "run", generator=str(file))
+    assert model.generator.config == before.config
+    assert (model.encoder.config.rows, model.encoder.config.width) == (before.rows, before.width)
+    after = model.generator.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.state_dict().items())
+    saved = p2s.load(Path(config.out) / "model.safetensors")
+    photograph = torch.zeros(1, 3, 32, 32)
+    assert saved.decode(saved.encode(photograph)).shape == (1, 3, before.size, before.size)
+
+
+MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "psp": ("pyramid", {}, {}),
+    "psp, one w": ("single_w", {}, {}),
+    "psp, last layer": ("last_layer", {}, {}),
+    "e4e": ("e4e", {}, {"encoder_type": "Encoder4Editing", "stylegan_size": 16}),
+    "restyle": ("top", {"feedback": True, "input_channels": 6}, {"n_iters_per_batch": 3}),
+    "restyle, resnet": ("top", {"feedback": True, "input_channels": 6, "trunk": "resnet34"}, {"n_iters_per_batch": 3}),
+}
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_training_starts_from_a_model_of_any_family(family: str, tmp_path: Path) -> None:
+    kind, sizes, told = MODELS[family]
+    original = random_psp(kind, **sizes)
+    file = tmp_path / "model.pt"
+    torch.save({"state_dict": psp_state(original), "latent_avg": original.w_avg[0], "opts": told}, file)
+    looks = {"feedback": bool(sizes.get("feedback")), "looks": 2 if "feedback" in sizes else 1}
+    model, _ = trained(
+        tmp_path / "run", start_from=str(file), generator=None, encoder=EncoderShape(), steps=1, save_every=1,
+        lr=1e-6, warmup=0, optimizer="adam", ema=0.0, batch=2, generated=0, **looks,
+    )  # fmt: skip
+    assert dataclasses.replace(model.config.encoder, input_channels=3) == dataclasses.replace(
+        original.config.encoder, input_channels=3
+    )
+    learned = dict(model.encoder.named_parameters())
+    moved = {name: (value - learned[name]).abs().max() for name, value in original.encoder.named_parameters()}
+    read = {name: distance for name, distance in moved.items() if not name.startswith("pyramid.fine")}  # no fine rows
+    assert {name: distance for name, distance in read.items() if not 0 < distance < 3e-6} == {}  # one step of Adam
