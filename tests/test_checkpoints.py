@@ -483,6 +483,11 @@ def test_a_name_that_nobody_would_look_for_is_refused(to, name, file, tmp_path):
         pipeline.convert(file, tmp_path / name, to=to)
 
 
+def test_a_bundled_model_leaves_by_its_name_or_is_refused_by_it(tmp_path, capsys):
+    assert cli.main(["convert", "faces", str(tmp_path / "faces.pt"), "--to", "psp"]) == 2
+    assert "pSp's code draws with StyleGAN2 only, and this generator is a mobilestylegan" in capsys.readouterr().err
+
+
 def test_the_command_says_what_it_wrote(file, tmp_path, capsys):
     out = tmp_path / "generator.pt"
     assert cli.main(["convert", str(file), str(out), "--to", "rosinality"]) == 0

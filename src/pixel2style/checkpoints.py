@@ -52,7 +52,7 @@ def load(source: str | Path) -> PSP:
 
     Raises CheckpointError when it is no such thing or damaged, UnsafeFileError when it wants to run code.
     """
-    path = _find(source)
+    path = find(source)
     if not _is_ours(path):
         return foreign.load_model(path)
     config, named, state = _read(path)
@@ -72,7 +72,7 @@ def load_generator(source: str | Path) -> Generator:
 
     Of a model only the generator is given. Raises as ``load`` does.
     """
-    path = _find(source)
+    path = find(source)
     if not _is_ours(path):
         return foreign.load_generator(path)
     config, named, state = _read(path)
@@ -122,7 +122,7 @@ def save_tensors(values: Mapping[str, Tensor], path: str | Path, metadata: Mappi
 
 def bundled_generator(source: str | Path) -> str | None:
     """The bundled generator that ``source`` is or refers to, None where it holds its own. Raises as ``load`` does."""
-    path = _find(source)
+    path = find(source)
     if not _is_ours(path):
         return None
     config, named = _header(path)
@@ -143,7 +143,7 @@ class Outline(NamedTuple):
 
 def outline(source: str | Path) -> Outline:
     """What a file holds, whichever this package reads, without its numbers. Raises as ``load`` does."""
-    path = _find(source)
+    path = find(source)
     if not _is_ours(path):
         kind, network, options, built_with = foreign.outline(path)
         return Outline(path, kind, published.DESCRIBED[kind], network, {**built_with, **options})
@@ -165,7 +165,7 @@ def convert(source: str | Path, out: str | Path, to: Layout = "ours") -> str:
     nvidia-state hold the generator alone. Raises as ``load`` and ``save`` do, and ConfigError where a layout has no
     room for the model.
     """
-    path = _find(source)
+    path = find(source)
     model: PSP | Generator
     if _is_ours(path):
         model = load(path) if isinstance(_header(path)[0], ModelConfig) else load_generator(path)
@@ -191,7 +191,7 @@ def _described(model: nn.Module) -> str:
 _JSON: TypeAdapter[Any] = TypeAdapter(Config)
 
 
-def _find(source: str | Path) -> Path:
+def find(source: str | Path) -> Path:
     """The file meant by a bundled name, a path, a folder, an address or a place on the hub; fetched if need be."""
     if isinstance(source, str) and source in assets.names():
         return assets.path(source)

@@ -24,16 +24,16 @@ def convert(
     code.
 
     Args:
-        file: A model or a generator: one of our files, or any checkpoint that docs/checkpoints.md lists.
+        file: A model or a generator: a bundled name, one of our files, any checkpoint that docs/checkpoints.md lists,
+            or the address of one.
         out: The file to write: NAME.safetensors for ours, NAME.pt for others.
         to: Whose layout. psp: that of pSp, e4e or ReStyle, whichever the model is of. rosinality and nvidia-state: of
             the generator alone.
         overwrite: Replace OUT if it exists.
     """
-    from .fetch import local
     from .pipeline import convert as convert_file
 
-    print(f"{file} -> {out}: {convert_file(local(file), out, to=to, overwrite=overwrite)}")
+    print(f"{file} -> {out}: {convert_file(file, out, to=to, overwrite=overwrite)}")
     return 0
 
 

@@ -211,7 +211,7 @@ def align_into(
             yield Outcome(photo, {"aligned": file})
 
 
-def convert(file: Path, out: Path, *, to: checkpoints.Layout = "ours", overwrite: bool = False) -> str:
+def convert(source: str | Path, out: Path, *, to: checkpoints.Layout = "ours", overwrite: bool = False) -> str:
     """Rewrite a model file as one of ours, or in somebody else's layout; says in a few words what it is.
 
     Raises OutputError before anything is read when ``out`` cannot be written, CheckpointError for a file that is none,
@@ -221,6 +221,7 @@ def convert(file: Path, out: Path, *, to: checkpoints.Layout = "ours", overwrite
         raise OutputError(f"{out} would not be found as a model: call it NAME{checkpoints.SUFFIX}")
     if to != "ours" and out.suffix not in (".pt", ".pth"):
         raise OutputError(f"{out} would be a PyTorch file, as {to} has them: call it NAME.pt")
+    file = checkpoints.find(source)
     folders.claim(out.parent, [out], [file], overwrite)
     return checkpoints.convert(file, out, to)
 
