@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
+from torch import Tensor
 
 import nvidia_pickles
 import pixel2style as p2s
 import test_tensorflow
 from official_layout import generator_state, psp_state, random_generator, random_psp
-from pixel2style import nvidia, nvidia3, train
+from pixel2style import foreign, nvidia, nvidia3, train
 from pixel2style.config import AliasFreeConfig, EncoderShape, GeneratorConfig, LossConfig, TrainConfig
+from pixel2style.irse import ArcFace
 from pixel2style.stylegan3 import StyleGAN3
 from small_run import small_config
 
@@ -107,3 +110,44 @@ def test_training_starts_from_a_model_of_any_family(family: str, tmp_path: Path)
     moved = {name: (value - learned[name]).abs().max() for name, value in original.encoder.named_parameters()}
     read = {name: distance for name, distance in moved.items() if not name.startswith("pyramid.fine")}  # no fine rows
     assert {name: distance for name, distance in read.items() if not 0 < distance < 3e-6} == {}  # one step of Adam
+
+
+def write_arcface(path: Path) -> dict[str, Tensor]:
+    torch.manual_seed(3)
+    torch.save(state := ArcFace().state_dict(), path)
+    return {f"trunk.{name}": value for name, value in state.items() if not name.startswith("output_layer.")}
+
+
+def write_resnet(path: Path) -> dict[str, Tensor]:
+    torch.manual_seed(3)
+    torch.save(torchvision.models.resnet34().state_dict(), path)
+    return {f"trunk.{name}": value for name, value in foreign.load_resnet(path).state_dict().items()}
+
+
+@pytest.mark.parametrize(("trunk", "write"), [("ir_se50", write_arcface), ("resnet34", write_resnet)])
+def test_training_starts_from_a_trunk_that_knows_something(
+    trunk: Any, write: Callable[[Path], dict[str, Tensor]], tmp_path: Path
+) -> None:
+    file = tmp_path / "trunk.pth"
+    known = write(file)
+    shape = EncoderShape(trunk=trunk, input_size=64, pyramid_width=32)
+    model, _ = trained(
+        tmp_path / "run", trunk_weights=str(file), encoder=shape, steps=1, lr=1e-6, warmup=0, optimizer="adam", ema=0.0
+    )
+    learned = dict(model.encoder.named_parameters())
+    weights = {name: value for name, value in known.items() if name in learned}
+    assert len(weights) > 100
+    for name, value in weights.items():  # of the first layer's channels, the first three are the picture
+        found = learned[name][:, :3] if value.ndim == 4 and value.shape[1] == 3 else learned[name]
+        torch.testing.assert_close(found.data, value, rtol=0, atol=3e-6)
+
+
+def test_a_run_is_judged_by_mocos_file(tmp_path: Path) -> None:
+    file = tmp_path / "moco.pth"
+    torch.manual_seed(3)
+    state = {f"module.encoder_q.{key}": v for key, v in torchvision.models.resnet50().state_dict().items()}
+    torch.save({"arch": "resnet50", "state_dict": state}, file)
+    loss = LossConfig(lpips=0, identity=0, similarity=0.5, similarity_network=str(file))
+    _, config = trained(tmp_path / "run", loss=loss, steps=1)
+    log = (Path(config.out) / "log.jsonl").read_text()
+    assert "train/similarity" in log
