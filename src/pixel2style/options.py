@@ -101,8 +101,8 @@ def encoder_type(config: ModelConfig) -> tuple[Family, str]:
     if found is None:
         looks = "that sees" if config.feedback else "that does not see"
         raise ConfigError(
-            f"neither pSp's code nor e4e's nor ReStyle's has an encoder of kind {encoder.kind} on {encoder.trunk} {looks} "
-            "what it drew: keep the model as ours, or train one of the encoders that docs/checkpoints.md lists"
+            f"neither pSp's code nor e4e's nor ReStyle's has an encoder of kind {encoder.kind} on {encoder.trunk} "
+            f"{looks} what it drew: keep the model as ours, or train one of the encoders that docs/checkpoints.md lists"
         )
     return found
 
