@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .model import PSP
     from .pipeline import Result, Session
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "PSP",

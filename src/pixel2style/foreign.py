@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from . import nvidia, nvidia3, official, pickles, resnet, rosinality, weights
+from . import fetch, nvidia, nvidia3, official, pickles, resnet, rosinality, weights
 from .errors import CheckpointError, ConfigError
 from .irse import ArcFace, CurricularFace
 from .model import PSP
@@ -120,7 +120,8 @@ JUDGES: dict[Kind, tuple[Callable[[], nn.Module], Callable[[dict[str, Tensor]], 
 """Networks that judge or that encoders start from, and how the tensors of their files are called here."""
 
 
-def _load_judge(wanted: Kind, path: str | Path) -> nn.Module:
+def _load_judge(wanted: Kind, source: str | Path) -> nn.Module:
+    path = fetch.local(source)
     found = _open(path)
     if found.kind != wanted:
         raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, not {DESCRIBED[wanted]}")
