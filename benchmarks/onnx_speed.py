@@ -6,8 +6,8 @@
 Each part of a model is exported as ``pixel2style export onnx`` does it, error included. Then both run in one process,
 one after the other; seconds are the least and, in parentheses, the median of the rounds, by the clock. On Linux, where
 the user may (root, or a real-time limit), the process takes precedence while it measures, as under ``chrt --fifo 1``,
-so that other work on the machine disturbs it little. "paper" is the encoder of the preset ``invert`` with StyleGAN2 at 1024 pixels; random
-weights take as long as trained ones.
+so that other work on the machine disturbs it little. "paper" is the encoder of the preset ``invert`` with StyleGAN2 at
+1024 pixels; random weights take as long as trained ones.
 """
 
 import argparse

@@ -18,6 +18,7 @@ from . import __version__
 from .config import GeneratorConfig, ModelConfig
 from .errors import ConfigError
 from .model import PSP, Generator
+from .sampling import draw
 
 Part = Literal["encoder", "generator", "whole"]
 PARTS: tuple[Part, ...] = ("encoder", "generator", "whole")
@@ -83,14 +84,14 @@ def graph_of(model: PSP | nn.Module, part: Part, size: int | None = None) -> Gra
     if part != "encoder":
         facts |= {"drawn": f"RGB in about [-1, 1], [batch, 3, {size}, {size}]"}
     if part == "generator":
-        draw = Draw(cast(nn.Module, generator), size)
-        return Graph(draw, "ws", ("drawn",), partial(rows, generator), _facts(part, generator.config, facts))
+        network: nn.Module = Draw(cast(nn.Module, generator), size)
+        return Graph(network, "ws", ("drawn",), partial(rows, generator), _facts(part, generator.config, facts))
     assert isinstance(model, PSP)
     if model.corrects_itself:
         model.average_image()  # kept, so that graphs hold it as a constant
     side = model.encoder.config.input_size
     facts |= {"images": f"{_meaning(model)}, [batch, {model.source_channels}, {side}, {side}]"}
-    network: nn.Module = Encode(model) if part == "encoder" else EncodeAndDraw(model, size)
+    network = Encode(model) if part == "encoder" else EncodeAndDraw(model, size)
     gives = ("ws",) if part == "encoder" else ("drawn", "ws")
     return Graph(network, "images", gives, partial(pictures, model), _facts(part, model.config, facts))
 
@@ -111,14 +112,8 @@ def _meaning(model: PSP) -> str:
 @torch.no_grad()
 def rows(generator: Generator, count: int) -> Tensor:
     """Rows such as encoders write, each its own draw of the mapping network: ``[count k d]``, the same every time."""
-    config = generator.config
-    drawn, rng = count * generator.rows, torch.Generator().manual_seed(count)
-    z = torch.randn(drawn, config.noise_width or generator.width, generator=rng)
-    if config.classes:
-        labels = functional.one_hot(torch.randint(config.classes, (drawn,), generator=rng), config.classes).float()
-        w = cast(Tensor, cast(Any, generator).map(z, labels=labels))
-    else:
-        w = generator.map(z)
+    rng = torch.Generator().manual_seed(count)
+    w = draw(generator, count * generator.rows, rng, torch.empty(0))
     return w.reshape(count, generator.rows, generator.width)
 
 
