@@ -13,7 +13,9 @@ Axes: ``b`` batch, ``i`` input channels, ``o`` output channels, ``h w`` height a
 ``s`` side of a kernel. This module does not know which layers a network has.
 """
 
+import contextlib
 import math
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -125,6 +127,12 @@ def downsample(x: Tensor) -> Tensor:
     return functional.conv2d(x, _kernel(x, 1.0), stride=2, padding=1, groups=x.shape[1])
 
 
+def as_given(device: torch.device) -> AbstractContextManager[object]:
+    """Compute in the precision that numbers have. Graphs are to hold no such region where it would change nothing."""
+    on = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else contextlib.nullcontext()
+
+
 class EqualLinear(nn.Module):
     """Equalised linear layer: ``[... i] -> [... o]`` (Progressive GAN, arXiv 1710.10196, section 4.1).
 
@@ -208,7 +216,7 @@ class ModulatedConv2d(nn.Module):
         scales = self.modulation(style) * self.scale
         factor = None
         if self.demodulate:
-            scales, factor = self._balance(scales.to(torch.promote_types(scales.dtype, torch.float32)))
+            scales, factor = self._balance(scales if scales.dtype == torch.float64 else scales.float())
         x = x * scales[:, :, None, None].to(x.dtype)
         y = blur(convolve(x, self.weight, up=True), 1, 4.0) if self.up else convolve(x, self.weight, self.padding)
         return y, None if factor is None else factor[:, :, None, None].to(y.dtype)
@@ -218,7 +226,7 @@ class ModulatedConv2d(nn.Module):
 
         Demodulation undoes any overall scale; taking it out beforehand keeps half precision within its range.
         """
-        with torch.autocast(scales.device.type, enabled=False):
+        with as_given(scales.device):
             level = scales.detach().abs().amax(dim=1, keepdim=True).clamp(min=EPSILON) / self.scale
             scales = scales / level
             energy = self.weight.to(scales.dtype).square().sum(dim=(2, 3))
