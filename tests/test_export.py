@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 import pixel2style as p2s
 from pixel2style import cli, encoders, export, graphs
-from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
+from pixel2style.config import AliasFreeConfig, EncoderConfig, GeneratorConfig, ModelConfig
 from pixel2style.errors import ConfigError, OutputError
 from pixel2style.export import export_into
 from pixel2style.model import PSP
 from pixel2style.resnet import ResNet34
 from pixel2style.stylegan2 import StyleGAN2
+from pixel2style.stylegan3 import StyleGAN3
 from small_run import SHAPE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -142,6 +143,7 @@ def test_a_graph_does_not_tell_where_it_was_made(folder: Path) -> None:
         assert b"stack_trace" not in content
 
 
+@pytest.mark.filterwarnings("ignore:(?s).*get_attr:UserWarning")  # of PyTorch 2.6, where it reads its own
 @torch.no_grad()
 def test_pytorch_reads_its_own_form_again(tmp_path: Path, file: Path) -> None:
     (made,) = export_into(tmp_path, file, "torch", ("whole",))
@@ -184,6 +186,20 @@ def test_generators_leave_at_any_size(tmp_path: Path, config: GeneratorConfig, s
     assert made.file.name == "alone.generator.onnx"
     ws = torch.randn(2, generator.rows, generator.width, generator=torch.Generator().manual_seed(0))
     assert close(run(made.file, ws)[0], generator.synthesize(ws, size))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", export.SUFFIXES)
+@pytest.mark.parametrize("alias_free", [AliasFreeConfig(layers=5), AliasFreeConfig(layers=5, kernel=1, radial=True)])
+def test_stylegan3_leaves(tmp_path: Path, form: Any, alias_free: AliasFreeConfig) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        config = GeneratorConfig(
+            kind="stylegan3", size=16, width=16, mapping_layers=2, channels=(8,) * 6, alias_free=alias_free
+        )
+        p2s.save(StyleGAN3(config).eval(), tmp_path / "alias-free.safetensors")
+    (made,) = export_into(tmp_path, tmp_path / "alias-free.safetensors", form)
+    assert made.gives["drawn"].error <= 1e-5 * made.gives["drawn"].largest
 
 
 @pytest.mark.parametrize("channels", [1, 4, 19])
@@ -239,6 +255,7 @@ def test_an_export_that_ends_early_leaves_what_was_there(
     assert [(made, made.read_text()) for made in tmp_path.iterdir()] == [(old, "precious")]
 
 
+@pytest.mark.filterwarnings("ignore:(?s).*get_attr:UserWarning")  # of PyTorch 2.6, where it reads its own
 def test_an_earlier_graph_is_kept_until_it_may_be_replaced(
     tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

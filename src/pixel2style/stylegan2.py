@@ -117,13 +117,15 @@ class StyledConv(nn.Module):
 
         At high resolution memory traffic costs as much as the convolution, so demodulation, noise, bias and gain are
         three passes over the features: the gain is moved in front of the activation, which is homogeneous. Where no
-        gradient will ask for the convolution's output, its memory takes the result.
+        gradient will ask for the convolution's output, its memory takes the result. Compilers fuse by themselves.
         """
         y, factor = self.conv.undemodulated(x, style)
         assert factor is not None
         bias = self.activate.bias[:, None, None].to(y.dtype)
-        kept = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        y = torch.addcmul(bias * GAIN, y, factor * GAIN, out=None if kept else y)
+        if torch.compiler.is_compiling():  # PyTorch 2.6 cannot export addcmul
+            y = y * (factor * GAIN) + bias * GAIN
+        else:
+            y = torch.addcmul(bias * GAIN, y, factor * GAIN, out=None if torch.is_grad_enabled() else y)
         if noise is not None:
             y += (self.noise(noise) * GAIN).to(y.dtype)
         return _cut(functional.leaky_relu_(y, SLOPE), self.clamp)
