@@ -212,13 +212,21 @@ def test_a_reference_to_another_generator_is_refused(model, bundled):
 
 
 def test_an_unknown_name_is_answered_with_the_names_there_are(bundled):
-    with pytest.raises(CheckpointError, match="nobody: is neither a model file nor one of the bundled tiny"):
+    with pytest.raises(
+        CheckpointError,
+        match="nobody: there is no such file; the bundled ones are tiny, and one on the hub is hf://USER",
+    ):
         p2s.load("nobody")
 
 
 def test_bundled_weights_that_are_no_model_are_refused():
-    with pytest.raises(CheckpointError, match="holds no network known here"):
+    with pytest.raises(CheckpointError, match="mtcnn: serves judges or the aligner, and is no model; the"):
         p2s.load("mtcnn")
+
+
+def test_a_name_that_is_nearly_right_is_recognised():
+    with pytest.raises(CheckpointError, match=r"facse: there is no such file; did you mean faces\?"):
+        p2s.load("facse")
 
 
 # Converting

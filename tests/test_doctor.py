@@ -124,7 +124,7 @@ def test_a_model_that_does_not_fit_what_it_is_to_become(config: TrainConfig, tmp
     [
         ({"device": "mps"}, "device", "there is no mps device here"),
         ({"batch": 3, "accumulate": 2}, "device", "multiples of 2"),
-        ({"generator": "nowhere.pt"}, "model", "neither a model file nor"),
+        ({"generator": "nowhere.pt"}, "model", "there is no such file"),
         ({"encoder": replace(SHAPE, input_size=100)}, "model", "change --encoder"),
         ({"loss": LossConfig(l2=0.0, lpips=0.0, identity=0.0)}, "learning", "every loss has weight 0"),
         ({"loss": LossConfig(identity_network="faces.pth")}, "learning", "there is no such file"),

@@ -92,7 +92,7 @@ def test_the_bundled_model_is_described_with_its_task_and_its_looks():
     )
     assert finding.facts["bundled generator"] == "mobilestylegan_ffhq_1024"
     assert finding.uses["invert"] == "pixel2style invert PHOTO... --out DIR --model faces"
-    assert "--to" not in finding.uses["convert"]
+    assert not any(name.startswith("as ") for name in finding.uses)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,8 @@ def test_the_command_describes_all_files_and_complains_of_the_bad_ones(tmp_path,
     assert said.err.count("\n") == 1
     assert "bad.pt: " in said.err
     assert f"{tmp_path / 'good.pt'}: a StyleGAN2 generator\n" in said.out
-    assert f"pixel2style convert {tmp_path / 'good.pt'} OUT or --to nvidia-state" in said.out
+    assert f"as nvidia-state  pixel2style convert {tmp_path / 'good.pt'} OUT.pt --to nvidia-state\n" in said.out
+    assert "as psp" not in said.out
 
 
 def test_the_command_writes_json_that_other_programs_read(tmp_path, capsys):
@@ -186,3 +187,21 @@ def test_the_command_writes_json_that_other_programs_read(tmp_path, capsys):
     told = json.loads(io.StringIO(capsys.readouterr().out).readline())
     assert told["about"] == "a StyleGAN2 generator"
     assert told["facts"]["channels"] == "8, 4"
+    assert told["config"]["channels"] == [8, 4]
+
+
+def test_the_command_writes_a_line_of_json_for_a_bad_file_too(tmp_path, capsys):
+    (tmp_path / "bad.pt").write_bytes(b"bad")
+    assert cli.main(["inspect", "--json", str(tmp_path / "bad.pt")]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["error"] in said.err
+
+
+def test_the_command_asks_for_a_file(capsys):
+    assert cli.main(["inspect"]) == 2
+    assert capsys.readouterr().err == "pixel2style: no file was given: name at least one model file\n"
+
+
+def test_channels_that_repeat_are_counted():
+    assert inspection.examine("mobilestylegan_ffhq_1024").facts.get("channels") is None
+    assert inspection._in_a_row([512, 512, 256, 512]) == "2 x 512, 256, 512"

@@ -432,7 +432,7 @@ def test_a_model_that_starts_to_read_sketches_sees_them_as_gray_pictures(unbroke
         ({"task": "segmentation", "generated": 0}, "name folders of targets with --targets"),
         ({"task": "segmentation"}, "leave out --generated"),
         ({"encoder": replace(SHAPE, input_size=100)}, "must be a multiple of 16, got 100: change --encoder"),
-        ({"generator": "nowhere.pt"}, "neither a model file nor"),
+        ({"generator": "nowhere.pt"}, "there is no such file"),
         ({"loss": LossConfig(l2=0.0, lpips=0.0, identity=0.0)}, "every loss has weight 0"),
         ({"loss": LossConfig(similarity=1.0)}, "exclude each other"),
         ({"loss": LossConfig(identity_network="faces.pth")}, "there is no such file"),

@@ -47,12 +47,12 @@ def read(weights: Path) -> Card:
         about=_plain(about),
         facts={key.lower(): _plain(value) for key, value in facts},
         size=weights.stat().st_size,
-        role=_role(weights),
+        role=role(weights),
     )
 
 
-def _role(weights: Path) -> str:
-    """Read off the configuration in the header of a safetensors file: eight bytes of length, then JSON."""
+def role(weights: Path) -> str:
+    """One of ``ROLES``, by the configuration in the header of a safetensors file: eight bytes of length, then JSON."""
     with weights.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     config = json.loads(header.get("__metadata__", {}).get("config", "{}"))

@@ -5,6 +5,7 @@ Metadata: ``format`` ("pixel2style 1"), ``config`` (JSON of a ModelConfig or a G
 before anything is built from it. Files that are not ours go to ``foreign``.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import assets, encoders, fetch, foreign, published
+from . import assets, cards, encoders, fetch, foreign, published
 from .config import GeneratorConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
 from .mobilestylegan import MobileStyleGAN
@@ -194,14 +195,20 @@ _JSON: TypeAdapter[Any] = TypeAdapter(Config)
 def find(source: str | Path) -> Path:
     """The file meant by a bundled name, a path, a folder, an address or a place on the hub; fetched if need be."""
     if isinstance(source, str) and source in assets.names():
+        if cards.role(assets.path(source)) == "part":
+            raise CheckpointError(f"{source}: serves judges or the aligner, and is no model; {_bundled()}")
         return assets.path(source)
     path = fetch.local(source)
     if not path.is_file():
-        raise CheckpointError(
-            f"{source}: is neither a model file nor one of the bundled {', '.join(assets.names())}; "
-            "a model on the hub is hf://USER/REPO"
-        )
+        near = difflib.get_close_matches(str(source), assets.names(), 1)
+        meant = f"did you mean {near[0]}? Otherwise {_bundled()}" if near else _bundled()
+        raise CheckpointError(f"{source}: there is no such file; {meant}, and one on the hub is hf://USER/REPO")
     return path
+
+
+def _bundled() -> str:
+    names = [name for name in assets.names() if cards.role(assets.path(name)) != "part"]
+    return f"the bundled ones are {', '.join(names)}"
 
 
 def _is_ours(path: Path) -> bool:

@@ -51,14 +51,18 @@ def inspect(
         json: Print one line of JSON for each file instead.
     """
     from . import inspection, terminal
-    from .errors import Pixel2StyleError
+    from .errors import CheckpointError, Pixel2StyleError
 
+    if not file:
+        raise CheckpointError("no file was given: name at least one model file")
     wrong = 0
     for source in file:
         try:
             finding = inspection.examine(source)
         except Pixel2StyleError as error:
             terminal.complain(str(error))
+            if json:
+                print(inspection.failure_as_json(source, str(error)))
             wrong = 2
         else:
             print(*([inspection.as_json(finding)] if json else inspection.lines(finding)), sep="\n")

@@ -190,7 +190,8 @@ def content(model: nn.Module, layout: Literal["psp", "rosinality", "nvidia-state
     """
     if layout == "psp":
         if not isinstance(model, PSP):
-            raise ConfigError("pSp's layout holds a whole model, and this is a generator: choose --to rosinality")
+            others = " or ".join(f"--to {one}" for one in layouts(model)) or "ours"
+            raise ConfigError(f"pSp's layout holds a whole model, and this is a generator: choose {others}")
         return official.state(model)
     generator = model.generator if isinstance(model, PSP) else model
     for kind, state in WRITTEN[layout].items():
@@ -198,7 +199,8 @@ def content(model: nn.Module, layout: Literal["psp", "rosinality", "nvidia-state
             return state(generator)
     known = " and ".join(kind.__name__ for kind in WRITTEN[layout])
     raise ConfigError(
-        f"{layout} is a layout for {known}, and this generator is a {type(generator).__name__}: keep it as ours"
+        f"{layout} is a layout for {known}, and this generator is a {type(generator).__name__}: "
+        f"{' or '.join(f'choose --to {one}' for one in layouts(generator)) or 'keep it as ours'}"
     )
 
 

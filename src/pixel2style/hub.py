@@ -5,6 +5,7 @@ share should wait. A repository is what ``save_pretrained`` writes: ``model.safe
 ``README.md``; and ``config.json``, read by people and by the hub, never by us: the weights carry their own.
 """
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -30,6 +31,15 @@ _JSON: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
 def load(source: str | Path, **options: Any) -> PSP:
     """The model that ``checkpoints.load`` finds; ``options`` are ``fetch.from_hub``'s, for repositories."""
     return checkpoints.load(fetch.local(source, **options) if options else source)
+
+
+OPTIONS = {
+    name
+    for method in (ModelHubMixin.save_pretrained, ModelHubMixin.push_to_hub)
+    for name, parameter in inspect.signature(method).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
+"""What the mixin takes; it passes over what it does not know."""
 
 
 class Repository(ModelHubMixin):
@@ -58,6 +68,8 @@ class Repository(ModelHubMixin):
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """As the mixin's. Raises OutputError where the folder cannot be written, or holds another thing's settings."""
         config = Path(save_directory) / CONFIG
+        for name in options.keys() - OPTIONS:
+            raise TypeError(f"save_pretrained has no option {name!r}: there are {', '.join(sorted(OPTIONS))}")
         try:
             if config.exists():
                 _JSON.validate_json(config.read_bytes())  # the mixin begins by removing it

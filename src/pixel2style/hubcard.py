@@ -28,6 +28,13 @@ _KNOWN = {
 }
 
 
+DESCENT = (
+    "Its generator is pixel2style's bundled MobileStyleGAN, whose weights descend from photographs of FFHQ: the terms "
+    "of those (CC BY-NC-SA 4.0, non-commercial) hold, whatever is stated above."
+)
+"""What holds of every model into the bundled generator."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is known of a model beyond its configuration."""
@@ -64,6 +71,7 @@ def card(config: ModelConfig, facts: Facts) -> str:
         _training(facts),
         "## Terms",
         f"Licence: {_plain(facts.license)}." if facts.license else "Its author has stated no licence.",
+        *([DESCENT] if config.generator.kind == "mobilestylegan" else []),
     ]
     text = "\n\n".join(parts)
     return f"{text}\n\n{_SEAL}{_digest(text)} -->\n"
@@ -144,11 +152,11 @@ def _front_matter(name: str, facts: Facts) -> str:
 def _sizes(config: ModelConfig, facts: Facts) -> list[tuple[str, str]]:
     encoder, generator = config.encoder, config.generator
     channels = encoder.input_channels - 3 * config.feedback
-    side = encoder.input_size
+    height, width = encoder.input_shape
     looks = f", corrects itself, looks: {config.iterations}" if config.feedback else ""
     return [
         ("task", config.task),
-        ("reads", f"{channels} channels, resized to {side} x {side} pixels"),
+        ("reads", f"{channels} channels, resized to {width} x {height} pixels"),
         ("encoder", f"{encoder.kind} on {encoder.trunk}{looks}{_millions(facts, 'encoder')}"),
         ("rows", f"{encoder.rows} of {encoder.width} numbers"),
         ("generator", f"{generator.kind}, frozen{_millions(facts, 'generator')}"),

@@ -4,26 +4,28 @@ Files are opened as they are for use, by the same readers, but for their numbers
 meta device, which has shapes and no memory. What does not fit is therefore found here too, in the same words.
 """
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-from . import checkpoints, foreign, weights
+from . import checkpoints, foreign, stylegan2, weights
 from .config import EncoderConfig, GeneratorConfig
 from .model import PSP
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A file: what it is, in a few words; its numbers by name; and what to do with it, by purpose."""
+    """A file: what it is; what is worth a line, by name; its configuration in full; what to do with it, by purpose."""
 
     source: str
     about: str
     facts: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
     uses: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -38,7 +40,9 @@ def examine(source: str | Path) -> Finding:
         facts |= _generator_facts(config, cast(int, network.rows))
     facts["weights"] = _weights(network)
     facts |= {name: _short(value) for name, value in opened.told.items() if name in TOLD and value not in (None, "")}
-    return Finding(str(source), opened.about, facts, _uses(network, opened.kind, str(source)))
+    config = getattr(network, "config", None)
+    whole = asdict(config) if config else {}
+    return Finding(str(source), opened.about, facts, whole, _uses(network, opened.kind, str(source)))
 
 
 TOLD = (
@@ -60,16 +64,26 @@ def as_json(finding: Finding) -> str:
     return json.dumps(asdict(finding))
 
 
+def failure_as_json(source: str, sentence: str) -> str:
+    """Why there is no finding, as one line of JSON."""
+    return json.dumps({"source": source, "error": sentence})
+
+
 def _model_facts(model: PSP) -> dict[str, str]:
     encoder, config = model.encoder.config, model.config
     looks = f", {config.iterations} looks at what it drew" if config.feedback else ""
     return {
         "task": config.task,
-        "reads": f"pictures of {model.source_channels} channels, {encoder.input_size} pixels{looks}",
+        "reads": f"pictures of {model.source_channels} channels, {_shape(encoder)} pixels{looks}",
         "encoder": f"{_named(encoder)}, {encoder.rows} rows of {encoder.width}",
         "average": "added to what the encoder says" if config.add_average else "not added",
         **_generator_facts(config.generator, encoder.rows),
     }
+
+
+def _shape(encoder: EncoderConfig) -> str:
+    height, width = encoder.input_shape
+    return f"{width}" if height == width else f"{width}x{height}"
 
 
 def _named(encoder: EncoderConfig) -> str:
@@ -82,10 +96,10 @@ def _generator_facts(config: GeneratorConfig, rows: int) -> dict[str, str]:
         "generator": f"{config.kind}, {config.size} pixels, {rows} rows of {config.width}",
         "mapping": f"{config.mapping_layers} layers{noise}",
     }
-    if config.channels:
-        facts["channels"] = ", ".join(map(str, config.channels))
-    elif config.kind == "stylegan2":
-        facts["channels"] = f"multiplier {config.channel_multiplier}"
+    if config.kind == "stylegan2":
+        facts["channels"] = _in_a_row(stylegan2.channels_of(config))
+    elif config.channels:
+        facts["channels"] = _in_a_row(config.channels)
     if config.alias_free:
         facts["layers"] = f"{config.alias_free.layers}, {'R' if config.alias_free.radial else 'T'}"
     if config.classes:
@@ -93,6 +107,12 @@ def _generator_facts(config: GeneratorConfig, rows: int) -> dict[str, str]:
     if config.clamp:
         facts["clamp"] = f"{config.clamp:g}"
     return facts
+
+
+def _in_a_row(channels: Sequence[int]) -> str:
+    """Numbers, and how often each comes where it comes again and again."""
+    runs = [(number, len(list(same))) for number, same in itertools.groupby(channels)]
+    return ", ".join(f"{times} x {number}" if times > 1 else str(number) for number, times in runs)
 
 
 def _weights(network: nn.Module) -> str:
@@ -123,8 +143,9 @@ def _uses(network: nn.Module, kind: str, source: str) -> dict[str, str]:
     else:
         uses["load"] = f'pixel2style.load_generator("{source}")'
         uses["train"] = f"pixel2style train PRESET --generator {source}"
-    others = [f"--to {layout}" for layout in foreign.layouts(network)]
-    uses["convert"] = " or ".join([f"pixel2style convert {source} OUT", *others])
+    uses["convert"] = f"pixel2style convert {source} OUT.safetensors"
+    for layout in foreign.layouts(network):
+        uses[f"as {layout}"] = f"pixel2style convert {source} OUT.pt --to {layout}"
     uses["export"] = f"pixel2style export onnx {source} --out DIR"
     return uses
 
