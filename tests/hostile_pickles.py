@@ -1,7 +1,7 @@
 """Pickles that mean harm, or were harmed: written opcode by opcode, so that nothing is imported to write them.
 
 Whatever would run, were it run, makes the file ``marker``. Each is refused by every door (``test_hostile``) and by
-``pickles.generator`` (``test_unpickling``).
+``foreign.load_generator`` (``test_unpickling``).
 """
 
 import io
@@ -332,6 +332,46 @@ def structures() -> Iterator[tuple[str, bytes]]:
         yield f"items given to {what.split()[-1].decode()} without end", items + b"]" + (called + b"a") * 50_000 + STOP
 
 
+def remembered(place: int) -> bytes:
+    return b"h" + bytes([place])
+
+
+def shared() -> Iterator[tuple[str, bytes]]:
+    """Small files where one thing stands in many places, and who copies it does not end."""
+
+    def called(value: bytes, keys: bytes = b"n") -> bytes:
+        """``value`` under 200 names."""
+        return table(**{f"{keys.decode()}{n}": value for n in range(200)})
+
+    empty = {"_parameters": b"}", "_buffers": b"}", "_modules": b"}"}
+    leaf = P4 + text("x" * 201) + MEMOIZE + b"0"
+    tables = leaf + b"".join(called(remembered(level)) + MEMOIZE + b"0" for level in range(3))
+    lists = leaf + b"".join(b"]" + MARK + remembered(level) * 200 + b"e" + MEMOIZE + b"0" for level in range(2))
+    lists += called(remembered(2)) + MEMOIZE + b"0"
+    for what, start in {"dictionaries": tables, "lists": lists}.items():
+        arguments = table(**empty, _init_kwargs=remembered(3))
+        yield f"arguments of shared {what}", start + table(G_ema=network(arguments)) + STOP
+        several_networks = table(**{f"G{n}": network(arguments) for n in range(16)})
+        yield f"arguments of shared {what} in every network", start + several_networks + STOP
+        tied = name("dnnlib.tflib.network", "Network") + b")" + NEWOBJ
+        tied += table(variables=b"]", static_kwargs=remembered(3), version=whole(4)) + BUILD
+        yield f"arguments of shared {what} in TensorFlow", start + table(Gs=tied) + STOP
+    nothing = table(**{f"n{n}": NONE for n in range(100_000)})
+    held = network(table(_parameters=remembered(0), _buffers=b"}", _modules=b"}"))
+    below = table(**{f"m{n}": held for n in range(2_400)})
+    whole_one = network(table(_parameters=b"}", _buffers=b"}", _modules=below))
+    yield "empty places without end", P4 + nothing + MEMOIZE + b"0" + table(G_ema=whole_one) + STOP
+    long = P4 + text("n" * (20 << 20)) + MEMOIZE + b"0" + tensor() + MEMOIZE + b"0"
+    variable = remembered(0) + remembered(1) + b"\x86"
+    part = name("dnnlib.tflib.network", "Network") + b")" + NEWOBJ
+    part += table(variables=b"]" + MARK + variable * 4_000 + b"e") + BUILD
+    tied = name("dnnlib.tflib.network", "Network") + b")" + NEWOBJ
+    tied += table(variables=b"]", components=table(mapping=part), version=whole(4)) + BUILD
+    yield "a variable's name without end", long + table(Gs=tied) + STOP
+    inside = table(**{f"n{n}": remembered(1) for n in range(4_000)})
+    yield "a prefix without end", long + b"}" + remembered(0) + inside + b"s" + STOP
+
+
 def damaged() -> Iterator[tuple[str, bytes]]:
     """A network that was cut or changed, and pickles that do not add up."""
     whole_file = generator(tensor())
@@ -354,4 +394,4 @@ def damaged() -> Iterator[tuple[str, bytes]]:
 
 def pickles(marker: Path = MARKER) -> dict[str, bytes]:
     """All of them, by what is wrong."""
-    return dict([*commands(marker), *tricks(marker), *giants(), *structures(), *damaged()])
+    return dict([*commands(marker), *tricks(marker), *giants(), *structures(), *shared(), *damaged()])

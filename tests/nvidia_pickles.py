@@ -3,6 +3,7 @@
 The modules ``torch_utils``, ``dnnlib``, ``training`` and ``tfutil`` exist only while a file is written.
 """
 
+import collections
 import contextlib
 import pickle
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 BUFFERS = {
@@ -81,6 +83,15 @@ def acted() -> Iterator[None]:
                 sys.modules[name] = module
 
 
+def pipe() -> Persistent:
+    """What pictures are changed by in training; it is saved beside the networks."""
+    made = _module("AugmentPipe", "")
+    made._init_kwargs = EasyDict(xflip=1, rotate90=1)
+    made.register_buffer("p", torch.ones(()))
+    made.register_buffer("Hz_geom", torch.ones(12))
+    return made
+
+
 def module(
     state: Mapping[str, Tensor],
     class_name: str = "Generator",
@@ -90,7 +101,8 @@ def module(
 ) -> Persistent:
     """A tree of modules that holds ``state``, built as NVIDIA's code would have built it."""
     top = _module(class_name, source)
-    top._init_args, top._init_kwargs = args, EasyDict(kwargs or {})
+    top._init_args = args
+    top._init_kwargs = EasyDict({k: EasyDict(v) if isinstance(v, dict) else v for k, v in (kwargs or {}).items()})
     for key, value in state.items():
         *path, name = key.split(".")
         inner = top
@@ -106,26 +118,40 @@ def module(
 
 
 def _module(class_name: str, source: str) -> Persistent:
+    """A module with what NVIDIA's layers keep beside their tensors, NumPy's numbers and arrays among it."""
     made = Persistent()
     made.class_name, made.source = class_name, source
+    made._init_args, made._init_kwargs = (8, EasyDict(lr_multiplier=np.float64(0.01))), EasyDict()
+    made.weight_gain = 1 / np.sqrt(8)
+    made.size = np.broadcast_to(np.asarray(36), [2])
+    made.bandwidth, made.use_fp16, made.padding, made.dtype = np.float32(2), np.bool_(False), [1, 2], torch.float16
+    made.memory, made.activation, made.up_filter_size = None, "lrelu", np.int64(12)
+    made._forward_hooks = collections.OrderedDict(made._forward_hooks)
     return made
 
 
 def written(path: Path, content: Any, protocol: int = 4) -> Path:
-    """A pickle of ``content``, which may hold modules of ours, ``EasyDict`` and ``Network``."""
+    """A pickle of ``content``, which may hold modules of ours, ``EasyDict`` and ``Network``.
+
+    A dictionary of modules gets what training saves beside them.
+    """
+    if isinstance(content, dict) and any(isinstance(value, Persistent) for value in content.values()):
+        data = EasyDict(class_name="training.dataset.ImageFolderDataset", path="x.zip", max_size=None, xflip=True)
+        beside = {"training_set_kwargs": data, "G": None, "D": None, "G_ema": None, "augment_pipe": pipe()}
+        content = {**beside, **content}
     with acted(), path.open("wb") as file:
         pickle.dump(content, file, protocol)
     return path
 
 
 def network(
-    variables: Mapping[str, np.ndarray],
+    variables: Mapping[str, Tensor],
     components: Mapping[str, Network] | None = None,
     func: str = "G_main",
     version: int = 4,
     **static: Any,
 ) -> Network:
-    """A network of TensorFlow's with these variables of its own."""
+    """A network of TensorFlow's with these variables of its own: of no axes they are NumPy's numbers, not arrays."""
     return Network(
         {
             "version": version,
@@ -134,7 +160,7 @@ def network(
             "components": EasyDict(components or {}),
             "build_module_src": "raise AssertionError('source text was run')\n",
             "build_func_name": func,
-            "variables": list(variables.items()),
+            "variables": [(name, value.numpy()[()]) for name, value in variables.items()],
         }
     )
 

@@ -4,14 +4,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 import nvidia_pickles
-from pixel2style import foreign, pickles, tensorflow
+from pixel2style import foreign, pickles
 from pixel2style.errors import CheckpointError
 from pixel2style.stylegan2 import StyleGAN2
 
@@ -33,7 +32,7 @@ def variables(seed: int = 0, labels: int = 0, mapped: int = WIDTH) -> dict[str, 
             {**made, "bias": normal(o)} if side == 1 else {**made, "noise_strength": normal() * 0.1, "bias": normal(o)}
         )
 
-    found: dict[str, Tensor] = {"dlatent_avg": normal(WIDTH)}
+    found: dict[str, Tensor] = {"lod": torch.zeros(()), "dlatent_avg": normal(WIDTH)}
     if labels:
         found |= {"mapping/LabelEmbed/weight": normal(labels, WIDTH), "mapping/LabelEmbed/bias": normal(WIDTH)}
     for n in range(3):
@@ -51,20 +50,30 @@ def variables(seed: int = 0, labels: int = 0, mapped: int = WIDTH) -> dict[str, 
     return found
 
 
-def written(path: Path, found: dict[str, Tensor], build: str = "G_main", version: int = 4, **static: Any) -> Path:
+def written(
+    path: Path, found: dict[str, Tensor], build: str = "G_main", version: int = 4, protocol: int = 4, **static: Any
+) -> Path:
     """The tuple of three networks as TensorFlow's training leaves it; the discriminator has a variable only."""
 
     def part(prefix: str, name: str) -> nvidia_pickles.Network:
-        own = {key.removeprefix(prefix): value.numpy() for key, value in found.items() if key.startswith(prefix)}
-        return nvidia_pickles.network(own, func=name, version=version)
+        own = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+        return nvidia_pickles.network(own, func=name, version=version, func_name=name, **static)
 
     def whole() -> nvidia_pickles.Network:
+        functions = {"mapping_func": "G_mapping", "synthesis_func": "G_synthesis_stylegan2"}
         parts = {"mapping": part("mapping/", "G_mapping"), "synthesis": part("synthesis/", "G_synthesis_stylegan2")}
-        own = {key: value.numpy() for key, value in found.items() if "/" not in key}
-        return nvidia_pickles.network(own, parts, build, version, **static)
+        own = {key: value for key, value in found.items() if "/" not in key}
+        return nvidia_pickles.network(own, parts, build, version, **functions, **static)
 
-    judge = nvidia_pickles.network({"Output/weight": np.zeros((3, 1), np.float32)}, func="D_stylegan2")
-    return nvidia_pickles.written(path / "network.pkl", (whole(), judge, whole()))
+    judge = nvidia_pickles.network({"Output/weight": torch.zeros(3, 1)}, func="D_stylegan2", version=version)
+    return nvidia_pickles.written(path / "network.pkl", (whole(), judge, whole()), protocol)
+
+
+def opened(folder: Path, found: dict[str, Tensor], **static: Any) -> StyleGAN2:
+    """The generator in a file of these variables."""
+    made = foreign.load_generator(written(folder, found, **static))
+    assert type(made) is StyleGAN2
+    return made
 
 
 def lrelu(x: Tensor) -> Tensor:
@@ -141,9 +150,10 @@ def reference(found: dict[str, Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def test_a_generator_draws_what_tensorflows_definition_draws() -> None:
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_a_generator_draws_what_tensorflows_definition_draws(protocol: int, tmp_path: Path) -> None:
     found = variables()
-    generator = tensorflow.generator(found, {}, "here")
+    generator = opened(tmp_path, found, protocol=protocol)
     z = torch.randn(3, WIDTH, generator=torch.Generator().manual_seed(1))
     ws, image = reference(found, z)
     torch.testing.assert_close(generator.map(z), ws, rtol=1e-4, atol=1e-5)
@@ -152,29 +162,35 @@ def test_a_generator_draws_what_tensorflows_definition_draws() -> None:
     assert (generator.size, generator.width, generator.rows) == (SIZE, WIDTH, 6)
 
 
-def test_a_weight_that_were_not_turned_would_draw_something_else() -> None:
+def test_a_weight_that_were_not_turned_would_draw_something_else(tmp_path: Path) -> None:
     found = variables()
     turned = {key: value.flip(0, 1) if key.endswith("Conv0_up/weight") else value for key, value in found.items()}
     z = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(1))
-    ours = tensorflow.generator(turned, {}, "here")
+    ours = opened(tmp_path, turned)
     assert (ours.synthesize(ours.map(z)) - reference(found, z)[1]).abs().max() > 0.1
 
 
-def test_a_pickle_of_tensorflow_is_read_like_any_other(tmp_path: Path) -> None:
-    found = variables()
-    path = written(tmp_path, found, fmap_base=16 << 10, resample_kernel=[1, 3, 3, 1])
+def test_the_three_networks_of_a_file_are_told_apart_and_say_how_they_were_built(tmp_path: Path) -> None:
+    path = written(tmp_path, variables(), fmap_base=16 << 10, resample_kernel=[1, 3, 3, 1])
     assert {name: network.family for name, network in pickles.networks(path).items()} == {
         "G": "stylegan2-tf", "D": "discriminator", "Gs": "stylegan2-tf"
     }  # fmt: skip
-    assert pickles.networks(path)["Gs"].told["fmap_base"] == 16 << 10
-    z = torch.randn(1, WIDTH)
-    expected = reference(found, z)[1]
-    for generator in (pickles.generator(path), foreign.load_generator(path)):
-        torch.testing.assert_close(generator.synthesize(generator.map(z)), expected, rtol=1e-4, atol=1e-4)
+    told = pickles.networks(path)["Gs"].told
+    assert (told["fmap_base"], told["synthesis_func"]) == (16 << 10, "G_synthesis_stylegan2")
+    assert foreign.load_generator(path).size == SIZE
 
 
-def test_adas_labels_and_clamp_are_kept() -> None:
-    generator = tensorflow.generator(variables(labels=4), {"conv_clamp": 256}, "here")
+def test_numbers_of_no_axes_are_variables_like_others(tmp_path: Path) -> None:
+    found = variables()
+    network = pickles.networks(written(tmp_path, found))["Gs"]
+    assert network.shapes() == {name: tuple(value.shape) for name, value in found.items()}
+    key = "synthesis/8x8/Conv1/noise_strength"
+    assert torch.equal(network.weights()["synthesis.b8.conv1.noise_strength"], found[key])
+
+
+@pytest.mark.parametrize("version", [4, 5])
+def test_adas_labels_and_clamp_are_kept(version: int, tmp_path: Path) -> None:
+    generator = opened(tmp_path, variables(labels=4), version=version, conv_clamp=256)
     assert (generator.config.classes, generator.config.clamp) == (4, 256)
 
 
@@ -197,22 +213,24 @@ REFUSED: dict[str, tuple[dict[str, Tensor], dict[str, Any], str]] = {
     "residual designs": (changed(synthesis__8x8__Skip__weight=torch.ones(1, 1, 8, 5)), {}, "resnet"),
     "unknown variables": (changed(synthesis__8x8__Extra__weight=torch.ones(1)), {}, "Extra"),
     "variables of other axes": (changed(synthesis__8x8__Conv1__weight=torch.ones(3)), {}, "axes"),
-    "nothing": ({}, {}, "missing"),
+    "lacking one": (
+        {key: value for key, value in variables().items() if key != "synthesis/8x8/Conv1/bias"},
+        {},
+        "missing",
+    ),
+    "nothing": ({}, {}, "no network known"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_drawn_otherwise_is_refused_by_name(name: str) -> None:
+def test_what_is_drawn_otherwise_is_refused_by_name(name: str, tmp_path: Path) -> None:
     found, told, sentence = REFUSED[name]
-    with pytest.raises(CheckpointError, match=sentence):
-        tensorflow.generator(found, told, "file.pkl")
+    with pytest.raises(CheckpointError, match=f"network\\.pkl: .*{sentence}"):
+        opened(tmp_path, found, **told)
 
 
-def test_files_of_older_networks_say_so(tmp_path: Path) -> None:
-    path = written(tmp_path, {"lod": torch.zeros(())}, build="G_style", version=3)
+@pytest.mark.parametrize("version", [2, 3])
+def test_files_of_older_networks_say_so(version: int, tmp_path: Path) -> None:
+    path = written(tmp_path, {"lod": torch.zeros(())}, build="G_style", version=version)
     with pytest.raises(CheckpointError, match=r"network\.pkl: is a TensorFlow network of the time before StyleGAN2"):
         foreign.load_generator(path)
-
-
-def test_the_generator_is_of_the_usual_class() -> None:
-    assert type(tensorflow.generator(variables(), {}, "here")) is StyleGAN2

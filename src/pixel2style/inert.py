@@ -9,10 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import torch
-
 from . import stored
-from .stored import Stored
+from .stored import NumpyKind, Stored
 
 WHOLE = 1 << 60
 """Whole numbers below this hash to themselves: as keys they cannot be made to collide without end."""
@@ -84,8 +82,8 @@ def give_state(what: Any, state: Any) -> None:
         what.state = state
     elif isinstance(what, Stored):
         stored.become(what, state)
-    elif isinstance(what, torch.dtype):
-        stored.check_order(state)
+    elif isinstance(what, NumpyKind):
+        stored.give_order(what, state)
     elif not (isinstance(what, dict) and isinstance(state, dict)):
         raise ValueError("a state for something that has none")
 

@@ -18,8 +18,8 @@ STEPS = 400_000
 """Opcodes in one file: several times the 63,000 of a StyleGAN2 of 1024 pixels, its discriminator and its average."""
 HEIGHT = 10_000
 """Values on the stack: Python writes lists in parts of a thousand."""
-TEXT = 64 << 20
-"""Bytes of all strings in one file; NVIDIA's source texts are 50 kB each."""
+TEXT, SPELT = 64 << 20, 2
+"""Bytes of all strings in one file, and how often its own beside them: protocol 2 spells arrays as text."""
 NAME = 256
 """Bytes of one line, which is always a module or a name in it."""
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -29,11 +29,11 @@ BROKEN = (ValueError, LookupError, TypeError, struct.error, ArithmeticError)
 
 
 class Budget:
-    """What one file may still spend, over all the pickles inside it."""
+    """What a file of ``size`` bytes may still spend, over all the pickles inside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.steps = STEPS
-        self.text = TEXT
+        self.text = TEXT + SPELT * size
 
 
 class Machine:
@@ -46,6 +46,7 @@ class Machine:
         self.data = data
         self.budget = budget
         self.inner = inner
+        self.opcodes = OPCODES
         self.position = 0
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -59,7 +60,7 @@ class Machine:
             self.budget.steps -= 1
             if self.budget.steps < 0 or len(self.stack) > HEIGHT:
                 raise ValueError("more steps than any network needs")
-            OPCODES[code](self)
+            self.opcodes[code](self)
         self.position += 1
         return self.stack.pop()
 

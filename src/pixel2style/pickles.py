@@ -9,20 +9,20 @@ This module does not know what the tensors of a generator mean (see ``nvidia``, 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from . import nvidia, nvidia3, tensorflow
+from . import tensorflow
 from .errors import CheckpointError
-from .stylegan2 import StyleGAN2
-from .stylegan3 import StyleGAN3
+from .stored import is_tensor
 from .unpickling import Name, Record, Stored, is_pickle, read
 from .weights import spell, tensors
 
-__all__ = ["Family", "Network", "generator", "is_pickle", "networks"]
+__all__ = ["Family", "Network", "is_pickle", "networks", "state"]
 
 Family = Literal["stylegan2", "stylegan3", "stylegan2-tf", "discriminator", "other"]
 
@@ -39,6 +39,10 @@ TENSORFLOW = ("dnnlib.tflib.network", "tfutil")
 
 NETWORKS, DEPTH, PARTS, LETTERS = 16, 32, 5_000, 200
 """Networks in a file, modules in modules, tensors and modules of a network, letters of a name: none comes near."""
+VALUES, NESTED = 500, 3
+"""Values among what a network was built with, and dictionaries in dictionaries there."""
+PLACES = ("_parameters", "_buffers", "_modules")
+"""Where a module keeps what its state consists of."""
 SHARED = 64 << 20
 """Bytes that tensors may take beyond the file's: some lie on the same numbers."""
 
@@ -100,21 +104,12 @@ def _networks(content: Any, source: str) -> dict[str, Network]:
     return {name: _network(record, name, source) for name, record in list(found.items())[:NETWORKS]}
 
 
-def generator(path: str | Path) -> StyleGAN2 | StyleGAN3:
-    """The generator in a pickle, ready to draw: the averaged one where there are several.
-
-    Raises as ``networks`` does, and CheckpointError for a file without generator or one that does not fit.
-    """
-    _, network = preferred(networks(path), str(path))
-    build = nvidia3.stylegan3 if network.family == "stylegan3" else nvidia.stylegan2
-    return build(network.weights(), network.built_with(), str(path))
-
-
 def state(path: str | Path, numbers: bool = True) -> dict[str, Any]:
-    """The preferred generator as the dictionary of an "nvidia-state" file: its name, state dict and ``init_kwargs``.
+    """The generator as the dictionary of an "nvidia-state" file: its name, state dict and ``init_kwargs``.
 
-    A pickle of tensors alone is that dictionary itself, whatever they are of. Without ``numbers`` tensors are PyTorch's
-    meta ones, and nothing is read. Raises as ``generator`` does.
+    Of several it is the averaged one. A pickle of tensors alone is that dictionary itself, whatever they are of.
+    Without ``numbers`` tensors are PyTorch's meta ones, and nothing is read. Raises as ``networks`` does, and
+    CheckpointError for a file without generator.
     """
     content = read(path)
     if isinstance(content, dict) and (alone := _alone(content)):
@@ -129,10 +124,10 @@ def _alone(content: Mapping[Any, Any]) -> dict[str, Stored]:
         return {}
     tables = [("", content), *((f"{name}.", table) for name, table in content.items() if isinstance(table, dict))]
     return {
-        f"{prefix}{name}"[: 2 * LETTERS]: value
+        f"{prefix[:LETTERS]}{str(name)[:LETTERS]}": value
         for prefix, table in tables[:NETWORKS]
-        for name, value in list(table.items())[:PARTS]
-        if isinstance(value, Stored)
+        for name, value in islice(table.items(), PARTS)
+        if is_tensor(value)
     }
 
 
@@ -184,11 +179,11 @@ def _tensors(record: Record, source: str) -> Iterator[tuple[str, Stored]]:
         buffers = {name: value for name, value in _entries(state, "_buffers") if name not in passing}
         below = dict(_entries(state, "_modules"))
         values = {**dict(_entries(state, "_parameters")), **buffers}
-        parts += len(values) + len(below) + 1
+        parts += 1 + sum(len(held) for held in map(state.get, PLACES) if isinstance(held, dict))
         if parts > PARTS or depth > DEPTH or any(len(name) > LETTERS for name in (*values, *below)):
             raise CheckpointError(f"{source}: holds networks in networks without end; the file is damaged")
         for name, value in values.items():
-            if not isinstance(value, Stored):
+            if not is_tensor(value):
                 raise CheckpointError(f"{source}: {spell(prefix + name)} is no plain tensor; download the file again")
             yield prefix + name, value
         for name, value in reversed(below.items()):
@@ -210,7 +205,7 @@ def _told(state: Mapping[Any, Any]) -> dict[str, Any]:
     given = state.get("_init_args")
     named = state.get("_init_kwargs")
     placed = zip(ARGUMENTS, given if isinstance(given, tuple | list) else (), strict=False)
-    return _plain_dict({**dict(placed), **(named if isinstance(named, dict) else {})})
+    return _plain({**dict(placed), **(named if isinstance(named, dict) else {})})
 
 
 def _with_clamp(told: dict[str, Any], state: Mapping[Any, Any]) -> dict[str, Any]:
@@ -223,39 +218,43 @@ def _with_clamp(told: dict[str, Any], state: Mapping[Any, Any]) -> dict[str, Any
         _, layer = _class_and_state(inner)
     if "conv_clamp" not in layer:
         return told
-    clamp = _plain(layer["conv_clamp"])
+    clamp = _plain({"": layer["conv_clamp"]})[""]
     if "synthesis_kwargs" in told:
         synthesis = told["synthesis_kwargs"] if isinstance(told["synthesis_kwargs"], dict) else {}
         return {**told, "synthesis_kwargs": {**synthesis, "conv_clamp": clamp}}
     return {**told, "conv_clamp": clamp}
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """Plain values of a file, those of objects left out, nothing deep and nothing long."""
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, str):
-        return value[:LETTERS]
-    if isinstance(value, dict):
-        return _plain_dict(value, depth)
-    if isinstance(value, tuple | list) and not isinstance(value, Name) and depth < 3:
-        return [_plain(item, depth + 1) for item in value[:LETTERS]]
-    return None
+def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Plain values of a file by their names; those of objects are left out, and so is what is deep, long or many."""
+    left = VALUES
 
+    def plain(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if isinstance(value, str):
+            return value[:LETTERS]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if is_tensor(value) and value.shape == ():
+            return value.tensor().item()
+        if depth and isinstance(value, dict):
+            return {str(n)[:LETTERS]: plain(v, depth - 1) for n, v in islice(value.items(), LETTERS) if left > 0}
+        if depth and isinstance(value, tuple | list) and not isinstance(value, Name):
+            return [plain(item, depth - 1) for item in islice(value, LETTERS) if left > 0]
+        return {} if isinstance(value, dict) else None
 
-def _plain_dict(values: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
-    if depth >= 3:
-        return {}
-    return {str(name)[:LETTERS]: _plain(value, depth + 1) for name, value in list(values.items())[:LETTERS]}
+    found: dict[str, Any] = plain(values, NESTED)
+    return found
 
 
 def _of_tensorflow(record: Record, name: str, source: str) -> Network:
     _, state = _class_and_state(record)
     variables = dict(_variables(record, source))
     static = state.get("static_kwargs")
-    told = _plain_dict(static if isinstance(static, dict) else {})
-    built = str(_plain(state.get("build_func_name")) or "")
-    told |= {"version": _plain(state.get("version")), "build_func_name": built}
+    told = _plain(static if isinstance(static, dict) else {})
+    told |= _plain({key: state.get(key) for key in ("version", "build_func_name")})
+    built = str(told["build_func_name"] or "")
     family: Family = "other"
     if built.startswith("D_") or name == "D":
         family = "discriminator"
@@ -273,9 +272,11 @@ def _variables(record: Record, source: str, prefix: str = "", depth: int = 0) ->
     for entry in own:
         if not (isinstance(entry, tuple | list) and len(entry) == 2 and isinstance(entry[0], str)):
             raise CheckpointError(f"{source}: is a TensorFlow network of another layout; download the file again")
-        if not isinstance(entry[1], Stored):
+        if len(entry[0]) > LETTERS:
+            raise CheckpointError(f"{source}: holds a variable whose name has no end; the file is damaged")
+        if not is_tensor(entry[1]):
             raise CheckpointError(f"{source}: {spell(entry[0])} is no array of numbers; download the file again")
         yield prefix + entry[0], entry[1]
-    for name, value in list(_entries(state, "components"))[:4]:
+    for name, value in islice(_entries(state, "components"), 4):
         if isinstance(value, Record):
-            yield from _variables(value, source, f"{prefix}{name}/", depth + 1)
+            yield from _variables(value, source, f"{prefix}{name[:LETTERS]}/", depth + 1)

@@ -2,19 +2,22 @@
 
 The description is what PyTorch and NumPy write into a plain pickle; the numbers stay where they lie, in a view of the
 mapped file, until ``Stored.tensor`` copies them out. Nobody allocates what a description merely claims: its farthest
-number must lie inside the bytes that are there. This module does not know how a pickle is read.
+number must lie inside the bytes that are there. Arrays of kinds that no weights are (text, objects ...) stand beside
+weights in honest files: they are kept as a place that holds nothing. This module does not know how a pickle is read.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
 
-from .weights import REPEATED
-
 MAX_AXES = 8
+
+REPEATED = 1 << 20
+"""A tensor that repeats its numbers (an average for every row) may have so many; a large one is a trap for memory."""
 
 TORCH_KINDS = {
     "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,
@@ -27,7 +30,14 @@ NUMPY_KINDS = {
     "f4": torch.float32, "f8": torch.float64, "f2": torch.float16, "i8": torch.int64, "i4": torch.int32,
     "i2": torch.int16, "i1": torch.int8, "u1": torch.uint8, "b1": torch.bool,
 }  # fmt: skip
-"""What NumPy's arrays hold, by the code of their dtype; objects are none of it."""
+"""What NumPy's arrays hold, by the code of their dtype, if they may be weights."""
+
+
+@dataclass
+class NumpyKind:
+    """What a ``numpy.dtype`` says; ``numbers`` is None where no weights are of it."""
+
+    numbers: torch.dtype | None
 
 
 class Storage(NamedTuple):
@@ -48,7 +58,12 @@ def storage(*_: Any) -> Storage:
 
 
 class Stored:
-    """A tensor that lies in ``storage``. Raises ValueError when it claims what is not there."""
+    """A tensor that lies in ``storage``. Raises ValueError when it claims what is not there.
+
+    One that is not ``readable`` is no tensor: an array of which nothing is known, or of a kind that no weights are.
+    """
+
+    readable = True
 
     def __init__(self, storage: Storage, offset: int, shape: Sequence[int], stride: Sequence[int]):
         if not (isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(stride, tuple)):
@@ -87,6 +102,11 @@ class Stored:
         return raw.clone().view(self.kind).as_strided(self.shape, self.stride).contiguous()
 
 
+def is_tensor(value: Any) -> TypeGuard[Stored]:
+    """Whether a value is a tensor whose numbers can be read."""
+    return isinstance(value, Stored) and value.readable
+
+
 def rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Stored:
     """What ``torch._utils._rebuild_tensor_v2`` would make; gradients and hooks are not looked at."""
     return Stored(storage, offset, shape, stride)
@@ -113,40 +133,42 @@ def array(data: Any, kind: torch.dtype, shape: Any, fortran: bool = False) -> St
 
 def no_array(*_: Any) -> Stored:
     """What ``numpy.core.multiarray._reconstruct`` would make: an array that is told later what it is."""
-    return Stored(Storage(torch.uint8, memoryview(b"")), 0, (0,), (1,))
+    blank = Stored(Storage(torch.uint8, memoryview(b"")), 0, (0,), (1,))
+    blank.readable = False
+    return blank
 
 
 def become(blank: Stored, state: Any) -> None:
     """Tell an array what it is, by the state that NumPy pickles: version, shape, dtype, order, bytes."""
-    if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], torch.dtype):
+    if not isinstance(state, tuple) or len(state) != 5 or not isinstance(state[2], NumpyKind):
         raise ValueError("an array of unknown kind")
     _, shape, kind, fortran, data = state
-    blank.__dict__.update(vars(array(data, kind, shape, fortran is True)))
+    if kind.numbers is not None:
+        blank.__dict__.update(vars(array(data, kind.numbers, shape, fortran is True)), readable=True)
 
 
 def from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> Stored:
     """What ``numpy.core.numeric._frombuffer`` would make (protocol 5)."""
-    if not isinstance(kind, torch.dtype):
+    if not isinstance(kind, NumpyKind):
         raise ValueError("an array of unknown kind")
-    return array(data, kind, shape, order == "F")
+    return no_array() if kind.numbers is None else array(data, kind.numbers, shape, order == "F")
 
 
-def numpy_kind(code: Any, *_: Any) -> torch.dtype:
-    """What ``numpy.dtype(code)`` means. Raises ValueError for objects and other kinds that no weights are."""
-    if not isinstance(code, str) or len(code) > 3 or code.lstrip("<|=") not in NUMPY_KINDS:
-        raise ValueError("an array of a kind that no weights are")
-    return NUMPY_KINDS[code.lstrip("<|=")]
+def numpy_kind(code: Any, *_: Any) -> NumpyKind:
+    """What ``numpy.dtype(code)`` would make."""
+    return NumpyKind(NUMPY_KINDS.get(code.lstrip("<|=")) if isinstance(code, str) and len(code) <= 3 else None)
 
 
-def check_order(state: Any) -> None:
-    """Refuse a dtype whose state says that its bytes stand the other way round."""
-    if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|", "="):
-        raise ValueError("an array of another byte order")
+def give_order(kind: NumpyKind, state: Any) -> None:
+    """Tell a dtype, by the state that NumPy pickles, the order of its bytes: weights have the little end first."""
+    if not isinstance(state, tuple) or len(state) < 2:
+        raise ValueError("a dtype of another layout")
+    if state[1] not in ("<", "|", "="):
+        kind.numbers = None
 
 
-def scalar(kind: Any, data: Any = None) -> bool | int | float:
-    """What ``numpy.core.multiarray.scalar`` would make, as a number of Python's."""
-    if not isinstance(kind, torch.dtype):
+def scalar(kind: Any, data: Any = None) -> Stored:
+    """What ``numpy.core.multiarray.scalar`` would make, as a tensor of no axes."""
+    if not isinstance(kind, NumpyKind):
         raise ValueError("a number of unknown kind")
-    value: bool | int | float = array(data, kind, ()).tensor().item()
-    return value
+    return no_array() if kind.numbers is None else array(data, kind.numbers, ())

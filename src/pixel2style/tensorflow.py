@@ -15,9 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from . import nvidia
 from .errors import CheckpointError
-from .stylegan2 import MAPPING_LR_MUL, StyleGAN2
+from .stylegan2 import MAPPING_LR_MUL
 from .weights import spell
 
 VERSION = 4
@@ -31,6 +30,8 @@ USUAL: dict[str, Any] = {
 }
 """What every generator read here was built with, where it says it at all."""
 
+UNUSED = "lod"
+"""A variable of every whole network, which only StyleGAN's growing generators look at."""
 
 Change = Callable[[Tensor], Tensor]
 
@@ -71,21 +72,21 @@ _NOISE = re.compile(r"synthesis/noise(\d{1,2})")
 _BLOCK = re.compile(r"synthesis/(\d{1,5})x\1/(\w+)/(\w+)")
 
 
-def generator(variables: Mapping[str, Tensor], told: Mapping[str, Any], source: str) -> StyleGAN2:
-    """The generator with these variables, ready to draw; ``told`` is what its network was built with.
+def state(variables: Mapping[str, Tensor], told: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+    """The variables as the state dict of NVIDIA's PyTorch generator; ``told`` is what their network was built with.
 
     Names are ``dlatent_avg``, and those of the components below ``mapping/`` and ``synthesis/``. Raises CheckpointError
-    when they do not fit, or belong to another network than StyleGAN2's.
+    when they belong to another network than StyleGAN2's.
     """
-    return nvidia.stylegan2(state(variables, told, source), arguments(told), source)
-
-
-def state(variables: Mapping[str, Tensor], told: Mapping[str, Any], source: str) -> dict[str, Tensor]:
-    """The variables as the state dict of NVIDIA's PyTorch generator. Raises CheckpointError as ``generator`` does."""
     _check(variables, told, source)
     made = {}
     for name, value in variables.items():
-        key, axes, change = _renamed(name, value.ndim)
+        if name == UNUSED:
+            continue
+        known = _renamed(name)
+        if known is None:
+            raise CheckpointError(f"{source}: holds {spell(name)}, which is no variable of the StyleGAN2 read here")
+        key, axes, change = known
         if value.ndim != axes:
             raise CheckpointError(f"{source}: {spell(name)} has {value.ndim} axes, and {axes} in StyleGAN2")
         made[key] = change(value)
@@ -100,8 +101,8 @@ def arguments(told: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _renamed(name: str, axes: int) -> tuple[str, int, Change]:
-    """PyTorch's name of a variable, its axes here, what becomes of it; one that is not known stays what it is."""
+def _renamed(name: str) -> tuple[str, int, Change] | None:
+    """PyTorch's name of a variable, its axes here, what becomes of it; None for one that is not known."""
     if name == "dlatent_avg":
         return "mapping.w_avg", 1, _same
     if found := _MAPPING.fullmatch(name):
@@ -119,7 +120,7 @@ def _renamed(name: str, axes: int) -> tuple[str, int, Change]:
             own, count, change = PARTS[part]
             change = _kernel_up if part == "weight" and layer in ("Conv0_up", "Skip") else change
             return f"synthesis.b{size}.{LAYERS[layer]}.{own}", count, change
-    return name, axes, _same
+    return None
 
 
 def _check(variables: Mapping[str, Tensor], told: Mapping[str, Any], source: str) -> None:

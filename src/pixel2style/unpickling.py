@@ -45,7 +45,7 @@ def read(path: str | Path) -> Any:
         with path.open("rb") as file:
             # Written to, it would not change the file: PyTorch asks for buffers that may be written.
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-        return Machine(view, Budget()).run()
+        return Machine(view, Budget(len(view))).run()
     except UnsafeNameError as error:
         raise UnsafeFileError(
             f"{path}: asks for {spell(str(error))}, which could run code; nothing was run; "
