@@ -154,6 +154,22 @@ def test_the_neck_stands_behind_the_coarse_map_only():
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, True, False]
 
 
-def test_an_input_that_strides_do_not_divide_is_refused():
+@torch.no_grad()
+@pytest.mark.parametrize("height", [16, 48])
+@pytest.mark.parametrize(("kind", "heads", "trunk"), [*((*how, "mobilefacenet") for how in KINDS), *PUBLISHED])
+def test_every_kind_reads_wide_pictures_with_the_weights_of_square_ones(kind, heads, trunk, height):
+    wide, square = (small(kind=kind, trunk=trunk, heads=heads, input_height=own) for own in (height, 0))
+    wide.load_state_dict(square.state_dict())
+    picture = arr("picture", 1, 3, height, 64)
+    rows = wide(picture)
+    assert rows.shape == (1, 10, 32)
+    for place in ((0, 0), (0, 63), (height - 1, 0), (height - 1, 63)):
+        changed = picture.clone()
+        changed[:, :, place[0], place[1]] += 5
+        assert not torch.equal(wide(changed), rows)
+
+
+@pytest.mark.parametrize("shape", [{"input_size": 72}, {"input_height": 40}, {"input_height": 80}])
+def test_an_input_that_strides_do_not_divide_or_that_is_high_is_refused(shape):
     with pytest.raises(ValueError, match="multiple of 16"):
-        small(input_size=72)
+        small(**shape)

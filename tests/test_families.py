@@ -1,6 +1,7 @@
 """Whatever a family's file is, training takes it: generators to train into, models and trunks to start from."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import nvidia_pickles
 import pixel2style as p2s
 import test_tensorflow
 from official_layout import generator_state, psp_state, random_generator, random_psp
-from pixel2style import foreign, nvidia, nvidia3, train
+from pixel2style import foreign, images, nvidia, nvidia3, train
 from pixel2style.config import AliasFreeConfig, EncoderShape, GeneratorConfig, LossConfig, TrainConfig
+from pixel2style.errors import ConfigError
+from pixel2style.evaluate import pooled
 from pixel2style.irse import ArcFace
+from pixel2style.refine import optimize_rows
 from pixel2style.stylegan3 import StyleGAN3
 from small_run import small_config
 
@@ -151,3 +155,58 @@ def test_a_run_is_judged_by_mocos_file(tmp_path: Path) -> None:
     _, config = trained(tmp_path / "run", loss=loss, steps=1)
     log = (Path(config.out) / "log.jsonl").read_text()
     assert "train/similarity" in log
+
+
+def drawing_cars(folder: Path, feedback: bool) -> tuple[p2s.PSP, str]:
+    """A model that draws the average whatever it sees, and a folder of what of that picture is 4 wide and 3 high."""
+    shape = {"input_height": 48, "trunk": "mobilefacenet", "input_channels": 6 if feedback else 3}
+    model = random_psp("top", random_generator(size=64), feedback, **shape)
+    for head in model.encoder.heads:
+        torch.nn.init.zeros_(head.linear.weight)
+        torch.nn.init.zeros_(head.linear.bias)
+    with torch.no_grad():
+        loudest = model.decode(model.w_avg[None]).abs().max()
+        for name, weight in model.generator.named_parameters():
+            weight.mul_(0.9 / loudest if "to_rgb" in name else 1)  # no colour that a file would clip
+    data = folder / "cars"
+    data.mkdir()
+    with torch.no_grad():
+        images.to_picture(model.framed(model.decode(model.w_avg[None]))[0]).save(data / "average.png")
+    return model, str(data)
+
+
+@pytest.mark.parametrize(("feedback", "generated"), [(False, 0), (True, 2)])
+def test_an_encoder_of_wide_pictures_learns_from_the_middle_of_what_it_drew(
+    feedback: bool, generated: int, tmp_path: Path
+) -> None:
+    original, data = drawing_cars(tmp_path, feedback)
+    p2s.save(original, tmp_path / "cars.safetensors")
+    model, config = trained(
+        tmp_path / "run", start_from=str(tmp_path / "cars.safetensors"), generator=None, encoder=EncoderShape(),
+        task="domain", data=(data,), validation=(data,), feedback=feedback, looks=1 + feedback, one_look_until=0,
+        mirror=False, augment=False, steps=1, judge_every=1, generated=generated, batch=2, lr=0.0, warmup=0,
+    )  # fmt: skip
+    log = [json.loads(line) for line in (Path(config.out) / "log.jsonl").read_text().splitlines()]
+    losses = {key: value for line in log for key, value in line.items() if key in ("train/l2", "validation/l2")}
+    with torch.no_grad():
+        average = original.decode(original.w_avg[None])
+        squeezed = (pooled(average) - pooled(original.framed(average))).square().mean()
+    assert losses["validation/l2"] < 0.1 * squeezed
+    assert generated or losses["train/l2"] < 0.1 * squeezed
+    assert model.encoder.config.input_shape == (48, 64)
+
+
+def test_faces_are_not_taught_to_an_encoder_of_wide_pictures(tmp_path: Path) -> None:
+    shape = EncoderShape(trunk="mobilefacenet", input_size=64, input_height=48)
+    with pytest.raises(ConfigError, match="aligned faces, which are square, and this encoder reads 64 x 48 pixels"):
+        trained(tmp_path / "run", encoder=shape)
+
+
+@torch.no_grad()
+def test_rows_are_refined_towards_wide_pictures_by_the_middle_of_what_they_draw(tmp_path: Path) -> None:
+    model, _ = drawing_cars(tmp_path, False)
+    cars = model.framed(model.decode(model.w_avg[None]))
+    losses: list[float] = []
+    optimize_rows(model, cars, steps=1, loss=ONLY_PIXELS, watch=lambda _, loss: losses.append(loss))
+    drawn = model.decode(model.w_avg[None])
+    assert losses[0] < 0.1 * (pooled(drawn) - pooled(cars)).square().mean()

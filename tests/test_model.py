@@ -33,7 +33,12 @@ class Painter(nn.Module):
 
 
 def tiny(
-    channels: int = 3, size: int = 16, w_avg: Tensor | None = None, w_unit: Tensor | None = None, **changes: object
+    channels: int = 3,
+    size: int = 16,
+    w_avg: Tensor | None = None,
+    w_unit: Tensor | None = None,
+    height: int = 0,
+    **changes: object,
 ) -> PSP:
     torch.manual_seed(0)
     generator = Painter(GeneratorConfig(size=size, width=WIDTH))
@@ -43,6 +48,7 @@ def tiny(
             trunk="mobilefacenet",
             input_channels=channels,
             input_size=SIDE,
+            input_height=height,
             rows=generator.rows,
             width=WIDTH,
         ),
@@ -156,6 +162,34 @@ def test_the_second_look_sees_what_the_first_has_drawn(size):
     assert relative_error(first[:, 3:], drawn(average)) < 1e-5
     assert relative_error(second[:, 3:], drawn(average + 0.1)) < 1e-5
     assert torch.allclose(ws, average + 0.3, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [16, 64, 128])
+@torch.no_grad()
+def test_an_encoder_of_wide_pictures_looks_at_the_middle_of_what_it_drew(size):
+    model = tiny(channels=6, size=size, height=48, feedback=True, iterations=2)
+    model.encoder = Notebook(model.encoder.config)
+    pictures = img("pictures", 2, 3, 96, 128)
+    ws = model.encode(pictures)
+    first, second = model.encoder.shown
+    assert first.shape == second.shape == (2, 6, 48, 64)
+    resized = functional.interpolate(pictures, size=(48, 64), mode="bilinear", align_corners=False, antialias=True)
+    assert torch.equal(first[:, :3], resized)
+    assert torch.equal(second[:, :3], resized)
+    square = tiny(channels=6, size=size, feedback=True, iterations=2)
+    average = model.w_avg[None].expand(2, -1, -1)
+    assert torch.equal(first[:, 3:], square.redraw(average)[:, :, 8:56])
+    assert torch.equal(second[:, 3:], square.redraw(average + 0.1)[:, :, 8:56])
+    assert torch.equal(model.average_image(), square.average_image()[:, :, 8:56])
+    assert torch.equal(model.decode(ws), square.decode(ws))
+
+
+@torch.no_grad()
+def test_square_pictures_are_framed_as_they_are_and_wide_ones_by_their_middle():
+    for size in (16, 64, 1024):
+        drawn = img("drawn", 1, 3, size, size)
+        assert tiny().framed(drawn) is drawn
+        assert torch.equal(tiny(height=48).framed(drawn), drawn[:, :, size // 8 : size - size // 8])
 
 
 @torch.no_grad()

@@ -3,17 +3,21 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 import official_layout
+import pixel2style as p2s
 from golden_rule import GOLDEN as MANIFESTS
 from golden_rule import arr, figures, img, relative_error, small, weights
 from official_layout import WIDTH, psp_state, random_generator, random_psp
-from pixel2style import encoders, official, options, published
+from pixel2style import encoders, graphs, images, inspection, official, options, published
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig, SourceConfig
 from pixel2style.errors import ConfigError
 from pixel2style.model import PSP
@@ -23,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 slow = pytest.mark.slow
 TOLERANCE = 1e-4
+ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 
 
 def read(content: dict[str, Any]) -> PSP:
@@ -375,3 +380,118 @@ def test_the_tests_own_writer_writes_the_published_names() -> None:
     state: dict[str, Tensor] = official_layout.psp_state(random_psp("top", trunk="resnet34", input_channels=6))
     published_names = set(json.loads((MANIFESTS / "restyle_resnet_256.manifest.json").read_text()))
     assert {key for key in state if key.startswith("encoder.") and "styles" not in key} < published_names
+
+
+# Cars: pictures 4 wide and 3 high, of which squares are drawn
+
+CAR_KINDS = [("e4e", False), ("top_e4e", True), ("pyramid", True)]
+CAR_TYPES = {"e4e": "Encoder4Editing", "top_e4e": "ProgressiveBackboneEncoder", "pyramid": "GradualStyleEncoder"}
+
+
+def cars(kind: str, feedback: bool, size: int = 128, data: str = "cars_encode") -> tuple[PSP, dict[str, Any]]:
+    """A square model, and what a file holds that was trained as it on cars."""
+    channels = 6 if feedback else 3
+    model = random_psp(kind, random_generator(size=size, channel_multiplier=1), feedback, input_channels=channels)
+    told = {"encoder_type": CAR_TYPES.get(kind, "?"), "dataset_type": data, "n_iters_per_batch": 3}
+    return model, {"state_dict": psp_state(model), "latent_avg": model.w_avg, "opts": told}
+
+
+def as_their_scripts(model: PSP, pictures: Tensor, looks: int) -> tuple[Tensor, Tensor]:
+    """Rows and shown pictures as the papers' scripts find them, were their encoders' pictures 64 and not 256 wide."""
+
+    def drawn(ws: Tensor) -> Tensor:
+        return model.generator.synthesize(ws)[:, :, 16:112]  # theirs: 64 to 448 of 512
+
+    ws, seen = model.w_avg[None].repeat(len(pictures), 1, 1), pictures
+    for _ in range(looks):
+        if model.corrects_itself:
+            seen = torch.cat([pictures, torch.nn.AdaptiveAvgPool2d((48, 64))(drawn(ws))], 1)
+        ws = ws + model.encoder(seen)
+    return ws, drawn(ws)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "feedback"), CAR_KINDS)
+def test_cars_are_seen_and_shown_as_by_the_papers_scripts(kind: str, feedback: bool) -> None:
+    square, content = cars(kind, feedback)
+    model = read(content)
+    pictures = img("cars", 2, 3, 48, 64)
+    expected, shown = as_their_scripts(square, pictures, 3 if feedback else 1)
+    ws = model.encode(pictures)
+    assert relative_error(ws, expected) < 1e-5
+    assert relative_error(model.framed(model.decode(ws)), shown) < 1e-5
+    assert relative_error(square.encode(pictures), expected) > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("data", ["cars_encode", "cars_hypernet", "ffhq_encode", "church_encode", "supercars_", None])
+def test_only_the_names_of_cars_make_pictures_wide(data: str | None) -> None:
+    _, content = cars("single_w", False, size=16)
+    content["opts"]["dataset_type"] = data
+    wide = str(data).startswith("cars")
+    model = read(content)
+    assert model.encoder.config.input_shape == ((192, 256) if wide else (256, 256))
+    assert model.config.encoder == model.encoder.config
+    assert model.config.task == ("invert" if data in ("ffhq_encode", None) else "domain")
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_an_encoder_of_few_pixels_stays_square_rather_than_uneven(size: int) -> None:
+    """No such file is published, and a height of 12 or 24 has no map 16 times smaller."""
+    config = configured("e4e")
+    config = replace(config, encoder=replace(config.encoder, input_size=size))
+    assert options.learnt(config, {"dataset_type": "cars_encode"}, False).encoder.input_height == 0
+
+
+@pytest.mark.usefixtures("room")
+@pytest.mark.parametrize(("kind", "feedback"), CAR_KINDS)
+def test_models_of_cars_leave_as_such_and_come_back(kind: str, feedback: bool) -> None:
+    _, content = cars(kind, feedback, size=16)
+    content["state_dict"] = psp_state(random_psp(kind, None, feedback, input_channels=6 if feedback else 3))
+    model = read(content)
+    written = official.state(model)
+    assert written["opts"]["dataset_type"] == "cars_encode"
+    back = read(written)
+    assert back.config == model.config
+    assert back.encoder.config.input_shape == (48, 64)
+    ours, theirs = model.state_dict(), back.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.mark.parametrize(
+    ("kind", "height", "sentence"),
+    [
+        ("pyramid", 192, "pSp's code reads square pictures, and these are 256 x 192"),
+        ("e4e", 128, "e4e's code reads squares, or cars 4 wide and 3 high, and these are 256 x 128"),
+    ],
+)
+def test_shapes_that_their_code_does_not_read_are_refused(kind: str, height: int, sentence: str) -> None:
+    config = configured(kind)
+    with pytest.raises(ConfigError, match=sentence):
+        official.state(meta(replace(config, encoder=replace(config.encoder, input_height=height))))
+
+
+@torch.no_grad()
+def test_a_photograph_of_a_car_goes_there_and_back_in_its_shape(tmp_path: Path) -> None:
+    _, content = cars("top_e4e", True, size=64)
+    torch.save(content, tmp_path / "cars.pt")
+    assert "256" not in (reads := inspection.examine(tmp_path / "cars.pt").facts["reads"])
+    assert "64x48 pixels, 3 looks" in reads
+    p2s.save(p2s.load(tmp_path / "cars.pt"), tmp_path / "cars.safetensors")
+    with Image.open(ASTRONAUT) as astronaut:
+        photograph = astronaut.convert("RGB").crop((0, 0, 400, 300))
+    session = p2s.Session(tmp_path / "cars.safetensors", "cpu")
+    result = session.invert(photograph, align=False)
+    assert result.aligned.size == result.reconstruction.size == (64, 48)
+    assert result.pair.size == (128, 48)
+    assert np.array_equal(np.asarray(result.pair)[:, :64], np.asarray(result.aligned))
+    model = read(content)
+    assert torch.equal(model.encode(images.to_tensor(result.aligned)[None])[0], result.ws)
+    whole = images.to_picture(model.decode(result.ws[None])[0])
+    assert np.array_equal(np.asarray(whole)[8:56], np.asarray(result.reconstruction))
+    square = Image.new("RGB", (80, 80), "black")
+    square.paste("white", (0, 10, 80, 70))
+    assert np.asarray(session.prepare(square, align=False)).min() > 200
+    graph = graphs.graph_of(session.model, "encoder")
+    assert tuple(graph.example(2).shape) == (2, 3, 48, 64)
+    assert "[batch, 3, 48, 64]" in graph.facts["images"]

@@ -79,7 +79,10 @@ class EncoderShape:
     """The network below the rows: the paper's, a ResNet (as ReStyle's for other things than faces), or the compact
     one."""
     input_size: Positive = 256
-    """Side of the picture that the trunk sees, a multiple of 16."""
+    """Width of the picture that the trunk sees, a multiple of 16."""
+    input_height: Count = 0
+    """Its height, where it is wider than high, a multiple of 16 too: the middle rows of the generator's square picture
+    (published encoders of cars: 192 of 256). 0: as high as wide."""
     pyramid_width: Positive = 512
     """Channels of the pyramid."""
     heads: Literal["separate", "shared"] = "separate"
@@ -90,6 +93,11 @@ class EncoderShape:
     """Numbers between the two layers of a row on a shared tower."""
     neck: Count = 0
     """Residual units behind the trunk's last map."""
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """Height and width of the picture that the trunk sees."""
+        return self.input_height or self.input_size, self.input_size
 
 
 @dataclass(frozen=True, config=_STRICT)

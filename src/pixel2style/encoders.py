@@ -3,7 +3,8 @@
 All of them put heads on one trunk. ``ENCODERS`` names them; ``build`` makes one from its configuration. An encoder says
 how far the rows are from the average; it does not know the average, nor the generator (see ``model``).
 
-Axes: ``b`` batch, ``c`` channels, ``s`` side of the input, ``k`` rows, ``d`` width of a row.
+Axes: ``b`` batch, ``c`` channels, ``s`` side of the input, ``k`` rows, ``d`` width of a row. Where the input is wider
+than high, ``s s`` are its height and its width, and convolutions that halve a map to one pixel count by its width.
 """
 
 from collections.abc import Callable
@@ -70,8 +71,11 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
-        if config.input_size % 16:
-            raise ValueError(f"the input size must be a multiple of 16, got {config.input_size}")
+        height, width = config.input_shape
+        if width % 16:
+            raise ValueError(f"the input size must be a multiple of 16, got {width}")
+        if height % 16 or height > width:
+            raise ValueError(f"the input height must be a multiple of 16, {width} at most, got {height}")
         self.config = config
         self.trunk = TRUNKS[config.trunk](config.input_channels)
         self.channels = cast(Trunk, self.trunk).tap_channels

@@ -89,8 +89,8 @@ def graph_of(model: PSP | nn.Module, part: Part, size: int | None = None) -> Gra
     assert isinstance(model, PSP)
     if model.corrects_itself:
         model.average_image()  # kept, so that graphs hold it as a constant
-    side = model.encoder.config.input_size
-    facts |= {"images": f"{_meaning(model)}, [batch, {model.source_channels}, {side}, {side}]"}
+    height, width = model.encoder.config.input_shape
+    facts |= {"images": f"{_meaning(model)}, [batch, {model.source_channels}, {height}, {width}]"}
     network = Encode(model) if part == "encoder" else EncodeAndDraw(model, size)
     gives = ("ws",) if part == "encoder" else ("drawn", "ws")
     return Graph(network, "images", gives, partial(pictures, model), _facts(part, model.config, facts))

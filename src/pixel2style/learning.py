@@ -140,7 +140,7 @@ class Teacher:
         for pair, known, own in zip(pairs, torch.split(codes, made), _split(numbers, made), strict=True):
             with self.accelerator.autocast():
                 full = self.draw(known * state.model.w_unit + state.model.w_avg).float()
-            small = pooled(full).clamp(-1, 1)
+            small = pooled(state.model.framed(full)).clamp(-1, 1)
             source = task_source(self.task, small, own, config.source, config.mirror)
             joined = (torch.cat([pair[0], source]), torch.cat([pair[1], small]))
             yield Part(*joined, known, full if config.full_size and config.loss.detail else None)
@@ -238,7 +238,7 @@ def look(part: Part, state: State, teacher: Teacher) -> tuple[dict[str, Tensor],
             ws = model.step(seen, ws, drawn)
             picture = teacher.draw(ws).float()
             away = ws - model.w_avg
-            made = Reconstruction(target, away, away / model.w_unit, pooled(picture))
+            made = Reconstruction(target, away, away / model.w_unit, pooled(model.framed(picture)))
             loss, terms = teacher.objective(made)
             if part.full is not None:
                 rng = dice(config.seed, state.step)
@@ -250,7 +250,7 @@ def look(part: Part, state: State, teacher: Teacher) -> tuple[dict[str, Tensor],
             teacher.accelerator.backward(loss / (looks * config.accumulate))
         ws = ws.detach()
         if turn < looks:
-            drawn = area(made.images.detach(), seen.shape[-1])
+            drawn = model.framed(area(pooled(picture.detach()), seen.shape[-1]))
         mark = "" if turn == looks else f"_look{turn}"
         numbers |= {f"{name}{mark}": value.detach() for name, value in {"loss": loss, **terms}.items()}
     pictures = len(part.targets) - (0 if part.known is None else len(part.known))

@@ -4,6 +4,8 @@
 code of the caller's. With ``iterations`` above 1 the encoder also sees what its rows have drawn so far and corrects
 them (ReStyle, arXiv 2104.02699).
 
+Generators draw squares. An encoder of wide pictures (``EncoderShape.input_height``) sees the middle rows of one.
+
 Axes: ``b`` batch, ``c`` channels, ``h w`` picture, ``k`` rows, ``d`` width, ``r`` the generator's resolution.
 """
 
@@ -150,10 +152,17 @@ class PSP(nn.Module):
         return self.encoder.config.input_channels - (3 if self.corrects_itself else 0)
 
     def fit(self, images: Tensor) -> Tensor:
-        """Resize pictures to the encoder's input. Never folds space into the batch."""
+        """Resize pictures to the encoder's input, whatever their shape. Never folds space into the batch."""
         if images.ndim != 4 or images.shape[1] != self.source_channels:
             raise ValueError(f"expected pictures [b {self.source_channels} h w], got {list(images.shape)}")
-        return resize(images, self.encoder.config.input_size)
+        return resize(images, self.encoder.config.input_shape)
+
+    def framed(self, drawn: Tensor) -> Tensor:
+        """The part of a drawn picture that the encoder would see: ``[b 3 r r] -> [b 3 h r]``, middle rows or all."""
+        height, width = self.encoder.config.input_shape
+        rows = round(drawn.shape[-1] * height / width)
+        first = (drawn.shape[-2] - rows) // 2
+        return drawn if height == width else drawn[..., first : first + rows, :]
 
     def step(self, images: Tensor, ws: Tensor | None, drawn: Tensor | None) -> Tensor:
         """One look: pictures that fit, the rows so far and what they draw (None: the average) to better rows."""
@@ -166,13 +175,13 @@ class PSP(nn.Module):
         return cast(Tensor, ws + codes)
 
     def redraw(self, ws: Tensor) -> Tensor:
-        """What rows draw, at the encoder's input size: ``[b k d] -> [b 3 s s]``."""
+        """What rows draw, as the encoder's input: ``[b k d] -> [b 3 h w]``."""
         side = self.encoder.config.input_size
-        return resize(self.decode(ws, min(side, cast(Generator, self.generator).size)), side)
+        return self.framed(resize(self.decode(ws, min(side, cast(Generator, self.generator).size)), side))
 
     @torch.no_grad()
     def average_image(self) -> Tensor:
-        """The picture of the average rows at the encoder's input size: ``[1 3 s s]``."""
+        """The picture of the average rows as the encoder's input: ``[1 3 h w]``."""
         if self._average_image is None:
             with torch.autocast(self.w_avg.device.type, enabled=False):  # it is kept for callers of any precision
                 self._average_image = self.redraw(self.w_avg[None])

@@ -46,7 +46,7 @@ def model(found: Found, source: str) -> PSP:
             )
         told = restyle or average is not None or found.options.get("start_from_latent_avg") is True
         config = options.learnt(ModelConfig(encoder, generator, add_average=told), found.options, restyle)
-        made = PSP(encoders.build(encoder), drawer, config, torch.zeros(drawer.width))
+        made = PSP(encoders.build(config.encoder), drawer, config, torch.zeros(drawer.width))
     blank = {
         "w_avg": torch.zeros(drawer.rows, drawer.width),
         "w_unit": torch.ones(drawer.width),
@@ -135,6 +135,7 @@ def refuse(model: PSP) -> None:
         )
     family, _ = options.encoder_type(config)
     options.refuse_sources(config, family)
+    options.refuse_shapes(config, family)
     if family == "restyle" and not config.add_average:
         raise ConfigError("ReStyle's code always adds the average, and this encoder speaks for itself: keep it as ours")
     one = encoder.kind == "single_w" and not model.w_avg.is_meta

@@ -52,12 +52,16 @@ LOOKED_UP = {
 }
 """Which of these names a family's code finds beside ffhq_encode, when it looks up how a source becomes an input."""
 
+WIDE = "cars_"
+"""How the names of data begin whose pictures are 4 wide and 3 high to e4e's, ReStyle's and HyperStyle's code: squares
+are drawn for them, of which the middle rows are seen and shown. Their one name that may be written is cars_encode."""
+
 LOOKS, MOST_LOOKS = 5, 100
 """Looks of a ReStyle encoder where its file does not say; more than the second number nobody means."""
 
 
 def learnt(config: ModelConfig, options: Mapping[str, Any], restyle: bool) -> ModelConfig:
-    """``config`` with what a file's options say of task and looks, as far as its channels allow."""
+    """``config`` with what a file's options say of task, looks and shape, as far as its sizes allow."""
     channels = config.encoder.input_channels
     feedback = restyle and channels > 3
     looks = options.get("n_iters_per_batch")
@@ -65,7 +69,14 @@ def learnt(config: ModelConfig, options: Mapping[str, Any], restyle: bool) -> Mo
         looks = LOOKS
     task, source = _task(options, channels - 3 * feedback)
     iterations = looks if feedback else 1
-    return replace(config, feedback=feedback, iterations=iterations, task=task, source=source)
+    encoder = replace(config.encoder, input_height=_height(options, config.encoder.input_size))
+    return replace(config, encoder=encoder, feedback=feedback, iterations=iterations, task=task, source=source)
+
+
+def _height(options: Mapping[str, Any], width: int) -> int:
+    """How high the encoder's input is, 0 where it is as high as wide or nobody means it."""
+    wide = str(options.get("dataset_type")).startswith(WIDE)
+    return width * 3 // 4 if wide and width % 64 == 0 else 0
 
 
 def _task(options: Mapping[str, Any], channels: int) -> tuple[str, SourceConfig]:
@@ -118,6 +129,20 @@ def refuse_sources(config: ModelConfig, family: Family) -> None:
         )
 
 
+def refuse_shapes(config: ModelConfig, family: Family) -> None:
+    """Raise ConfigError for pictures of a shape that the family's code does not read."""
+    height, width = config.encoder.input_shape
+    if height == width:
+        return
+    if family == "psp":
+        raise ConfigError(f"pSp's code reads square pictures, and these are {width} x {height}: keep the model as ours")
+    if 4 * height != 3 * width:
+        raise ConfigError(
+            f"{family}'s code reads squares, or cars 4 wide and 3 high, and these are {width} x {height}: keep the "
+            "model as ours"
+        )
+
+
 def written(config: ModelConfig) -> dict[str, Any]:
     """All options that the code of an encoder's family reads, for this one."""
     family, name = encoder_type(config)
@@ -142,7 +167,8 @@ def written(config: ModelConfig) -> dict[str, Any]:
     else:
         made |= {"input_nc": channels, "output_size": size, "n_iters_per_batch": config.iterations, "moco_lambda": 0.0}
         made |= {"w_norm_lambda": 0.0} | (_E4E if config.encoder.kind == "top_e4e" else {})
-    return made
+    height, width = config.encoder.input_shape
+    return made if height == width else made | {"dataset_type": f"{WIDE}encode"}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,10 +45,10 @@ class Result:
     @property
     def pair(self) -> Image.Image:
         """Photograph and reconstruction side by side, at the reconstruction's size."""
-        side = self.reconstruction.height
-        both = Image.new("RGB", (2 * side, side))
-        both.paste(self.aligned.resize((side, side), Image.Resampling.LANCZOS), (0, 0))
-        both.paste(self.reconstruction, (side, 0))
+        width, height = self.reconstruction.size
+        both = Image.new("RGB", (2 * width, height))
+        both.paste(self.aligned.resize((width, height), Image.Resampling.LANCZOS), (0, 0))
+        both.paste(self.reconstruction, (width, 0))
         return both
 
 
@@ -95,12 +95,14 @@ class Session:
     def prepare(self, image: Image.Image, align: bool = True) -> Image.Image:
         """What the encoder gets to see, at the generator's size: the aligned face, or else the middle square.
 
-        Raises NoFaceError when a face is asked for and none is found.
+        For an encoder of wide pictures it is the middle of that shape. Raises NoFaceError when a face is asked for and
+        none is found.
         """
         side = self.model.config.generator.size
-        if align:
-            return self.aligner.align(image, side)
-        return ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+        height, width = self.model.encoder.config.input_shape
+        shape = (side, round(side * height / width))
+        cut = self.aligner.align(image, side) if align else image.convert("RGB")
+        return cut if cut.size == shape else ImageOps.fit(cut, shape, Image.Resampling.LANCZOS)
 
     def invert(self, image: Image.Image | str | Path, align: bool = True) -> Result:
         """Photograph -> rows -> picture; ``image`` is an upright picture, or a file.
@@ -132,7 +134,7 @@ class Session:
     def _invert(self, aligned: list[Image.Image]) -> list[Result]:
         pixels = torch.stack([images.to_tensor(image) for image in aligned]).to(self.device)
         ws = self.model.encode(pixels)
-        drawn = self.model.decode(ws)
+        drawn = self.model.framed(self.model.decode(ws))
         return [
             Result(before, images.to_picture(after), rows)
             for before, after, rows in zip(aligned, drawn.float().cpu(), ws.float().cpu(), strict=True)

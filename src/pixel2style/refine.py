@@ -63,7 +63,7 @@ def optimize_rows(
             with precision:
                 away = codes * model.w_unit
                 drawn = generator.synthesize(away + model.w_avg, size)
-                total, _ = objective(Reconstruction(target, away, codes, pooled(drawn.float())))
+                total, _ = objective(Reconstruction(target, away, codes, pooled(model.framed(drawn).float())))
             (codes.grad,) = torch.autograd.grad(total * len(codes), [codes])
             optimizer.step()
             if watch:

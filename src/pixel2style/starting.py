@@ -48,6 +48,12 @@ def start(config: TrainConfig, accelerator: "Accelerator") -> State:
     )
     if config.looks > 1 and not model.corrects_itself:
         raise ConfigError(f"{config.start_from} does not see what it drew: add --looks 1")
+    height, width = model.encoder.config.input_shape
+    if height != width and find_task(config.task).faces:
+        raise ConfigError(
+            f"{config.task} shows aligned faces, which are square, and this encoder reads {width} x {height} pixels: "
+            "train domain, or leave out --encoder.input-height and start from a model of faces"
+        )
     encoder = model.encoder.train().requires_grad_(True)
     encoder.recompute = config.checkpointing
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":

@@ -88,7 +88,8 @@ def training_rows(state: State, teacher: Teacher, judges: Judges, shown: int = S
 
 def _drawn(model: PSP, sources: Tensor, teacher: Teacher) -> tuple[Tensor, Tensor]:
     ws = model.encode(sources)
-    return ws, model.decode(ws, starting.drawing_size(teacher.config, cast(Generator, model.generator))).float()
+    drawn = model.decode(ws, starting.drawing_size(teacher.config, cast(Generator, model.generator)))
+    return ws, model.framed(drawn).float()
 
 
 def table(names: Sequence[str], sources: Tensor, targets: Tensor, drawn: Tensor, scores: Scores) -> list[track.Row]:
