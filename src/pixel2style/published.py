@@ -8,6 +8,7 @@ built from it.
 """
 
 import argparse
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -50,8 +51,17 @@ SIGNS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
 DEPTH = 4
 """Dictionaries inside dictionaries; no honest file has more."""
 
+LETTERS = 500
+"""Of all that stands before the names of a network; no honest file has more."""
+
 BESIDE = ("opts", "init_kwargs")
 """Dictionaries of a file that hold no tensors."""
+
+PARTS: dict[Kind, tuple[str, ...]] = {
+    "psp": ("encoder.", "decoder."), "restyle": ("encoder.", "decoder."),
+    "nvidia2": ("mapping.", "synthesis."), "nvidia3": ("mapping.", "synthesis."),
+}  # fmt: skip
+"""What a network without prefix is made of, which may lie in dictionaries of its own."""
 
 
 class Found(NamedTuple):
@@ -80,12 +90,13 @@ def find(state: State) -> Found:
 
     Raises CheckpointError when there is none that is known.
     """
-    table = dict(_named(state, "", DEPTH, set()))
+    holders: dict[str, State] = {}
+    table = dict(_named(state, "", DEPTH, holders, set()))
     for kind, keys in SIGNS:
-        starts = [key.removesuffix(keys[0]) for key in table if key.endswith(keys[0])]
+        starts = [key.removesuffix(keys[0]) for key in table if key.endswith(keys[0]) and len(key) < LETTERS]
         whole = [start for start in starts if start[-1:] in ("", ".") and all(start + key in table for key in keys)]
         if whole:
-            return _found(state, table, kind, min(whole, key=_rank))
+            return _found(holders, table, kind, min(whole, key=_rank))
     shown = ", ".join(spell(str(key)) for key in list(state)[:5]) or "none"
     raise CheckpointError(
         f"holds no network known here (its first keys: {shown}); give a StyleGAN generator, a pSp, e4e or ReStyle "
@@ -93,40 +104,46 @@ def find(state: State) -> Found:
     )
 
 
-def _named(state: State, prefix: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """All entries by dotted name; a dictionary that stands in several places is entered once."""
+def _named(
+    state: State, prefix: str, depth: int, holders: dict[str, State], seen: set[int]
+) -> Iterator[tuple[str, Any]]:
+    """All entries by dotted name; a dictionary that stands in several places is entered once, into ``holders`` too."""
     seen.add(id(state))
+    holders[prefix.removesuffix(".")] = state
     for key, value in state.items():
-        if not isinstance(key, str) or (not prefix and key in BESIDE):
+        if not isinstance(key, str) or (key in BESIDE and isinstance(value, Mapping | argparse.Namespace)):
             continue
+        name = f"{prefix}{key}"
         if not isinstance(value, Mapping):
-            yield f"{prefix}{key}", value
-        elif depth and id(value) not in seen:
-            yield from _named(value, f"{prefix}{key}.", depth - 1, seen)
+            yield name, value
+        elif depth and len(name) < LETTERS and id(value) not in seen:
+            yield from _named(value, f"{name}.", depth - 1, holders, seen)
 
 
 def _rank(prefix: str) -> tuple[bool, int, str]:
     return not ("ema" in prefix.lower() or "encoder_q" in prefix), len(prefix), prefix
 
 
-def _found(state: State, table: Mapping[str, Any], kind: Kind, prefix: str) -> Found:
-    held = table if prefix else {key: value for key, value in state.items() if key in table}
+def _found(holders: Mapping[str, State], table: Mapping[str, Any], kind: Kind, prefix: str) -> Found:
+    state, parts = holders[""], PARTS.get(kind, ())
+    held = table if prefix else {key: table[key] for key in table if key in state or key.startswith(parts)}
     entries = {key.removeprefix(prefix): value for key, value in held.items() if key.startswith(prefix)}
     above = [".".join(prefix.split(".")[:length]) for length in range(prefix.count("."), -1, -1)]
     averages = (table.get(f"{start}.latent_avg".lstrip(".")) for start in above)
-    options = options_of(state)
+    beside: State = ChainMap(*(dict(holders[start]) for start in above if start in holders))
+    options = options_of(beside)
     if kind in ("psp", "restyle"):
-        kind = _family(options, entries, state)
-    built_with = state.get("init_kwargs")
+        kind = _family(options, entries, beside)
+    built_with = beside.get("init_kwargs")
     return Found(
         kind,
         # names of a network's tensors have dots; what stands beside them (``epoch``) has none
         {key: value for key, value in entries.items() if "." in key and not _above_features(kind, key)},
         _average(next((value for value in averages if value is not None), None)),
-        _average(state.get("decoder_avg")),
+        _average(beside.get("decoder_avg")),
         options,
         built_with if isinstance(built_with, Mapping) else {},
-        _says_deltas(options, state),
+        _says_deltas(options, beside),
     )
 
 

@@ -1,22 +1,20 @@
 """Files into tensors without running anything, tensors into networks without leaving any over, tensors into files.
 
-A PyTorch file is opened here only, and by PyTorch's restricted reader. The module does not know which networks there
-are.
+A PyTorch file is opened here only, and its pickle is read, never run (``archives``). The module does not know which
+networks there are.
 """
 
-import argparse
 import contextlib
 import os
 import pickle
 import pickletools
 import re
 import struct
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,12 +22,14 @@ from torch import Tensor, nn
 
 from . import archives
 from .errors import CheckpointError, OutputError, UnsafeFileError
+from .inert import UnsafeNameError
+from .stored import REPEATED
 
 LISTED = 8
 """How many keys one error message spells out."""
 
-REPEATED = 1 << 20
-"""A tensor that repeats its numbers (an average for every row) may have so many; a large one is a trap for memory."""
+SHARED = 64 << 20
+"""Bytes that tensors may have beyond twice what their storages have: some lie on the same numbers."""
 
 _BROKEN = (
     pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, LookupError,
@@ -37,35 +37,27 @@ _BROKEN = (
 )  # fmt: skip
 """What reading damaged bytes may raise, and only that: our own mistakes must not pass for the file's."""
 
-_REFUSED = re.compile(r"(?i:unsupported (?:global: )?global|unsupported class|unrecognized function) ([\w.]+)")
-
 
 def read(path: str | Path, numbers: bool = True) -> dict[str, Any]:
     """The dictionary in a PyTorch file, on the CPU; its tensors are mapped from the file where the format allows.
 
     Without ``numbers`` its tensors are PyTorch's meta ones, which have shapes and nothing else. Only tensors, plain
-    containers and ``argparse.Namespace`` are built. Raises UnsafeFileError when the file asks for anything else,
-    CheckpointError when it is missing, damaged or no such file.
+    containers and ``argparse.Namespace`` are built. Raises UnsafeFileError when the file asks for anything that nothing
+    of PyTorch's needs, CheckpointError when it is missing, damaged or no such file.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file; give the path of a model file")
     try:
-        mapped = zipfile.is_zipfile(path)
-        if mapped:
-            archives.refuse_compressed(path)
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu" if numbers else "meta", weights_only=True, mmap=mapped)
-        if numbers:
-            archives.refuse_absent(content)
-        if mapped and numbers:
-            archives.refuse_overlapping(path, content)
+        if not archives.is_archive(path):
+            _refuse(path)
+        content = archives.read(path, numbers)
+    except UnsafeNameError as error:
+        raise UnsafeFileError(
+            f"{path}: asks for {spell(str(error))}, which could run code; nothing was run; "
+            "use a file that holds weights only"
+        ) from error
     except _BROKEN as error:
-        wanted = _refused_global(path, str(error))
-        if wanted:
-            raise UnsafeFileError(
-                f"{path}: asks for {wanted}, which could run code; nothing was run; use a file that holds weights only"
-            ) from error
         raise CheckpointError(
             f"{path}: is no PyTorch file of weights, or is damaged; download it again and compare its size"
         ) from error
@@ -181,14 +173,12 @@ def _same(a: Any, b: Any) -> bool:
     return alike and torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8))
 
 
-def _refused_global(path: Path, message: str) -> str | None:
-    """What the file asks to import beyond weights, by the loader's ``message`` or else by the file's first pickle."""
-    named = _REFUSED.search(message)
-    if named:
-        return named[1]
+def _refuse(path: Path) -> NoReturn:
+    """Raise UnsafeNameError for what a pickle of another kind asks for, ValueError where it asks for nothing."""
     with path.open("rb") as file:
         content = file.read(1 << 24)
-    return next(_imports(content), None) if content[:1] in (pickle.PROTO, pickle.MARK) else None
+    names = _imports(content) if content[:1] in (pickle.PROTO, pickle.MARK) else iter(())
+    raise next(map(UnsafeNameError, names), ValueError("no file of PyTorch's"))
 
 
 def _imports(content: bytes) -> Iterator[str]:
@@ -210,7 +200,15 @@ def _imports(content: bytes) -> Iterator[str]:
 
 
 def tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
-    """The tensors of a state dict, floating-point ones as float32. Raises CheckpointError for anything else in it."""
+    """The tensors of a state dict, floating-point ones as float32. Raises CheckpointError for anything else in it.
+
+    What many keys share is not unfolded without end.
+    """
+    found = [value for value in state.values() if isinstance(value, Tensor) and value.device.type == "cpu"]
+    plain = [value for value in found if value.layout is torch.strided]
+    there = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in plain}
+    if sum(value.nbytes for value in plain) > 2 * sum(there.values()) + SHARED:
+        raise CheckpointError(f"{source}: its tensors claim more numbers than the file holds; the file is damaged")
     return {str(key): _tensor(str(key), value, source) for key, value in state.items()}
 
 
