@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from .config import GeneratorConfig
 from .errors import ConfigError
 from .ops import area
-from .sampling import check
+from .sampling import check, size_of
 
 ROWS = 16
 HEAD_SIZE = 256
@@ -209,9 +209,7 @@ class MobileStyleGAN(nn.Module):
                 f"got {list(ws.shape)}"
             )
         ws = ws.to(self.constant.dtype)
-        size = self.size if size is None else size
-        if not 1 <= size <= self.size:
-            raise ConfigError(f"this generator draws up to {self.size} pixels: ask for 1 to that, not {size}")
+        size = size_of(size, self.size)
         if size <= HEAD_SIZE:
             picture = cast(Tensor, self.head(self.features(ws, HEAD_BLOCK + 1), ws))
         else:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from . import sizes
+from .config import GeneratorConfig
 from .errors import CheckpointError, ConfigError
 from .ops import FIR
-from .sampling import average_w
+from .sampling import average_w, noise_width
 from .stylegan2 import MAPPING_LR_MUL, StyleGAN2, channels_of
 from .weights import fill, is_constant, spell
 
@@ -80,17 +81,25 @@ def stylegan2_state(generator: StyleGAN2) -> tuple[dict[str, Tensor], dict[str, 
     convs = [key.removesuffix(".noise_const") for key in state if key.endswith(".noise_const")]
     for layer in {name: None for conv in convs for name in (conv.rpartition(".")[0], conv)}:
         state[f"{layer}.resample_filter"] = _kernel()
-    return {key: value.detach().float().cpu().clone() for key, value in state.items()}, {
-        "z_dim": generator.noise_width,
+    rule = {"channel_base": base, "channel_max": most, "num_fp16_res": 0, "conv_clamp": config.clamp}
+    return copied(state), {**arguments(config), "synthesis_kwargs": rule}
+
+
+def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they are written: float32, on the CPU, their own."""
+    return {key: value.detach().float().cpu().clone() for key, value in state.items()}
+
+
+def arguments(config: GeneratorConfig) -> dict[str, Any]:
+    """The arguments that all of NVIDIA's generators begin with."""
+    return {
+        "z_dim": noise_width(config),
         "c_dim": config.classes,
         "w_dim": config.width,
         "img_resolution": config.size,
         "img_channels": 3,
         "mapping_kwargs": {"num_layers": config.mapping_layers},
-        "synthesis_kwargs": {
-            "channel_base": base, "channel_max": most, "num_fp16_res": 0, "conv_clamp": config.clamp
-        },
-    }  # fmt: skip
+    }
 
 
 def _names(doublings: int, layers: int) -> dict[str, str]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .config import AliasFreeConfig, GeneratorConfig
 from .errors import CheckpointError, ConfigError
+from .nvidia import arguments, copied
 from .sampling import average_w
 from .stylegan3 import MAPPING_LR_MUL, Layer, StyleGAN3, bands, channels_of
 from .weights import fill, is_constant, spell
@@ -78,13 +79,8 @@ def stylegan3_state(generator: StyleGAN3) -> tuple[dict[str, Tensor], dict[str, 
     base, most = _rule(config)
     state = {_theirs(key, generator): value for key, value in generator.state_dict().items()}
     state |= _filters(generator)
-    return {key: value.detach().float().cpu().clone() for key, value in state.items()}, {
-        "z_dim": generator.noise_width,
-        "c_dim": config.classes,
-        "w_dim": config.width,
-        "img_resolution": config.size,
-        "img_channels": 3,
-        "mapping_kwargs": {"num_layers": config.mapping_layers},
+    return copied(state), {
+        **arguments(config),
         "channel_base": base,
         "channel_max": most,
         "num_layers": given.layers,

@@ -16,12 +16,10 @@ from .stored import Storage
 
 STEPS = 400_000
 """Opcodes in one file: several times the 63,000 of a StyleGAN2 of 1024 pixels, its discriminator and its average."""
-HEIGHT = 10_000
-"""Values on the stack: Python writes lists in parts of a thousand."""
 TEXT, SPELT = 64 << 20, 2
 """Bytes of all strings in one file, and how often its own beside them: protocol 2 spells arrays as text."""
-NAME = 256
-"""Bytes of one line, which is always a module or a name in it."""
+HEIGHT, NAME = 10_000, 256
+"""Values on the stack (Python writes lists in parts of a thousand), bytes of a line, which is always a name."""
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 """What a file of PyTorch's before 1.6 begins with, and so does every storage in a pickle: two numbers, pickled."""
 BROKEN = (ValueError, LookupError, TypeError, struct.error, ArithmeticError)

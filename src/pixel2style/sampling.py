@@ -1,7 +1,8 @@
-"""Draws of what a generator starts from: normal noise, and labels where it is told what to draw.
+"""What every generator takes, checked and drawn: normal noise, labels where it is told what to draw, rows, a size.
 
 Noise comes from a CPU's random numbers, so that a seed means the same on every device. Axes: ``b`` batch, ``n`` numbers
-of noise, ``c`` numbers in a label, ``d`` width of a row. This module does not know which generators there are.
+of noise, ``c`` numbers in a label, ``k`` rows, ``d`` width of a row. This module does not know which generators there
+are.
 """
 
 from typing import Protocol
@@ -52,6 +53,28 @@ def check(config: GeneratorConfig, z: Tensor, labels: Tensor | None) -> None:
         raise ConfigError(
             f"labels for this generator are [{z.shape[0]}, {config.classes}] here, got {list(labels.shape)}"
         )
+
+
+def truncated(w: Tensor, average: Tensor, truncation: float) -> Tensor:
+    """Latents ``[b d]`` pulled towards ``average`` ``[d]`` by a ``truncation`` below 1; at 1 they stay."""
+    return w if truncation == 1 else torch.lerp(average.to(w.dtype), w, truncation)
+
+
+def rows_of(ws: Tensor, rows: int, width: int) -> Tensor:
+    """``[b rows width]`` from that or from ``[b width]``, every row alike. Raises ConfigError for other shapes."""
+    if ws.ndim == 2:
+        ws = ws[:, None].expand(-1, rows, -1)
+    if ws.ndim != 3 or ws.shape[1:] != (rows, width):
+        raise ConfigError(f"this generator takes rows of shape [batch, {rows}, {width}], got {list(ws.shape)}")
+    return ws
+
+
+def size_of(size: int | None, most: int) -> int:
+    """The size of a picture that is asked for, ``most`` where none is. Raises ConfigError where it cannot be drawn."""
+    size = most if size is None else size
+    if not 1 <= size <= most:
+        raise ConfigError(f"this generator draws up to {most} pixels: ask for 1 to that, not {size}")
+    return size
 
 
 def draw(generator: Mapper, count: int, rng: torch.Generator, like: Tensor, truncation: float = 1.0) -> Tensor:

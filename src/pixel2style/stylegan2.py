@@ -24,7 +24,7 @@ from torch.nn import functional
 from .config import GeneratorConfig
 from .errors import ConfigError
 from .ops import GAIN, SLOPE, EqualLinear, ModulatedConv2d, activate, area, upsample
-from .sampling import check, noise_width
+from .sampling import check, noise_width, rows_of, size_of, truncated
 from .sizes import channels_at
 
 MAPPING_LR_MUL = 0.01
@@ -205,7 +205,7 @@ class StyleGAN2(nn.Module):
             w = torch.cat([norm(z), norm(self.embed(labels.to(z.dtype)))], dim=1)
             for layer in layers:
                 w = layer(w)
-        return w if truncation == 1 else torch.lerp(self.w_avg.to(w.dtype), w, truncation)
+        return truncated(w, self.w_avg, truncation)
 
     def synthesize(self, ws: Tensor, size: int | None = None, noise: bool = True) -> Tensor:
         """Rows to pictures: ``[b k d]``, or ``[b d]`` for every row alike, ``-> [b 3 r r]``, RGB in about [-1, 1].
@@ -213,10 +213,8 @@ class StyleGAN2(nn.Module):
         ``size`` below the full one averages pixels over areas; without ``noise`` nothing is added to the features.
         Raises ConfigError where rows or size do not fit.
         """
-        ws = self._rows(ws)
-        size = self.size if size is None else size
-        if not 1 <= size <= self.size:
-            raise ConfigError(f"this generator draws up to {self.size} pixels: ask for 1 to that, not {size}")
+        ws = rows_of(ws, self.rows, self.width).to(self.input.input.dtype)
+        size = size_of(size, self.size)
         row = ws.unbind(dim=1)
         added = [getattr(self.noises, f"noise_{layer}") if noise else None for layer in range(self.rows - 1)]
         x = self.conv1(self.input(ws.shape[0]).contiguous(memory_format=LAYOUT), row[0], added[0])
@@ -228,12 +226,3 @@ class StyleGAN2(nn.Module):
             image = to_rgb(x, row[first + 2], image)
         image = image.contiguous()
         return image if size == self.size else area(image, size)
-
-    def _rows(self, ws: Tensor) -> Tensor:
-        if ws.ndim == 2:
-            ws = ws[:, None].expand(-1, self.rows, -1)
-        if ws.ndim != 3 or ws.shape[1:] != (self.rows, self.width):
-            raise ConfigError(
-                f"this generator takes rows of shape [batch, {self.rows}, {self.width}], got {list(ws.shape)}"
-            )
-        return ws.to(self.input.input.dtype)

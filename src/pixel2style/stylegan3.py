@@ -24,7 +24,7 @@ from .config import AliasFreeConfig, GeneratorConfig
 from .errors import ConfigError
 from .filters import FilteredActivation, layout, lowpass, radial_lowpass
 from .ops import EqualLinear, ModulatedConv2d, area
-from .sampling import check, noise_width
+from .sampling import check, noise_width, rows_of, size_of, truncated
 
 MAPPING_LR_MUL = 0.01
 MOST_CHANNELS = 512
@@ -259,15 +259,13 @@ class StyleGAN3(nn.Module):
         self.requires_grad_(False)
 
     def map(self, z: Tensor, truncation: float = 1.0, labels: Tensor | None = None) -> Tensor:
-        """Normal noise to the generator's own latents: ``[b n] -> [b d]``.
+        """Normal noise ``[b n]`` and ``labels`` ``[b classes]`` to the generator's own latents ``[b d]``.
 
-        ``truncation`` below 1 pulls them towards ``w_avg``: more typical pictures, less variety (StyleGAN, section B).
-        ``labels`` ``[b classes]``, usually 1 at the class wanted and 0 elsewhere, go to a generator that was taught
-        with some, and to no other. Raises ConfigError for noise or labels that do not fit.
+        Truncation and labels mean what they mean to ``StyleGAN2.map``; what does not fit raises ConfigError here too.
         """
         check(self.config, z, labels)
         w: Tensor = self.mapping(z, labels)
-        return w if truncation == 1 else torch.lerp(self.w_avg.to(w.dtype), w, truncation)
+        return truncated(w, self.w_avg, truncation)
 
     def synthesize(self, ws: Tensor, size: int | None = None, transform: Tensor | None = None) -> Tensor:
         """Rows to pictures: ``[b k d]``, or ``[b d]`` for every row alike, ``-> [b 3 r r]``, RGB in about [-1, 1].
@@ -276,10 +274,8 @@ class StyleGAN3(nn.Module):
         the picture to places among the waves, instead of the stored one: see ``placement``. Raises ConfigError where
         rows, size or transform do not fit.
         """
-        ws = self._rows(ws)
-        size = self.size if size is None else size
-        if not 1 <= size <= self.size:
-            raise ConfigError(f"this generator draws up to {self.size} pixels: ask for 1 to that, not {size}")
+        ws = rows_of(ws, self.rows, self.width).to(self.input.weight.dtype)
+        size = size_of(size, self.size)
         if transform is not None and tuple(transform.shape) not in ((3, 3), (ws.shape[0], 3, 3)):
             raise ConfigError(f"a transform is [3, 3], or [{ws.shape[0]}, 3, 3] here, got {list(transform.shape)}")
         row = ws.unbind(dim=1)
@@ -288,12 +284,3 @@ class StyleGAN3(nn.Module):
             x = layer(x, style)
         image = x.contiguous() * self.output_scale
         return image if size == self.size else area(image, size)
-
-    def _rows(self, ws: Tensor) -> Tensor:
-        if ws.ndim == 2:
-            ws = ws[:, None].expand(-1, self.rows, -1)
-        if ws.ndim != 3 or ws.shape[1:] != (self.rows, self.width):
-            raise ConfigError(
-                f"this generator takes rows of shape [batch, {self.rows}, {self.width}], got {list(ws.shape)}"
-            )
-        return ws.to(self.input.weight.dtype)
