@@ -224,7 +224,11 @@ def convert(source: str | Path, out: Path, *, to: checkpoints.Layout = "ours", o
     if to != "ours" and out.suffix not in (".pt", ".pth"):
         raise OutputError(f"{out} would be a PyTorch file, as {to} has them: call it NAME.pt")
     file = checkpoints.find(source)
-    folders.claim(out.parent, [out], [file], overwrite)
+    if out.exists() and out.resolve() == file.resolve():
+        raise OutputError(f"{out} would replace the file that is converted: give another name")
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise OutputError(f"{out} exists already: give another name{'' if out.is_dir() else ', or add --overwrite'}")
+    folders.claim(out.parent, [out], [], overwrite)
     return checkpoints.convert(file, out, to)
 
 
