@@ -104,7 +104,7 @@ def test_plain_values_are_what_they_were(protocol: int, tmp_path: Path) -> None:
         "set": {1, 2},
         "frozen": frozenset({"a"}),
         "ordered": collections.OrderedDict(a=1, b=[2]),
-        "default": collections.defaultdict(list, {"k": [1]}),
+        "default": collections.defaultdict(int, {"k": [1]}),
         "number of numpy": np.float32(2.5),
         "size": torch.Size([1, 2]),
     }

@@ -24,7 +24,7 @@ _THEIRS = re.compile(
 )
 _DATA = re.compile(
     r"torch\.(cuda\.)?\w+Storage|torch\.(float|double|half|bfloat|u?int|bool|short|long)\d*|numpy\.ndarray"
-    r"|(builtins|__builtin__)\.(object|slice|range|complex|list|tuple|dict|int|float|bool|str)",
+    r"|(builtins|__builtin__)\.(object|slice|range|complex|list|tuple|dict|int|long|float|bool|str)",
     re.ASCII,
 )
 """Classes that only hold or describe data."""
