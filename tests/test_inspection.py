@@ -12,6 +12,7 @@ from torch import nn
 
 import nvidia_pickles
 import pixel2style as p2s
+import test_tensorflow
 from official_layout import generator_state, psp_state, random_generator, random_psp
 from pixel2style import checkpoints, cli, foreign, inspection, nvidia, official
 from pixel2style.config import AliasFreeConfig, GeneratorConfig
@@ -30,8 +31,13 @@ def rosinality(path: Path) -> str:
 def conditional_pickle(path: Path) -> str:
     generator = random_generator(size=8, channels=(4, 4), classes=5, clamp=256.0, noise_width=7)
     state, told = nvidia.stylegan2_state(generator)
-    nvidia_pickles.written(path, {"G_ema": nvidia_pickles.module(state, kwargs=told)})
+    nvidia_pickles.written(path, {name: nvidia_pickles.module(state, kwargs=told) for name in ("G", "G_ema")})
     return "a StyleGAN2-ADA generator"
+
+
+def tensorflow(path: Path) -> str:
+    test_tensorflow.written(path.parent, test_tensorflow.variables()).rename(path)
+    return "a StyleGAN2 generator of TensorFlow's"
 
 
 def alias_free(path: Path) -> str:
@@ -62,7 +68,9 @@ FACTS = {
         "labels": "5 classes",
         "clamp": "256",
         "file": "pickle",
+        "networks": "G_ema, described here, beside G",
     },
+    tensorflow: {"channels": "8, 5, 4", "networks": "Gs, described here, beside D, G"},
     alias_free: {"generator": "stylegan3, 16 pixels, 6 rows of 8", "layers": "4, R"},
     bare: {"generator": "stylegan2, 16 pixels, 6 rows of 24", "file": "safetensors"},
 }

@@ -13,8 +13,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from . import checkpoints, foreign, stylegan2, weights
+from . import checkpoints, foreign, pickles, stylegan2, weights
 from .config import EncoderConfig, GeneratorConfig
+from .errors import CheckpointError
 from .model import PSP
 
 
@@ -34,6 +35,7 @@ def examine(source: str | Path) -> Finding:
     opened = checkpoints.outline(source)
     network, path = opened.network, opened.path
     facts = {"file": f"{_size(path.stat().st_size)}, {weights.container(path)}"}
+    about, facts["networks"] = _in_pickle(path) if weights.container(path) == "pickle" else ("", "")
     if isinstance(network, PSP):
         facts |= _model_facts(network)
     elif isinstance(config := getattr(network, "config", None), GeneratorConfig):
@@ -42,7 +44,8 @@ def examine(source: str | Path) -> Finding:
     facts |= {name: _short(value) for name, value in opened.told.items() if name in TOLD and value not in (None, "")}
     config = getattr(network, "config", None)
     whole = asdict(config) if config else {}
-    return Finding(str(source), opened.about, facts, whole, _uses(network, opened.kind, str(source)))
+    facts = {name: value for name, value in facts.items() if value}
+    return Finding(str(source), about or opened.about, facts, whole, _uses(network, opened.kind, str(source)))
 
 
 TOLD = (
@@ -67,6 +70,20 @@ def as_json(finding: Finding) -> str:
 def failure_as_json(source: str, sentence: str) -> str:
     """Why there is no finding, as one line of JSON."""
     return json.dumps({"source": source, "error": sentence})
+
+
+def _in_pickle(path: Path) -> tuple[str, str]:
+    """What the generator in one of NVIDIA's pickles is, where that is more than its layout says; and all networks."""
+    if not pickles.is_pickle(path):
+        return "", ""
+    try:
+        found = pickles.networks(path)
+    except CheckpointError:
+        return "", ""  # tensors alone
+    name, network = pickles.preferred(found, str(path))
+    others = ", ".join(sorted(other for other in found if other != name)) or "no other"
+    about = "a StyleGAN2 generator of TensorFlow's" if network.family == "stylegan2-tf" else ""
+    return about, f"{name}, described here, beside {others}"
 
 
 def _model_facts(model: PSP) -> dict[str, str]:
