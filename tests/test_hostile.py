@@ -125,3 +125,18 @@ def test_a_vast_file_of_nothing_is_refused_without_reading_it(tmp_path: Path) ->
             file.truncate(6 << 30)
         for door in DOORS:
             refused(tmp_path / name, door)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a page that was not found", "is a web page, not a file of weights"),
+        ("a pointer of git-lfs", "is a pointer of git-lfs"),
+        ("a picture", "is a picture"),
+        ("gzip", "is a compressed archive"),
+        ("nothing", "is empty"),
+    ],
+)
+def test_what_is_often_taken_for_a_model_is_called_what_it_is(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(FILES[name])
+    assert said in refused(tmp_path / "model.pt", "load")

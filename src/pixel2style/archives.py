@@ -30,6 +30,27 @@ _LEGACY = pickle.dumps(MAGIC, 2)
 """How a file from before zips begins."""
 
 
+IMPOSTORS = {
+    b"<": "a web page",
+    b"version https://git-lfs": "a pointer of git-lfs",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"\x1f\x8b": "a compressed archive",
+    b"Rar!": "a compressed archive",
+    b"7z\xbc\xaf": "a compressed archive",
+}
+"""How files begin that come down where a model was meant, and what they are."""
+
+
+def impostor(path: Path) -> str:
+    """What a file is that nobody would take for weights, by how it begins; nothing where it may be weights."""
+    with path.open("rb") as file:
+        start = file.read(100)
+    if not start:
+        return "empty"
+    return next((what for sign, what in IMPOSTORS.items() if start.lstrip().startswith(sign)), "")
+
+
 def is_archive(path: Path) -> bool:
     """Whether a file begins, or as a zip ends, as PyTorch's do."""
     with path.open("rb") as file:

@@ -58,8 +58,11 @@ def read(path: str | Path, numbers: bool = True) -> dict[str, Any]:
             "use a file that holds weights only"
         ) from error
     except _BROKEN as error:
+        seen = archives.impostor(path)
         raise CheckpointError(
-            f"{path}: is no PyTorch file of weights, or is damaged; download it again and compare its size"
+            f"{path}: is {seen}, not a file of weights; download the model itself"
+            if seen
+            else f"{path}: is no PyTorch file of weights, or is damaged; download it again and compare its size"
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds {type(content).__name__}, not a dictionary of weights")
