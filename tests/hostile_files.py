@@ -72,14 +72,41 @@ WANTED = (
 """What a pickle may ask to be called, and with what."""
 
 
+ALLOCATED = (
+    ("__builtin__", "bytearray"),
+    ("builtins", "bytearray"),
+    ("torch.storage", "UntypedStorage"),
+    ("torch", "FloatStorage"),
+    ("torch", "FloatTensor"),
+    ("torch", "HalfTensor"),
+    ("torch", "Tensor"),
+    ("torch.cuda", "FloatTensor"),
+    ("torch.sparse", "FloatTensor"),
+)
+"""What PyTorch's restricted reader makes as large as a pickle says."""
+
+
 def asking(module: str, name: str, argument: str, *, protocol: int = 2) -> bytes:
     """A pickle of ``{"g_ema": module.name(argument)}``, written by hand: nothing is imported to write it."""
-
-    def text(value: str) -> bytes:
-        return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
-
     wanted = f"c{module}\n{name}\n".encode() if protocol < 4 else text(module) + text(name) + b"\x93"
     return b"\x80" + bytes([protocol]) + b"}" + text("g_ema") + wanted + text(argument) + b"\x85R" + b"s."
+
+
+def text(value: str) -> bytes:
+    """A text, pickled."""
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def whole(value: int) -> bytes:
+    """A whole number, pickled."""
+    length = (value.bit_length() + 8) // 8
+    return b"\x8a" + bytes([length]) + value.to_bytes(length, "little", signed=True)
+
+
+def calling(module: str, name: str, *numbers: int, times: int = 1) -> bytes:
+    """A pickle of ``{"g_ema": module.name(*numbers)}``, or of a list of such."""
+    call = f"c{module}\n{name}\n(".encode() + b"".join(map(whole, numbers)) + b"tR"
+    return b"\x80\x02}" + text("g_ema") + (call if times == 1 else b"](" + call * times + b"e") + b"s."
 
 
 def archive(pickled: bytes, **members: bytes) -> bytes:
@@ -122,6 +149,55 @@ def tiny_state() -> dict[str, Tensor]:
 def _quantised() -> Tensor:
     with warnings.catch_warnings(action="ignore"):
         return torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)
+
+
+def memory() -> Iterator[tuple[str, bytes]]:
+    """Small pickles that would take all memory, or all time."""
+    pickles = {}
+    for module, name in ALLOCATED:
+        pickles[f"{module}.{name} of 3 GB"] = calling(module, name, 3_000_000_000)
+        pickles[f"{module}.{name} of 50 MB, many times"] = calling(module, name, 50_000_000, times=60)
+
+    def listed(first: bytes, one: bytes, times: int) -> bytes:
+        return b"\x80\x02}" + text("g_ema") + b"](" + first + b"q\x01" + one * times + b"es."
+
+    items = b"}(" + b"".join(whole(index) + b"K\x00" for index in range(4_000)) + b"u"
+    copied = b"ccollections\nOrderedDict\nh\x01\x85R"
+    spelt = b"c_codecs\nencode\nh\x01" + text("latin1") + b"\x86R"
+    shape = b"(" + whole(1 << 18) + b"\x85"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85" + text("b") + b"tR"
+    kind = b"cnumpy\ndtype\n(" + text("f4") + b"K\x00K\x01tR"
+    told = array + b"(K\x01" + shape[1:] + kind + b"\x89h\x01tb"
+    numbers = b"c_codecs\nencode\n" + text("\0" * (1 << 20)) + text("latin1") + b"\x86R"
+    pickles |= {
+        "a dictionary, three thousand times": listed(items, copied, 3000),
+        "bytes, three thousand times": listed(text("x" * 1_000_000), spelt, 3000),
+        "arrays on the same bytes, three thousand times": listed(numbers, told, 3000),
+        "keys that collide": b"\x80\x02}" + b"".join(whole(n * (2**61 - 1)) + b"Ns" for n in range(1, 50_000)) + b".",
+        "a key without end": b"\x80\x02})" + b"q\x01h\x01\x86" * 60 + b"Ns.",
+        "a function without end": b"\x80\x02)" + b"q\x01h\x01\x86" * 60 + b")R.",
+        "numbers of a file from nowhere": b"\x80\x02}"
+        + b"".join(
+            text(key) + b"ctorch\nFloatTensor\n(" + b"".join(map(whole, value.shape)) + b"tRs"
+            for key, value in tiny_state().items()
+        )
+        + b".",
+    }
+    for what, pickled in pickles.items():
+        yield f"{what} in a zip", archive(pickled)
+        yield f"{what} in an old file", legacy(pickled)
+    shared = torch.zeros(1 << 20, dtype=torch.float16)
+    good = tiny_state()
+    for zipped in (True, False):
+        kept = "in a zip" if zipped else "in an old file"
+        yield f"a thousand tensors in one {kept}", saved({**good, **{f"n.{n}": shared for n in range(1000)}}, zipped)
+        yield (
+            f"a thousand rows said to be many {kept}",
+            saved({**good, **{f"n.{n}": torch.zeros(1).expand(1 << 20) for n in range(1000)}}, zipped),
+        )
+        dots = "a." * 60_000
+        yield f"a name of dots {kept}", saved({f"{dots}{key}": value for key, value in good.items()}, zipped)
+        yield f"names below a long name {kept}", saved({"a" * 1_000_000: {str(n): None for n in range(10_000)}}, zipped)
 
 
 def states() -> Iterator[tuple[str, bytes]]:
@@ -227,25 +303,17 @@ def archives() -> Iterator[tuple[str, bytes]]:
     yield "a tail that is missing, a head twice", whole[:3000] * 2
     yield "a program (TorchScript)", scripted()
     for numbers in (1 << 31, 1 << 40, 1 << 62, -1):
-        yield f"a storage of {numbers} numbers", archive(_storage(numbers), data__0=bytes(16))
-        yield f"a tensor of {numbers} numbers on a small storage", archive(_storage(4, numbers), data__0=bytes(16))
+        yield f"a storage of {numbers} numbers", archive(storage(numbers), data__0=bytes(16))
+        yield f"a tensor of {numbers} numbers on a small storage", archive(storage(4, numbers), data__0=bytes(16))
 
 
-def _storage(numbers: int, shown: int | None = None) -> bytes:
+def storage(numbers: int, shown: int | None = None) -> bytes:
     """A pickle of one tensor on storage "0", with whatever sizes."""
-
-    def whole(value: int) -> bytes:
-        length = (value.bit_length() + 8) // 8
-        return b"\x8a" + bytes([length]) + value.to_bytes(length, "little", signed=True)
-
-    def text(value: str) -> bytes:
-        return b"X" + struct.pack("<I", len(value)) + value.encode()
-
     shown = numbers if shown is None else shown
-    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + whole(numbers) + b"tQ"
+    place = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + whole(numbers) + b"tQ"
     rebuilt = (
         b"("
-        + storage
+        + place
         + whole(0)
         + whole(shown)
         + b"\x85"
@@ -371,4 +439,4 @@ def others() -> Iterator[tuple[str, bytes]]:
 
 def everything(marker: Path) -> dict[str, bytes]:
     """All of them."""
-    return dict([*commands(marker), *states(), *archives(), *safetensors(), *others()])
+    return dict([*commands(marker), *memory(), *states(), *archives(), *safetensors(), *others()])

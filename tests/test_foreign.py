@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,12 +22,13 @@ import official_layout
 import pixel2style as p2s
 from golden_rule import GOLDEN, arr, relative_error, weights
 from official_layout import ROWS, SIDE, WIDTH, generator_state, psp_state, random_generator, random_psp
-from pixel2style import foreign
+from pixel2style import foreign, published, rosinality
 from pixel2style.config import GeneratorConfig
 from pixel2style.errors import CheckpointError, UnsafeFileError
 from pixel2style.irse import ArcFace, CurricularFace
 from pixel2style.model import PSP
 from pixel2style.sampling import average_w
+from pixel2style.weights import below as weights_below
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,55 @@ def test_e4e_is_told_from_psp_by_what_stands_beside_the_same_keys(beside, offici
 def test_an_encoder_of_another_name_is_none_of_e4es_whatever_its_training_was_told(official):
     options = {"encoder_type": "GradualStyleEncoder", "progressive_steps": None}
     assert foreign.detect({"state_dict": official, "opts": options}) == "psp"
+
+
+@pytest.mark.parametrize("wrap", ["model", "model.inner", "inside"])
+def test_what_stands_beside_a_wrapped_model_is_seen_as_beside_a_bare_one(wrap, official, load_state):
+    inner: dict[str, Any] = {
+        "opts": {"encoder_type": "Encoder4Editing"},
+        "latent_avg": AVERAGE,
+        "decoder_avg": -AVERAGE,
+    }
+    inner |= official if wrap == "inside" else {"state_dict": official}
+    for name in reversed(wrap.split(".")):
+        inner = {name: inner, "epoch": 3}
+    loaded = load_state(inner)
+    assert loaded.config.encoder.kind == "e4e"
+    assert torch.equal(loaded.w_avg, AVERAGE.expand(ROWS, WIDTH))
+    assert torch.equal(loaded.generator.w_avg, -AVERAGE)
+    told = {"z_dim": 24, "synthesis_kwargs": {"num_fp16_res": 4, "conv_clamp": 256}}
+    layout = dict.fromkeys(json.loads((GOLDEN / "ada_64.manifest.json").read_text()))
+    assert published.find({"a": {"G_ema": layout, "init_kwargs": told}}).built_with == told
+
+
+def test_encoder_and_decoder_may_be_dictionaries_of_their_own(official, load_state):
+    parts = {name: weights_below(official, f"{name}.") for name in ("encoder", "decoder")}
+    for content in (
+        {**parts, "latent_avg": AVERAGE, "optimizer": {"state": {}}},
+        {"model": {**parts, "latent_avg": AVERAGE}},
+    ):
+        assert same(load_state(content), load_state({"state_dict": official, "latent_avg": AVERAGE}))
+
+
+def test_a_model_whose_decoder_has_no_noise_gets_that_of_a_generator_without(official, load_state, write):
+    quiet = {key: value for key, value in official.items() if ".noises." not in key}
+    loaded = load_state({"state_dict": quiet, "latent_avg": AVERAGE})
+    alone = rosinality.generator(rosinality.plain(weights_below(quiet, "decoder.")), AVERAGE[None], "file.pt")
+    assert same(loaded.generator, alone)
+    assert abs(alone.noises.noise_4.std() - 1) < 0.2
+
+
+@pytest.mark.parametrize("dots", [True, False])
+def test_names_of_a_hundred_thousand_letters_take_no_time(dots):
+    before = ("a." if dots else "aa") * 60_000
+    start = time.process_time()
+    for content in (
+        {f"{before}.to_rgb1.conv.weight": torch.zeros(1), f"{before}.conv1.conv.weight": torch.zeros(1)},
+        {before: {f"{index}": {"to_rgb1.conv.weight": None} for index in range(1000)}},
+    ):
+        with pytest.raises(CheckpointError, match="holds no network known here"):
+            foreign.detect(content)
+    assert time.process_time() - start < 0.5
 
 
 def test_a_restyle_encoder_is_not_taken_for_psp(official):
@@ -229,6 +280,16 @@ def test_the_decoder_of_a_psp_checkpoint_is_a_generator(model, official, write):
     loaded = foreign.load_generator(write({"state_dict": official, "latent_avg": AVERAGE.expand(ROWS, WIDTH)}))
     ws = arr("ws", 1, ROWS, WIDTH)
     assert torch.equal(loaded.synthesize(ws), model.generator.synthesize(ws))
+    assert torch.equal(loaded.w_avg, AVERAGE)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_generator_in_numpys_arrays_beside_numpys_numbers_is_read(zipped, write):
+    state = {key: value.numpy() for key, value in generator_state(random_generator()).items()}
+    options = argparse.Namespace(lr=np.float64(1e-3), out=Path("/runs/1"), steps=np.int64(3))
+    content = {"g_ema": state, "latent_avg": AVERAGE.numpy(), "args": options, "ada_aug_p": np.float64(0.1)}
+    loaded = foreign.load_generator(write(content, _use_new_zipfile_serialization=zipped))
+    assert same(loaded, random_generator(), but="w_avg")
     assert torch.equal(loaded.w_avg, AVERAGE)
 
 

@@ -130,6 +130,32 @@ def test_no_number_is_read(published, monkeypatch):
     assert time.process_time() - start < 2
 
 
+def test_of_an_old_file_no_number_is_read_either(tmp_path):
+    state = {"g_ema": generator_state(random_generator(size=8, channels=(4, 4))), "z": torch.zeros(50_000_000)}
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    del state
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    assert inspection.examine(tmp_path / "old.pt").facts["generator"].startswith("stylegan2, 8 pixels")
+    assert resident("VmHWM") - before < 50e6
+    p2s.load_generator(tmp_path / "old.pt")
+    assert resident("VmHWM") - before > 150e6
+
+
+def resident(line: str) -> float:
+    """Bytes of this process now (VmRSS) or at most since the last clearing (VmHWM)."""
+    return float(Path("/proc/self/status").read_text().partition(f"{line}:")[2].split()[0]) * 1024
+
+
+def test_arrays_and_missing_noise_are_described_as_they_are_loaded(tmp_path):
+    state = {key: value for key, value in psp_state(random_psp()).items() if ".noises." not in key}
+    torch.save({"state_dict": state, "latent_avg": torch.zeros(24).numpy()}, tmp_path / "psp.pt")
+    assert inspection.examine(tmp_path / "psp.pt").about == "a pSp model"
+    arrays = {key: value.numpy() for key, value in generator_state(random_generator(size=8, channels=(8, 4))).items()}
+    torch.save({"g_ema": arrays}, tmp_path / "arrays.pt")
+    assert inspection.examine(tmp_path / "arrays.pt").facts["channels"] == "8, 4"
+
+
 @pytest.mark.parametrize(
     "layout", [["psp", "rosinality", "nvidia-state"], ["rosinality", "nvidia-state"], ["nvidia-state"], []]
 )

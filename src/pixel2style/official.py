@@ -52,7 +52,10 @@ def model(found: Found, source: str) -> PSP:
         "w_unit": torch.ones(drawer.width),
         "generator.w_avg": torch.zeros(drawer.width),
     }
+    noises = rosinality.noises(drawer, below(weights, "decoder."))
+    blank |= {f"generator.{key}": noise for key, noise in noises.items()}
     fill(made, rosinality.without_kernels(weights, generator, "decoder.", source), source, _official_name, blank)
+    rosinality.draw(noises)
     rosinality.set_average(drawer, average if found.decoder_average is None else found.decoder_average, source)
     made.w_avg.copy_(drawer.w_avg if average is None else rosinality.rows_of(average, drawer, source))
     return made.eval()

@@ -34,15 +34,26 @@ def generator(weights: Mapping[str, Tensor], average: Tensor | None, source: str
     config = sizes.generator(weights)
     with torch.device("meta"):
         made = StyleGAN2(config)
-    noises = {} if any(key.startswith("noises.") for key in weights) else dict(made.noises.named_buffers("noises"))
-    blank = {key: torch.empty(noise.shape) for key, noise in noises.items()}
+    blank = noises(made, weights)
     given = {"w_avg": torch.zeros(config.width), **blank}
     fill(made, without_kernels(weights, config, "", source), source, given=given)
-    rng = torch.Generator().manual_seed(0)
-    for noise in blank.values():
-        noise.normal_(generator=rng)
+    draw(blank)
     set_average(made, average, source)
     return made.eval()
+
+
+def noises(generator: StyleGAN2, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Room for the noise of a generator, by its names, where ``weights`` have none; what is in it is ``draw``'s."""
+    if any(key.startswith("noises.") for key in weights):
+        return {}
+    return {key: torch.empty(noise.shape) for key, noise in generator.noises.named_buffers("noises")}
+
+
+def draw(noises: Mapping[str, Tensor]) -> None:
+    """Fill noise, with the same numbers on every call."""
+    rng = torch.Generator().manual_seed(0)
+    for noise in noises.values():
+        noise.normal_(generator=rng)
 
 
 def state(generator: StyleGAN2) -> dict[str, Any]:
