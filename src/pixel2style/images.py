@@ -136,9 +136,9 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     return resized.to(images.dtype)
 
 
-def grid(images: Tensor | Sequence[Tensor], columns: int) -> Image.Image:
-    """Pictures of one size, each [3 h w], in rows of ``columns``; what is left of the last row stays white."""
-    tiles = [to_picture(image) for image in images]
+def grid(images: Tensor | Sequence[Tensor] | Sequence[Image.Image], columns: int) -> Image.Image:
+    """Pictures of one size, tensors [3 h w] or not, in rows of ``columns``; the rest of the last row stays white."""
+    tiles = [image if isinstance(image, Image.Image) else to_picture(image) for image in images]
     if not tiles or columns < 1:
         raise ValueError(f"a grid needs a picture and a column, got {len(tiles)} and {columns}")
     width, height = tiles[0].size
