@@ -11,21 +11,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from . import checkpoints, images, translation
+from .align import FaceAligner
 from .errors import ConfigError, ImageError, Pixel2StyleError
 from .folders import Photo
 from .model import PSP
 from .sampling import Mapper
 from .translation import Frame, Request, Shown
-
-if TYPE_CHECKING:
-    from .align import FaceAligner
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -77,10 +75,8 @@ class Session:
         return checkpoints.load(self.source).to(device).eval()
 
     @cached_property
-    def aligner(self) -> "FaceAligner":
-        """The face finder. It stays on the processor unless there is CUDA: its last step is not written for others."""
-        from .align import FaceAligner  # brings torchvision, as heavy as torch, which cropped pictures do not need
-
+    def aligner(self) -> FaceAligner:
+        """The face finder. It stays on the processor unless there is CUDA, the only other device it was tried on."""
         return FaceAligner(self.device if self.device.type == "cuda" else "cpu")
 
     def frame(self, image: Image.Image, align: bool = True) -> Frame:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image, ImageOps
@@ -19,13 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import assets, degrade, images, latents, painting, presets, tasks
+from .align import Points, crop
 from .config import ModelConfig
 from .data import SIDE, made
 from .errors import CheckpointError, ConfigError, ImageError
 from .sampling import Mapper
-
-if TYPE_CHECKING:
-    from .align import Points
 
 MASKS = ("box", "half", "strokes")
 """Masks that are drawn; any other word names a file."""
@@ -59,11 +56,11 @@ class Frame:
     ``side`` is how many of the picture's own pixels it measures.
     """
 
-    quad: "Points | None"
+    quad: Points | None
     side: int
 
     @staticmethod
-    def around(quad: "Points") -> "Frame":
+    def around(quad: Points) -> "Frame":
         """The crop of a face."""
         return Frame(quad, max(1, round(math.dist(quad[0], quad[3]))))
 
@@ -76,8 +73,6 @@ class Frame:
         """What it shows of a picture, ``size`` x ``size``, RGB."""
         if self.quad is None:
             return ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS)
-        from .align import crop  # brings torchvision, as heavy as torch, which cropped pictures do not need
-
         return crop(image, self.quad, size)
 
 
