@@ -28,6 +28,8 @@ MASKS = ("box", "half", "strokes")
 """Masks that are drawn; any other word names a file."""
 MOST_SAMPLES = 48
 """With more, the sheet would have more pixels than ``images`` opens."""
+NATURAL = 0.7
+"""Truncation of new rows: without it (as in the paper) every other variant has a colour that no face has."""
 TOUCHED = 25
 """Of 255: how much of a pixel may come from a hidden one before it counts as hidden."""
 SOFT = 1 / 64
@@ -184,7 +186,7 @@ def show(
 def resampled(ws: Tensor, generator: Mapper, request: Request) -> Tensor:
     """Variants of one picture's rows ``[k d]``: ``[n k d]``, the same for the same seed, the first ones for any n."""
     many = ws[None].expand(request.samples, -1, -1)
-    return latents.resample(many, generator, request.rows, request.seed, request.alpha)
+    return latents.resample(many, generator, request.rows, request.seed, request.alpha, NATURAL)
 
 
 def softened(known: Tensor) -> Tensor:
