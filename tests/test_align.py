@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from pixel2style import images
 from pixel2style.align import FaceAligner, crop, ffhq_quad, paste_back
 from pixel2style.errors import NoFaceError
-from pixel2style.mtcnn import Detections
+from pixel2style.mtcnn import Detections, suppress
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = json.loads((ROOT / "tests/golden/lfw_mtcnn.json").read_text())
@@ -246,3 +246,18 @@ def test_a_photograph_of_twelve_megapixels_is_aligned_quickly_in_little_memory(a
     torch.set_num_threads(threads)
     assert taken < 2.0, "processor seconds"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "kilobytes"
+
+
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_suppression_keeps_what_torchvision_keeps_in_its_order(pictures: int) -> None:
+    from torchvision.ops import batched_nms
+
+    rng = torch.Generator().manual_seed(pictures)
+    for count in (0, 1, 40, 300):
+        corner = (torch.rand(count, 2, generator=rng) * 200).floor()
+        boxes = torch.cat([corner, corner + (torch.rand(count, 1, generator=rng) * 60 + 5).floor()], 1)
+        scores = (torch.rand(count, generator=rng) * 50).round() / 50  # with ties
+        owner = torch.randint(pictures, (count,), generator=rng)
+        for threshold in (0.5, 0.7):
+            expected = batched_nms(boxes, scores, owner, threshold)
+            assert suppress(boxes, scores, owner, threshold).tolist() == expected.tolist()

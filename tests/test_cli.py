@@ -297,14 +297,15 @@ def test_every_option_is_explained_in_help_and_readme(command: str, capsys: pyte
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, parameter in inspect.signature(cli.COMMANDS[command]).parameters.items():
         if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
-            option = f"--no-{name}" if parameter.default is True else f"--{name}"
+            option = f"--{'no-' if parameter.default is True else ''}{name.replace('_', '-')}"
             assert option in said
             assert f"`{option}" in readme
             assert f"{name}: " in (cli.COMMANDS[command].__doc__ or "")
 
 
 def test_the_readme_names_no_option_that_does_not_exist() -> None:
-    names = {name for command in cli.COMMANDS.values() for name in inspect.signature(command).parameters}
+    commands = cli.COMMANDS.values()
+    names = {name.replace("_", "-") for command in commands for name in inspect.signature(command).parameters}
     names |= {option.removeprefix("--") for option in cli_training.options()}
     benchmark = (ROOT / "benchmarks" / "inversion.py").read_text(encoding="utf-8")
     names |= set(re.findall(r'add_argument\("--([a-z-]+)"', benchmark))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         UnsafeFileError,
     )
     from .model import PSP
-    from .pipeline import Result, Session
+    from .session import Result, Session
 
 __version__ = "0.3.0"
 
@@ -58,8 +58,8 @@ _HOME = {
     "NoFaceError": "errors",
     "OutputError": "errors",
     "Pixel2StyleError": "errors",
-    "Result": "pipeline",
-    "Session": "pipeline",
+    "Result": "session",
+    "Session": "session",
     "TrainingError": "errors",
     "UnsafeFileError": "errors",
     "load": "checkpoints",

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from . import assets, cards, encoders, fetch, foreign, published
+from .blueprint import shapes_only
 from .config import GeneratorConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
 from .mobilestylegan import MobileStyleGAN
@@ -60,7 +61,7 @@ def load(source: str | Path) -> PSP:
     if not isinstance(config, ModelConfig):
         raise CheckpointError(f"{path}: is a generator, not a model; load it with load_generator")
     generator = _named_generator(named, config, path)
-    with torch.device("meta"):
+    with shapes_only():
         model = _build(config, path)
     assert isinstance(model, PSP)
     given = {} if generator is None else {f"generator.{key}": value for key, value in generator.state_dict().items()}
@@ -84,7 +85,7 @@ def load_generator(source: str | Path) -> Generator:
         config = config.generator
         prefix = "generator."
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    with torch.device("meta"):
+    with shapes_only():
         made = _build(config, path)
     assert isinstance(made, Generator)
     fill(made, state, str(path))
@@ -149,7 +150,7 @@ def outline(source: str | Path) -> Outline:
         kind, network, options, built_with = foreign.outline(path)
         return Outline(path, kind, published.DESCRIBED[kind], network, {**built_with, **options})
     config, named = _header(path)
-    with torch.device("meta"):
+    with shapes_only():
         made = _build(config, path)
     model = isinstance(config, ModelConfig)
     generator = _named_generator(named, config, path) if isinstance(config, ModelConfig) else None

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import os
 import sys
-import textwrap
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
@@ -64,11 +63,66 @@ def invert(
         overwrite: Replace results of an earlier run instead of refusing.
     """
     from . import folders
-    from .pipeline import LATENTS, Session, invert_into
+    from .pipeline import LATENTS, invert_into
+    from .session import Session
 
     photos = folders.find(photo, leave_out=out)
     outcomes = invert_into(out, photos, Session(model, device), align=align, batch=batch, overwrite=overwrite)
     return _follow(outcomes, len(photos), f"inverted into {out}, rows in {out / LATENTS}")
+
+
+def translate(
+    task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")],
+    picture: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE...", help_behavior_hint="")
+    ],
+    /,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help_behavior_hint="(default: TASK's)")] = None,
+    samples: Annotated[int, tyro.conf.arg(metavar="N")] = 0,
+    rows: Annotated[str, tyro.conf.arg(metavar="ROWS")] = "8-",
+    seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0,
+    alpha: Annotated[float, tyro.conf.arg(metavar="A")] = 1.0,
+    factor: Annotated[int | None, tyro.conf.arg(metavar="F", help_behavior_hint="")] = None,
+    mask: Annotated[str | None, tyro.conf.arg(metavar="box|half|strokes|FILE", help_behavior_hint="")] = None,
+    keep_known: Flag = False,
+    align: Flag = True,
+    device: Device = "auto",
+    batch: Annotated[int, tyro.conf.arg(metavar="N")] = 1,
+    overwrite: Flag = False,
+) -> int:
+    """Do to pictures what a model was taught: turn faces to the front, enlarge, fill holes, paint sketches and labels.
+
+    For each picture NAME, DIR receives NAME.png (the result), NAME.pair.png (what the encoder saw beside it) and, with
+    --samples, NAME.samples.png; latents.safetensors holds the rows of all of them by name.
+
+    Args:
+        task: frontalize, superres, inpaint, sketch, segmentation, toonify, invert or domain.
+        picture: Pictures, folders of them, or patterns such as "shots/*.jpg": photographs, sketches or label maps.
+        out: Folder for the results; made if need be.
+        model: A model of that task: a bundled one, one of our files, an official pSp checkpoint, or an address of one.
+        samples: Also draw so many variants, with other rows.
+        rows: Which rows vary: late ones are colour and texture. As 8-15, 8- (to the last) or 3,5,8-11.
+        seed: What variants and masks follow from; the same for every picture.
+        alpha: How much of a row is replaced, from 0 to 1.
+        factor: superres: first make the photograph so many times smaller than 256 pixels. Left out: it is small.
+        mask: inpaint: what to fill. A drawn mask, or a picture: white is filled, black is known. Left out: whatever is
+            transparent.
+        keep_known: inpaint: put the known pixels back at full size, with a soft seam.
+        align: Take photographs as they are, cut to their middle square. Sketches and label maps always are.
+        device: Where to compute. auto takes CUDA or Apple's GPU where there is one.
+        batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.
+        overwrite: Replace results of an earlier run instead of refusing.
+    """
+    from . import folders, translation
+    from .pipeline import LATENTS, translate_into
+    from .session import Session
+
+    session = Session(translation.model_for(task) if model is None else model, device)
+    request = translation.Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha)
+    pictures = folders.find(picture, leave_out=out)
+    outcomes = translate_into(out, pictures, session, request, batch=batch, overwrite=overwrite)
+    return _follow(outcomes, len(pictures), f"translated into {out}, rows in {out / LATENTS}", "picture")
 
 
 def align(
@@ -91,7 +145,8 @@ def align(
         overwrite: Replace results of an earlier run instead of refusing.
     """
     from . import folders
-    from .pipeline import Session, align_into
+    from .pipeline import align_into
+    from .session import Session
 
     photos = folders.find(photo, leave_out=out)
     outcomes = align_into(out, photos, Session(device=device), size=size, overwrite=overwrite)
@@ -144,20 +199,6 @@ def evaluate(
     return 2 if wrong else 0
 
 
-def models() -> int:
-    """List what is bundled, from whom and under which terms."""
-    from . import assets, cards
-
-    for card in sorted(cards.all_cards(), key=lambda card: cards.ROLES.index(card.role)):
-        print(f"{card.name}  ({card.role}, {card.size / 1e6:.1f} MB)")
-        facts = [f"{key.capitalize()}: {card.facts[key]}" for key in ("origin", "data", "licence") if key in card.facts]
-        for text in (card.about, *facts):
-            print(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    "))
-        print()
-    print(f"The cards in full: {assets.FOLDER}")
-    return 0
-
-
 def train(words: Annotated[tuple[str, ...], tyro.conf.Positional], /) -> int:
     """Teach an encoder on your own pictures, by a preset."""
     from . import cli_training
@@ -176,13 +217,14 @@ OPEN: dict[str, Callable[..., int]] = {"train": train, "doctor": doctor}
 """Commands whose words a preset interprets, so that they are read by themselves (``cli_training``)."""
 COMMANDS: dict[str, Callable[..., int]] = {
     "invert": invert,
+    "translate": translate,
     "align": align,
     "evaluate": evaluate,
     "inspect": cli_files.inspect,
     "convert": cli_files.convert,
     "fetch": cli_files.fetch,
     "export": cli_files.export,
-    "models": models,
+    "models": cli_files.models,
     **OPEN,
 }
 
@@ -228,7 +270,7 @@ def _parsed(words: Sequence[str]) -> Callable[[], int]:
     return terminal.parsed(parse)
 
 
-def _follow(outcomes: Generator["Outcome", None, None], total: int, done: str) -> int:
+def _follow(outcomes: Generator["Outcome", None, None], total: int, done: str, what: str = "photograph") -> int:
     """Show progress, name what was written, list what failed, and return the exit code."""
     failed = 0
     with contextlib.closing(outcomes):
@@ -241,7 +283,7 @@ def _follow(outcomes: Generator["Outcome", None, None], total: int, done: str) -
             elif total <= LISTED:
                 print(path, *(f"  {kind:<14} {file}" for kind, file in outcome.files.items()), sep="\n")
     if total > failed:
-        print(f"{total - failed} of {total} photographs {done}" if total > 1 else f"1 photograph {done}")
+        print(f"{total - failed} of {total} {what}s {done}" if total > 1 else f"1 {what} {done}")
     return 2 if failed else 0
 
 

@@ -3,6 +3,7 @@
 One function a command, as in ``cli``. Heavy imports stand inside the functions, so that help comes at once.
 """
 
+import textwrap
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -127,4 +128,18 @@ def fetch(
             f"{source}: is no address, nothing on the hub, and no file; give hf://USER/REPO for a model"
         )
     print(f"{file}\n  sha256 {digest_of(file)}")
+    return 0
+
+
+def models() -> int:
+    """List what is bundled, from whom and under which terms."""
+    from . import assets, cards
+
+    for card in sorted(cards.all_cards(), key=lambda card: cards.ROLES.index(card.role)):
+        print(f"{card.name}  ({card.role}, {card.size / 1e6:.1f} MB)")
+        facts = [f"{key.capitalize()}: {card.facts[key]}" for key in ("origin", "data", "licence") if key in card.facts]
+        for text in (card.about, *facts):
+            print(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="    "))
+        print()
+    print(f"The cards in full: {assets.FOLDER}")
     return 0

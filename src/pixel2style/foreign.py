@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
 
 from . import fetch, nvidia, nvidia3, official, pickles, resnet, rosinality, weights
+from .blueprint import shapes_only
 from .errors import CheckpointError, ConfigError
 from .irse import ArcFace, CurricularFace
 from .model import PSP
@@ -81,7 +81,7 @@ def outline(path: str | Path) -> Outline:
     """What a file holds, without its numbers. Raises as ``load_model`` does for what does not fit."""
     found = _open(path, numbers=False)
     source = str(path)
-    with torch.device("meta"):
+    with shapes_only():
         if found.kind in JUDGES:
             network = _judge(found, source)
         else:
@@ -130,7 +130,7 @@ def _load_judge(wanted: Kind, source: str | Path) -> nn.Module:
 
 def _judge(found: Found, source: str) -> nn.Module:
     build, renamed = JUDGES[found.kind]
-    with torch.device("meta"):
+    with shapes_only():
         network = build()
     fill(network, renamed(found.weights(source)), source)
     return network.eval().requires_grad_(False)

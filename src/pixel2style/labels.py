@@ -70,7 +70,7 @@ def classes_in(path: Path, source: SourceConfig) -> Classes:
         wrong = [str(number) for number in np.unique(found) if not 0 <= number < source.classes]
         raise ImageError(
             f"{path} holds {_several('class', wrong)}, and classes go from 0 to {source.classes - 1}: "
-            "mend it, or raise --source.classes"
+            "mend it, or train with more --source.classes"
         )
     return found
 
@@ -86,7 +86,7 @@ def _by_number(path: Path, picture: Image.Image) -> Classes:
     values = np.asarray(picture.getchannel(0) if picture.mode in ("LA", "PA") else picture)
     if values.ndim == 3:
         if (values[..., :3] != values[..., :1]).any():
-            raise ImageError(f"{path} is drawn in colours: list the classes' colours with --source.colours")
+            raise ImageError(f"{path} is drawn in colours: train with the classes' colours listed as --source.colours")
         values = values[..., 0]
     if not np.issubdtype(values.dtype, np.integer) and values.dtype != np.bool_:
         raise ImageError(f"{path} holds fractions, no classes: export label maps as PNG of 8 or 16 bits")
@@ -104,7 +104,7 @@ def _by_colour(path: Path, pixels: npt.NDArray[np.uint8], source: SourceConfig) 
         names = [f"#{key:06x}" for key in np.unique(keys[strange])]
         raise ImageError(
             f"{path} holds {_several('colour', names)}, of none of the {source.classes} classes in --source.colours: "
-            "mend it, or list its colour"
+            "mend it, or train with its colour listed"
         )
     return found
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms  # type: ignore[import-untyped]
 
 WINDOW = 12
 """Side of what the proposal network sees at once, pixels."""
@@ -119,7 +119,7 @@ class MTCNN(nn.Module):
         probability, offsets = self.refine(crops)
         passed = probability >= THRESHOLDS[1]
         owner, windows, probability, offsets = (t[passed] for t in (owner, windows, probability, offsets))
-        kept = batched_nms(windows, probability, owner, 0.7)
+        kept = suppress(windows, probability, owner, 0.7)
         owner, windows = owner[kept], _square(_shift(windows[kept], offsets[kept], 1.0))
 
         crops = _crops(images, owner, windows, OutputNet.side)
@@ -150,7 +150,7 @@ class MTCNN(nn.Module):
             corner = torch.stack((column, row), dim=1) * STRIDE
             window = torch.cat(((corner + 1) / scale, (corner + WINDOW) / scale), dim=1).floor()
             score = probability[owner, row, column]
-            kept = batched_nms(window, score, owner, 0.5)
+            kept = suppress(window, score, owner, 0.5)
             owners.append(owner[kept])
             windows.append(window[kept])
             probabilities.append(score[kept])
@@ -159,7 +159,7 @@ class MTCNN(nn.Module):
         if not owners:
             return images.new_zeros(0, dtype=torch.long), images.new_zeros(0, 4)
         owner, window = torch.cat(owners), torch.cat(windows)
-        kept = batched_nms(window, torch.cat(probabilities), owner, 0.7)
+        kept = suppress(window, torch.cat(probabilities), owner, 0.7)
         return owner[kept], _square(_shift(window[kept], torch.cat(offsets)[kept], 0.0))
 
 
@@ -205,6 +205,27 @@ def _crops(images: Tensor, owner: Tensor, windows: Tensor, side: int) -> Tensor:
         if x1 > x0 and y1 > y0:
             crops[index] = F.adaptive_avg_pool2d(images[picture, :, y0:y1, x0:x1], side)
     return crops
+
+
+def suppress(boxes: Tensor, scores: Tensor, owner: Tensor, threshold: float) -> Tensor:
+    """Non-maximum suppression within each picture: places of the boxes that stay, best first.
+
+    A box goes when its intersection over union with a better one that stays is above ``threshold``. On the processor,
+    and without torchvision, which takes as long to import as all of torch.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    sorted_boxes, picture = boxes[order].cpu().numpy(), owner[order].cpu().numpy()
+    low, high = sorted_boxes[:, :2], sorted_boxes[:, 2:]
+    area = (high - low).prod(axis=1)
+    left, kept = np.arange(len(area)), list[int]()
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(int(best))
+        sides = np.minimum(high[best], high[left]) - np.maximum(low[best], low[left])
+        shared = sides.clip(min=0).prod(axis=1)
+        too_near = shared > threshold * (area[best] + area[left] - shared)
+        left = left[~(too_near & (picture[left] == picture[best]))]
+    return order[torch.tensor(kept, dtype=torch.long, device=order.device)]
 
 
 def _suppress_nested(boxes: Tensor, scores: Tensor, owner: Tensor, threshold: float) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import sizes
+from .blueprint import shapes_only
 from .config import GeneratorConfig
 from .errors import CheckpointError, ConfigError
 from .ops import FIR
@@ -53,7 +54,7 @@ def stylegan2(weights: Mapping[str, Tensor], told: Mapping[str, Any], source: st
     names = _names(sizes.MAX_DOUBLINGS, sizes.MAX_MAPPING)
     found = {names.get(key, key): value.float() for key, value in _without_filters(weights, source).items()}
     config = replace(sizes.generator(found), clamp=_clamp(told, source))
-    with torch.device("meta"):
+    with shapes_only():
         made = StyleGAN2(config)
     own = made.state_dict()
     given = {} if "w_avg" in found else {"w_avg": torch.zeros(config.width)}

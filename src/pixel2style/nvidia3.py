@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .blueprint import shapes_only
 from .config import AliasFreeConfig, GeneratorConfig
 from .errors import CheckpointError, ConfigError
 from .nvidia import arguments, copied
@@ -57,7 +58,7 @@ def stylegan3(weights: Mapping[str, Tensor], told: Mapping[str, Any], source: st
     """
     config = _config(weights, told, source)
     try:
-        with torch.device("meta"):
+        with shapes_only():
             made = StyleGAN3(config)
     except ConfigError as error:
         raise CheckpointError(f"{source}: {error}") from error

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from . import encoders, options, rosinality, sizes
+from .blueprint import shapes_only
 from .config import EncoderConfig, GeneratorConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
 from .model import PSP
@@ -37,7 +38,7 @@ def model(found: Found, source: str) -> PSP:
     generator = sizes.generator(below(weights, "decoder."))
     encoder = _with_deltas(sizes.encoder(below(weights, "encoder."), generator), found)
     restyle = found.kind == "restyle"
-    with torch.device("meta"):
+    with shapes_only():
         drawer = StyleGAN2(generator)
         if (encoder.rows, encoder.width) != (drawer.rows, drawer.width):
             raise CheckpointError(

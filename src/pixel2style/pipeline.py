@@ -1,55 +1,29 @@
-"""What the command line and the studio do, as functions: load a model once, then photographs in, pictures and rows out.
+"""What the command line and the studio do, as functions: pictures in, files out.
 
-A photograph comes as an upright PIL picture (``images.load``) and leaves as PIL pictures and its rows ``ws`` [k d].
-Files are written here too, so that every caller writes the same ones. This module does not know how a model is built,
-nor how faces are found; and it never holds more pictures than one batch, so a folder may be of any length.
+Files are written here, so that every caller writes the same ones. This module does not know what happens to a picture
+(``session``); and it keeps nothing of one but its rows, so a folder may be of any length.
 """
 
-import itertools
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-import torch
-from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from . import checkpoints, folders, images
-from .errors import ConfigError, ImageError, OutputError, Pixel2StyleError
+from . import checkpoints, folders, images, translation
+from .errors import ConfigError, OutputError, Pixel2StyleError
 from .folders import Photo
-from .model import PSP
-
-if TYPE_CHECKING:
-    from .align import FaceAligner
-
-Device = Literal["auto", "cpu", "cuda", "mps"]
+from .session import Result, Session, named
+from .translation import Request
 
 LATENTS = "latents.safetensors"
 """The file beside the pictures that holds every photograph's rows under its name."""
+PICTURES = {"reconstruction": ".png", "pair": ".pair.png"}
+"""What every run writes: attributes of a result, and how their files' names end."""
 SIZES = (16, 4096)
 """Sides of an aligned photograph that make sense, pixels."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One photograph there and back: ``aligned`` is what the encoder saw, ``ws`` [k d] what it made of it."""
-
-    aligned: Image.Image
-    reconstruction: Image.Image
-    ws: Tensor
-
-    @property
-    def pair(self) -> Image.Image:
-        """Photograph and reconstruction side by side, at the reconstruction's size."""
-        width, height = self.reconstruction.size
-        both = Image.new("RGB", (2 * width, height))
-        both.paste(self.aligned.resize((width, height), Image.Resampling.LANCZOS), (0, 0))
-        both.paste(self.reconstruction, (width, 0))
-        return both
 
 
 @dataclass(frozen=True)
@@ -61,84 +35,7 @@ class Outcome:
     error: Pixel2StyleError | None = None
 
 
-class Session:
-    """A model and a face aligner on one device, each loaded when it is first used, and once."""
-
-    def __init__(self, model: str | Path = "faces", device: Device = "auto"):
-        self.source = model
-        self._device = device
-
-    @cached_property
-    def device(self) -> torch.device:
-        """Where the networks run. Raises ConfigError when the device asked for is not there."""
-        return choose_device(self._device)
-
-    @cached_property
-    def model(self) -> PSP:
-        """The model, ready. Raises CheckpointError, or ConfigError when it does not read photographs."""
-        device = self.device
-        model = checkpoints.load(self.source).to(device).eval()
-        channels = model.source_channels
-        if channels != 3:
-            raise ConfigError(
-                f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
-            )
-        return model
-
-    @cached_property
-    def aligner(self) -> "FaceAligner":
-        """The face finder. It stays on the processor unless there is CUDA: its last step is not written for others."""
-        from .align import FaceAligner  # brings torchvision, as heavy as torch, which cropped pictures do not need
-
-        return FaceAligner(self.device if self.device.type == "cuda" else "cpu")
-
-    def prepare(self, image: Image.Image, align: bool = True) -> Image.Image:
-        """What the encoder gets to see, at the generator's size: the aligned face, or else the middle square.
-
-        For an encoder of wide pictures it is the middle of that shape. Raises NoFaceError when a face is asked for and
-        none is found.
-        """
-        side = self.model.config.generator.size
-        height, width = self.model.encoder.config.input_shape
-        shape = (side, round(side * height / width))
-        cut = self.aligner.align(image, side) if align else image.convert("RGB")
-        return cut if cut.size == shape else ImageOps.fit(cut, shape, Image.Resampling.LANCZOS)
-
-    def invert(self, image: Image.Image | str | Path, align: bool = True) -> Result:
-        """Photograph -> rows -> picture; ``image`` is an upright picture, or a file.
-
-        Raises NoFaceError when ``align`` finds no face, ImageError when the file is no picture.
-        """
-        if not isinstance(image, Image.Image):
-            image = images.load(image)
-        return self._invert([self.prepare(image, align)])[0]
-
-    def invert_many(
-        self, photos: Iterable[Photo], align: bool = True, batch: int = 1
-    ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
-        """Read and invert photographs in order, ``batch`` at a time; one that cannot be done yields its error."""
-        _ = self.model  # a model that cannot be loaded is no fault of the first photograph
-        for group in _batches(photos, batch):
-            ready: dict[Photo, Image.Image] = {}
-            failed: dict[Photo, Pixel2StyleError] = {}
-            for photo in group:
-                try:
-                    ready[photo] = self.prepare(_opened(photo), align)
-                except Pixel2StyleError as error:
-                    failed[photo] = error
-            results = dict(zip(ready, self._invert(list(ready.values())), strict=True)) if ready else {}
-            for photo in group:
-                yield photo, results[photo] if photo in results else failed[photo]
-
-    @torch.no_grad()  # not inference_mode: whoever gets the rows may want to optimise them
-    def _invert(self, aligned: list[Image.Image]) -> list[Result]:
-        pixels = torch.stack([images.to_tensor(image) for image in aligned]).to(self.device)
-        ws = self.model.encode(pixels)
-        drawn = self.model.framed(self.model.decode(ws))
-        return [
-            Result(before, images.to_picture(after), rows)
-            for before, after, rows in zip(aligned, drawn.float().cpu(), ws.float().cpu(), strict=True)
-        ]
+Outcomes = Generator[Outcome, None, None]
 
 
 def invert_into(
@@ -149,7 +46,7 @@ def invert_into(
     align: bool = True,
     batch: int = 1,
     overwrite: bool = False,
-) -> Generator[Outcome, None, None]:
+) -> Outcomes:
     """Invert photographs into a folder, one outcome each.
 
     A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned,
@@ -157,15 +54,41 @@ def invert_into(
     the rows that earlier runs have left there.
     Raises OutputError before anything is done when that cannot be written, see ``folders.claim``.
     """
-    if batch < 1:
-        raise ConfigError(f"a batch holds at least one photograph, not {batch}: pass --batch 1 or more")
-    kinds = {"reconstruction": ".png", "pair": ".pair.png"} | ({"aligned": ".aligned.png"} if align else {})
+    kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
+    return _written(out, photos, kinds, lambda: session.invert_many(photos, align, _checked(batch)), [], overwrite)
+
+
+def translate_into(
+    out: Path, photos: Sequence[Photo], session: Session, request: Request, *, batch: int = 1, overwrite: bool = False
+) -> Outcomes:
+    """Do to pictures what ``request`` asks for, into a folder, one outcome each.
+
+    A picture NAME gives ``NAME.png``, ``NAME.pair.png`` (what the encoder saw beside it) and, with samples,
+    ``NAME.samples.png`` (the pair, then the samples); rows as ``invert_into``, those of samples [n k d] as
+    ``NAME.samples``. Raises as ``invert_into`` does.
+    """
+    kinds = PICTURES | ({"sheet": ".samples.png"} if request.samples else {})
+    masks = [] if request.mask is None or request.mask in translation.MASKS else [Path(request.mask)]
+    return _written(
+        out, photos, kinds, lambda: session.translate_many(photos, request, _checked(batch)), masks, overwrite
+    )
+
+
+def _written(
+    out: Path,
+    photos: Sequence[Photo],
+    kinds: Mapping[str, str],
+    results: Callable[[], Iterator[tuple[Photo, Result | Pixel2StyleError]]],
+    others: Sequence[Path],
+    overwrite: bool,
+) -> Outcomes:
+    """Write ``kinds`` of pictures (see ``PICTURES``) and rows; ``others`` are not replaced either."""
     files = {photo: {kind: out / (photo.name + end) for kind, end in kinds.items()} for photo in photos}
     targets = [file for own in files.values() for file in own.values()]
-    folders.claim(out, targets, [photo.path for photo in photos], overwrite)
+    folders.claim(out, targets, [*(photo.path for photo in photos), *others], overwrite)
     earlier, latents = rows_in(out / LATENTS), dict[str, Tensor]()
     try:
-        for photo, result in session.invert_many(photos, align, batch):
+        for photo, result in results():
             if isinstance(result, Pixel2StyleError):
                 yield Outcome(photo, error=result)
                 continue
@@ -176,6 +99,8 @@ def invert_into(
                 yield Outcome(photo, error=error)
                 continue
             latents[photo.name] = result.ws
+            if result.sample_ws is not None:
+                latents[f"{photo.name}.samples"] = result.sample_ws
             yield Outcome(photo, files[photo])
     finally:
         if latents:
@@ -206,7 +131,7 @@ def align_into(
     folders.claim(out, list(files.values()), [photo.path for photo in photos], overwrite)
     for photo, file in files.items():
         try:
-            images.save(session.aligner.align(_opened(photo), size), file)
+            images.save(session.aligner.align(images.load(named(photo)), size), file)
         except Pixel2StyleError as error:
             yield Outcome(photo, error=error)
         else:
@@ -232,25 +157,7 @@ def convert(source: str | Path, out: Path, *, to: checkpoints.Layout = "ours", o
     return checkpoints.convert(file, out, to)
 
 
-def choose_device(name: Device) -> torch.device:
-    """ "auto" is CUDA, else Apple's GPU, else the processor. Raises ConfigError for one that this machine lacks."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(device for device, present in there.items() if present))
-    if not there[name]:
-        raise ConfigError(f"there is no {name} device here: leave out --device, or pass --device cpu")
-    return torch.device(name)
-
-
-def _opened(photo: Photo) -> Image.Image:
-    """The picture. Raises ImageError also where no result could carry its name."""
-    path = str(photo.path)
-    if path != path.encode(errors="replace").decode() or photo.name == "__metadata__":  # safetensors' own
-        raise ImageError(f"{path} has a name that rows cannot be stored under: rename it")
-    return images.load(photo.path)
-
-
-def _batches(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:
-    remaining = iter(photos)
-    while group := list(itertools.islice(remaining, size)):
-        yield group
+def _checked(batch: int) -> int:
+    if batch < 1:
+        raise ConfigError(f"a batch holds at least one photograph, not {batch}: pass --batch 1 or more")
+    return batch

@@ -18,7 +18,7 @@ from .align import FaceAligner
 from .errors import ConfigError, OutputError
 from .evaluate import METRICS, Judges
 from .judging import Evaluation, Verdict
-from .pipeline import Device, choose_device
+from .session import Device, choose_device
 
 SCORES, SUMMARY, PAGE = "scores.csv", "summary.json", "report.html"
 Follow = Callable[[Iterable[Verdict], int], Iterable[Verdict]]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import sizes
+from .blueprint import shapes_only
 from .config import GeneratorConfig
 from .errors import CheckpointError, ConfigError
 from .ops import FIR
@@ -32,7 +33,7 @@ def generator(weights: Mapping[str, Tensor], average: Tensor | None, source: str
     Where there is no average, ``w_avg`` is that of 100,000 mapped samples. Raises CheckpointError when they do not fit.
     """
     config = sizes.generator(weights)
-    with torch.device("meta"):
+    with shapes_only():
         made = StyleGAN2(config)
     blank = noises(made, weights)
     given = {"w_avg": torch.zeros(config.width), **blank}

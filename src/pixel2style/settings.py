@@ -17,7 +17,7 @@ import torch
 from . import labels
 from .config import TrainConfig
 from .errors import ConfigError
-from .pipeline import choose_device
+from .session import choose_device
 from .tasks import find_task
 
 if TYPE_CHECKING:

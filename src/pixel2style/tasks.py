@@ -84,12 +84,16 @@ class Task:
     """Whether channels are classes, of which a pixel has one."""
     faces: bool = True
     """Whether targets are aligned faces, so that identity makes sense."""
+    photograph: bool = True
+    """Whether its users bring photographs, which are cut to the face; else files that are sources already."""
+    spoilt: Literal["reduced", "masked"] | None = None
+    """What a user may ask to be done to a photograph first."""
 
 
 TASKS: dict[str, Task] = {
     "invert": Task("a photograph of a face to the rows that draw it again"),
     "frontalize": Task("a face from any side to the same face from the front", mirror="apart"),
-    "sketch": Task("a pencil sketch to a face", channels=1, source=sketched),
+    "sketch": Task("a pencil sketch to a face", channels=1, source=sketched, photograph=False),
     # classes have sides (a left eye), so that a mirrored map would say the wrong one
     "segmentation": Task(
         "a label map to a face",
@@ -99,9 +103,12 @@ TASKS: dict[str, Task] = {
         read=labels.read,
         check=labels.classes_in,
         mirror="never",
+        photograph=False,
     ),
-    "superres": Task("a picture of few pixels to one of many", source=reduced),
-    "inpaint": Task("a picture with a hidden part to a whole one", channels=4, source=masked, read=read_masked),
+    "superres": Task("a picture of few pixels to one of many", source=reduced, spoilt="reduced"),
+    "inpaint": Task(
+        "a picture with a hidden part to a whole one", channels=4, source=masked, read=read_masked, spoilt="masked"
+    ),
     "toonify": Task("a photograph of a face to the face that another domain's generator draws for it"),
     "domain": Task("a picture of anything but faces to the rows that draw it again", faces=False),
 }

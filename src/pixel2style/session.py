@@ -1,0 +1,207 @@
+"""A model, loaded once: pictures in, pictures and rows out.
+
+A picture comes as a file or an upright PIL picture (``images.load``) and leaves as PIL pictures and its rows ``ws``
+[k d]. Inverting and translating are one path; they differ in what the encoder is shown (``translation``). This module
+does not know how a model is built, nor where results go; and it never holds more pictures than one batch.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from . import checkpoints, images, translation
+from .align import FaceAligner
+from .errors import ConfigError, ImageError, Pixel2StyleError
+from .folders import Photo
+from .model import PSP
+from .sampling import Mapper
+from .translation import Frame, Request, Shown
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One picture there and back: ``aligned`` is what the encoder saw, ``ws`` [k d] what it made of it.
+
+    ``samples`` are drawn of ``sample_ws`` [n k d], which differ from ``ws`` in some rows.
+    """
+
+    aligned: Image.Image
+    reconstruction: Image.Image
+    ws: Tensor
+    samples: tuple[Image.Image, ...] = ()
+    sample_ws: Tensor | None = None
+
+    @property
+    def pair(self) -> Image.Image:
+        """What the encoder saw and what was drawn side by side, at the size of the latter."""
+        return images.grid([self._seen(), self.reconstruction], 2)
+
+    @property
+    def sheet(self) -> Image.Image:
+        """The pair and every sample at full size, nearly as many columns as rows."""
+        tiles = [self._seen(), self.reconstruction, *self.samples]
+        return images.grid(tiles, max(2, math.ceil(math.sqrt(len(tiles)))))
+
+    def _seen(self) -> Image.Image:
+        return self.aligned.resize(self.reconstruction.size, Image.Resampling.LANCZOS)
+
+
+class Session:
+    """A model and a face aligner on one device, each loaded when it is first used, and once."""
+
+    def __init__(self, model: str | Path = "faces", device: Device = "auto"):
+        self.source = model
+        self._device = device
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the networks run. Raises ConfigError when the device asked for is not there."""
+        return choose_device(self._device)
+
+    @cached_property
+    def model(self) -> PSP:
+        """The model, ready. Raises CheckpointError."""
+        device = self.device
+        return checkpoints.load(self.source).to(device).eval()
+
+    @cached_property
+    def aligner(self) -> FaceAligner:
+        """The face finder. It stays on the processor unless there is CUDA, the only other device it was tried on."""
+        return FaceAligner(self.device if self.device.type == "cuda" else "cpu")
+
+    def frame(self, image: Image.Image, align: bool = True) -> Frame:
+        """What counts of an upright picture: the face, or else the middle square.
+
+        Raises NoFaceError when a face is asked for and none is found.
+        """
+        return Frame.around(self.aligner.find(image).quad) if align else Frame.middle(image)
+
+    def prepare(self, image: Image.Image, align: bool = True) -> Image.Image:
+        """What ``frame`` gives, cut out at the generator's size: what an encoder of photographs sees.
+
+        For an encoder of wide pictures it is the middle of that shape.
+        """
+        size = self.model.config.generator.size
+        height, width = self.model.encoder.config.input_shape
+        return self.frame(image, align).cut(image, size, round(size * height / width))
+
+    def invert(self, image: Image.Image | str | Path, align: bool = True) -> Result:
+        """Photograph -> rows -> picture; ``image`` is an upright picture, or a file.
+
+        Raises NoFaceError when ``align`` finds no face, ImageError when the file is no picture, ConfigError when the
+        model reads no photographs.
+        """
+        return self._alone(image, self._inversion(align))
+
+    def translate(
+        self,
+        image: Image.Image | str | Path,
+        align: bool = True,
+        *,
+        factor: int | None = None,
+        mask: str | Path | None = None,
+        keep_known: bool = False,
+        samples: int = 0,
+        rows: str = Request.rows,
+        seed: int = 0,
+        alpha: float = 1.0,
+    ) -> Result:
+        """What the model's task makes of a file, or of an upright picture; options as of ``pixel2style translate``.
+
+        Raises what ``invert`` does, and ConfigError for options that do not go with the task.
+        """
+        request = Request(self.model.config.task, align, factor, mask, keep_known, samples, rows, seed, alpha)
+        translation.check(request, self.model.config, self.model.source_channels, self.source)
+        return self._alone(image, request)
+
+    def invert_many(
+        self, photos: Iterable[Photo], align: bool = True, batch: int = 1
+    ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
+        """Read and invert photographs in order, ``batch`` at a time; one that cannot be done yields its error."""
+        return self._many(photos, self._inversion(align), batch)
+
+    def translate_many(
+        self, photos: Iterable[Photo], request: Request, batch: int = 1
+    ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
+        """Read and translate pictures as ``invert_many`` inverts them. Raises ConfigError as ``translate`` does."""
+        translation.check(request, self.model.config, self.model.source_channels, self.source)
+        return self._many(photos, request, batch)
+
+    def _inversion(self, align: bool) -> Request:
+        channels = self.model.source_channels
+        if channels != 3:
+            raise ConfigError(
+                f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
+            )
+        return Request("invert", align)
+
+    def _alone(self, image: Image.Image | str | Path, request: Request) -> Result:
+        mask = translation.opened_mask(request)
+        return self._drawn([translation.show(image, request, self.model.config, self.frame, mask)], request)[0]
+
+    def _many(
+        self, photos: Iterable[Photo], request: Request, batch: int
+    ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
+        mask = translation.opened_mask(request)
+        for group in _batches(photos, batch):
+            ready: dict[Photo, Shown] = {}
+            failed: dict[Photo, Pixel2StyleError] = {}
+            for photo in group:
+                try:
+                    ready[photo] = translation.show(named(photo), request, self.model.config, self.frame, mask)
+                except Pixel2StyleError as error:
+                    failed[photo] = error
+            results = dict(zip(ready, self._drawn(list(ready.values()), request), strict=True)) if ready else {}
+            for photo in group:
+                yield photo, results[photo] if photo in results else failed[photo]
+
+    @torch.no_grad()  # not inference_mode: whoever gets the rows may want to optimise them
+    def _drawn(self, shown: list[Shown], request: Request) -> list[Result]:
+        all_ws = self.model.encode(torch.stack([one.source for one in shown]).to(self.device))
+        results = []
+        for one, drawn, ws in zip(shown, self._draw(all_ws), all_ws, strict=True):
+            result = Result(one.picture, one.finished(drawn), ws.float().cpu())
+            if request.samples:
+                many = translation.resampled(ws, cast(Mapper, self.model.generator), request)
+                # one at a time: however many are asked for, memory holds one on its way
+                samples = (self._draw(rows[None])[0] for rows in many)
+                result = replace(result, samples=tuple(map(one.finished, samples)), sample_ws=many.float().cpu())
+            results.append(result)
+        return results
+
+    def _draw(self, ws: Tensor) -> Tensor:
+        return self.model.framed(self.model.decode(ws)).float().cpu()
+
+
+def choose_device(name: Device) -> torch.device:
+    """ "auto" is CUDA, else Apple's GPU, else the processor. Raises ConfigError for one that this machine lacks."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, present in there.items() if present))
+    if not there[name]:
+        raise ConfigError(f"there is no {name} device here: leave out --device, or pass --device cpu")
+    return torch.device(name)
+
+
+def named(photo: Photo) -> Path:
+    """The file. Raises ImageError where no result could carry its name."""
+    path = str(photo.path)
+    if path != path.encode(errors="replace").decode() or photo.name == "__metadata__":  # safetensors' own
+        raise ImageError(f"{path} has a name that rows cannot be stored under: rename it")
+    return photo.path
+
+
+def _batches(photos: Iterable[Photo], size: int) -> Iterator[list[Photo]]:
+    remaining = iter(photos)
+    while group := list(itertools.islice(remaining, size)):
+        yield group
