@@ -28,15 +28,16 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(RUN) pixel2style invert examples/astronaut.png --out $(DEMO) --overwrite
 
+# Two workers, each test file on one of them: most tests are of one thread.
 test: $(STAMP)
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(STAMP)
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(VENV)/bin/lint-imports
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest -n 2 --dist loadfile $(ARGS)
 
 clean:
 	rm -rf "$(VENV)" $(DEMO) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

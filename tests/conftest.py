@@ -1,5 +1,6 @@
-"""Settings for every test: two threads, so that a small machine that runs other things is not slowed by contention."""
+"""Settings for every test: one thread for each of several workers, else two, so that a small machine is not slowed."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-torch.set_num_threads(min(2, torch.get_num_threads()))
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="module")
