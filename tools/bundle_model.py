@@ -1,6 +1,9 @@
 """Bundle a trained model: its encoder as fp16, its generator by name, its averages from the generator in float32.
 
 python tools/bundle_model.py runs/faces/model.safetensors faces
+python tools/bundle_model.py runs/superres/model.safetensors superres faces 4
+
+The second stores the difference to a bundled model, of so many bits a number.
 """
 
 import sys
@@ -10,14 +13,14 @@ import torch
 from pixel2style import assets, checkpoints
 
 
-def main(source: str, name: str) -> None:
+def main(source: str, name: str, base: str | None = None, bits: str = "4") -> None:
     model = checkpoints.load(source)
     generator = "mobilestylegan_ffhq_1024"
     bundled = assets.read(generator)
     model.w_avg.copy_(bundled["w_avg"].expand_as(model.w_avg))
     model.w_unit.copy_(bundled["w_std"])
     file = assets.FOLDER / f"{name}.safetensors"
-    checkpoints.save(model, file, dtype=torch.float16, generator=generator)
+    checkpoints.save(model, file, dtype=torch.float16, generator=generator, base=base, bits=int(bits))
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 
 

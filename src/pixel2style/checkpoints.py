@@ -1,25 +1,25 @@
 """Our files: one ``.safetensors`` whose metadata is the configuration, so that loading needs no other file.
 
 Metadata: ``format`` ("pixel2style 1"), ``config`` (JSON of a ModelConfig or a GeneratorConfig) and, in bundled models,
-``generator``: the bundled generator that belongs to the model and is not stored twice. Whatever a file says is checked
-before anything is built from it. Files that are not ours go to ``foreign``.
+``generator``: the bundled generator that belongs to the model and is not stored twice; ``base``: the bundled model that
+the file holds the difference to (``differences``). Whatever a file says is checked before anything is built from it.
+Files that are not ours go to ``foreign``.
 """
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import assets, cards, encoders, fetch, foreign, published
+from . import assets, cards, differences, encoders, fetch, foreign, headers, published
 from .blueprint import shapes_only
 from .config import GeneratorConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
+from .headers import Config
 from .mobilestylegan import MobileStyleGAN
 from .model import PSP
 from .stylegan2 import StyleGAN2
@@ -27,7 +27,6 @@ from .stylegan3 import StyleGAN3
 from .weights import fill, is_safetensors, read_metadata, read_safetensors, taking_its_name, tensors, write
 
 Generator = StyleGAN2 | MobileStyleGAN | StyleGAN3
-Config = ModelConfig | GeneratorConfig
 Layout = Literal["ours", "psp", "rosinality", "nvidia-state"]
 
 GENERATORS: dict[str, type[StyleGAN2] | type[MobileStyleGAN] | type[StyleGAN3]] = {
@@ -35,16 +34,8 @@ GENERATORS: dict[str, type[StyleGAN2] | type[MobileStyleGAN] | type[StyleGAN3]] 
     "mobilestylegan": MobileStyleGAN,
     "stylegan3": StyleGAN3,
 }
-FORMAT, VERSION = "pixel2style", 1
 DEFAULT_GENERATOR = "mobilestylegan_ffhq_1024"
 SUFFIX = ".safetensors"
-
-LARGEST = 1 << 16
-MOST = {
-    "rows": 64, "mapping_layers": 64, "neck": 64, "iterations": 100,
-    "layers": 62, "margin": 1024, "filter_size": 64, "lrelu_upsampling": 16,
-}  # fmt: skip
-"""No honest configuration has larger numbers; larger ones would build networks without end."""
 
 HALF_MAX = torch.finfo(torch.float16).max
 
@@ -93,19 +84,27 @@ def load_generator(source: str | Path) -> Generator:
 
 
 def save(
-    model: PSP | Generator, path: str | Path, *, dtype: torch.dtype = torch.float32, generator: str | None = None
+    model: PSP | Generator,
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    generator: str | None = None,
+    base: str | None = None,
+    bits: int = 4,
 ) -> None:
     """Write a model or a generator as one file, whole or not at all.
 
     ``dtype`` float16 halves the file; vectors, averages and whatever exceeds its range stay float32. ``generator``
     names a bundled generator to refer to instead of storing it; a path is ignored, so the file is complete either way.
-    Raises OutputError when it cannot be written, ValueError when ``generator`` is not the model's.
+    ``base`` names a bundled model: stored is the difference to it, ``bits`` (2 to 8) a number. Raises OutputError when
+    it cannot be written, CheckpointError when no such model is bundled, ValueError when ``generator`` is not the
+    model's, or for other ``bits``.
     """
     if dtype not in (torch.float32, torch.float16):
         raise ValueError(f"dtype must be float32 or float16, got {dtype}")
     state = model.state_dict()
     config: Config = model.config
-    metadata = {"format": f"{FORMAT} {VERSION}", "config": _JSON.dump_json(config).decode()}
+    metadata = headers.metadata(config)
     if isinstance(model, PSP) and generator in assets.names():
         bundled = {f"generator.{key}": value for key, value in load_generator(generator).state_dict().items()}
         rest = {key: value for key, value in state.items() if key not in bundled}
@@ -113,7 +112,11 @@ def save(
         if len(rest) + len(bundled) != len(state) or not same:
             raise ValueError(f"the model's generator is not the bundled {generator}")
         state, metadata["generator"] = rest, generator
-    save_tensors({key: _stored(key, value, dtype) for key, value in state.items()}, path, metadata)
+    stored = {key: _stored(key, value, dtype) for key, value in state.items()}
+    if base is not None:
+        stored, told = differences.subtract(state, stored, base, bits)
+        metadata |= told
+    save_tensors(stored, path, metadata)
 
 
 def save_tensors(values: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -155,9 +158,12 @@ def outline(source: str | Path) -> Outline:
     model = isinstance(config, ModelConfig)
     generator = _named_generator(named, config, path) if isinstance(config, ModelConfig) else None
     given = {} if generator is None else {f"generator.{key}": value for key, value in generator.state_dict().items()}
-    fill(made, tensors(read_safetensors(path, numbers=False), str(path)), str(path), given=given)
+    fill(made, _tensors(path, numbers=False), str(path), given=given)
     about = f"a {'model' if model else 'generator'} of ours"
-    return Outline(path, "model" if model else "generator", about, made, {"bundled generator": named} if named else {})
+    told = {"bundled generator": named, "difference to": read_metadata(path).get("base")}
+    return Outline(
+        path, "model" if model else "generator", about, made, {key: name for key, name in told.items() if name}
+    )
 
 
 def convert(source: str | Path, out: str | Path, to: Layout = "ours") -> str:
@@ -190,9 +196,6 @@ def _described(model: nn.Module) -> str:
     return f"{drawer.config.kind} generator, {drawer.rows} rows, {drawer.size} pixels"
 
 
-_JSON: TypeAdapter[Any] = TypeAdapter(Config)
-
-
 def find(source: str | Path) -> Path:
     """The file meant by a bundled name, a path, a folder, an address or a place on the hub; fetched if need be."""
     if isinstance(source, str) and source in assets.names():
@@ -215,48 +218,25 @@ def _bundled() -> str:
 def _is_ours(path: Path) -> bool:
     """Whether a file is one of ours: safetensors whose metadata says so, or has lost half of what ours say."""
     metadata = read_metadata(path) if is_safetensors(path) else {}
-    return metadata.get("format", "").startswith(FORMAT) or "config" in metadata
+    return metadata.get("format", "").startswith(headers.FORMAT) or "config" in metadata
 
 
 def _header(path: Path) -> tuple[Config, str | None]:
     """Configuration of one of our files, and the bundled generator it refers to, without reading its tensors."""
     metadata = read_metadata(path)
-    return _config(metadata, path), metadata.get("generator")
+    return headers.config(metadata, path), metadata.get("generator")
 
 
 def _read(path: Path) -> tuple[Config, str | None, dict[str, Tensor]]:
     """Configuration, the bundled generator referred to, and tensors of one of our files."""
     config, named = _header(path)
-    return config, named, tensors(read_safetensors(path), str(path))
+    return config, named, _tensors(path)
 
 
-def _config(metadata: Mapping[str, str], path: Path) -> Config:
-    """The configuration in a file's metadata, checked."""
-    form, _, version = metadata.get("format", "").partition(" ")
-    if form != FORMAT or "config" not in metadata:
-        raise CheckpointError(f"{path}: holds no configuration of a model; convert the original file again")
-    if version != str(VERSION):
-        raise CheckpointError(
-            f"{path}: is of format {version[:20]!r}, this version reads {VERSION}; update pixel2style"
-        )
-    try:
-        config: Config = _JSON.validate_json(metadata["config"])
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][-2:])[:60]
-        raise CheckpointError(f"{path}: its configuration is wrong at {where!r}: {first['msg'][:120]}") from None
-    _refuse_endless(asdict(config), path)
-    return config
-
-
-def _refuse_endless(values: Mapping[str, Any], path: Path) -> None:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            _refuse_endless(value, path)
-        numbers = value if isinstance(value, tuple) else (value,)
-        most = MOST.get(name, LARGEST)
-        if len(numbers) > MOST["rows"] or any(isinstance(number, int | float) and number > most for number in numbers):
-            raise CheckpointError(f"{path}: its configuration asks for {name} above {most}, or for too many")
+def _tensors(path: Path, numbers: bool = True) -> dict[str, Tensor]:
+    """Tensors of one of our files, complete where it holds a difference; without ``numbers`` its own are meta ones."""
+    stored, told = tensors(read_safetensors(path, numbers), str(path)), read_metadata(path)
+    return differences.add(stored, told, str(path)) if "base" in told else stored
 
 
 def _build(config: Config, path: Path) -> nn.Module:

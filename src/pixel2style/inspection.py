@@ -50,7 +50,7 @@ def examine(source: str | Path) -> Finding:
 
 TOLD = (
     "dataset_type", "encoder_type", "exp_dir", "checkpoint_path", "stylegan_weights", "stylegan_size", "output_size",
-    "n_iters_per_batch", "max_steps", "batch_size", "learning_rate", "bundled generator",
+    "n_iters_per_batch", "max_steps", "batch_size", "learning_rate", "bundled generator", "difference to",
 )  # fmt: skip
 """Which of the options of the training that wrote a file are worth a line."""
 
