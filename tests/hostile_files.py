@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 import pickle
 import struct
 import tarfile
@@ -22,6 +23,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from official_layout import generator_state, random_generator
+from pixel2style import differences
 
 WANTED = (
     ("os", "system", "touch {}"),
@@ -399,6 +401,25 @@ def safetensors() -> Iterator[tuple[str, bytes]]:
         yield what, ours(config)
     yield "a format to come", ours(small, "pixel2style 99")
     yield "a generator elsewhere", ours({"encoder": {}, "generator": {}}, generator="../../../etc/passwd")
+    model, name = {"encoder": {}, "generator": {}}, "w_avg"
+    for base in ("../../../etc/passwd", "", "mtcnn", "mobilestylegan_ffhq_1024", "\x1b[2J", "faces" * 100_000):
+        yield f"a difference to {base[:30]!r}", ours(model, base=base)
+    yield "a difference to other numbers", ours(model, base="faces", digest="0" * 64)
+    parts = {
+        "codes of nothing": {f"{name}/codes": [], f"{name}/steps": [16]},
+        "codes without end": {f"{name}/codes": [1 << 24], f"{name}/steps": [16]},
+        "codes and no steps": {f"{name}/codes": [4096]},
+        "no name": {"/codes": [4096], "/steps": [16]},
+        "all ways at once": {name: [16], f"{name}/codes": [4096], f"{name}/steps": [16], f"{name}/same": [0]},
+    }
+    digest = differences.digest(differences.read_base("faces", "faces"))
+    for what, shapes in parts.items():
+        held, place = {}, 0
+        for key, shape in shapes.items():
+            held[key] = {"dtype": "U8", "shape": shape, "data_offsets": [place, place + math.prod(shape)]}
+            place += math.prod(shape)
+        told = {"format": "pixel2style 1", "config": json.dumps(model), "base": "faces", "digest": digest}
+        yield f"a difference of {what}", built({"__metadata__": told, **held}, bytes(place))
 
 
 def others() -> Iterator[tuple[str, bytes]]:

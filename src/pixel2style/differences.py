@@ -80,9 +80,7 @@ def add(parts: Mapping[str, Tensor], told: Mapping[str, str], source: str) -> di
             state[key] = value
     for key, these in found.items():
         if key not in base or key in state:
-            raise CheckpointError(
-                f"{source}: differs in {weights.spell(key)}, which {name} has not; the file is damaged"
-            )
+            raise CheckpointError(f"{source}: differs in '{weights.spell(key)}', which {name} has not; it is damaged")
         restored = together(these, base[key])
         if restored is None:
             raise CheckpointError(f"{source}: its difference in {weights.spell(key)} is damaged; copy the file again")
@@ -97,7 +95,7 @@ def read_base(name: str, source: str) -> dict[str, Tensor]:
         if not any(key.endswith("/codes") for key in base):
             return base
     raise CheckpointError(
-        f"{source}: is a difference to {weights.spell(name)!r}, which is no complete bundled model; update pixel2style"
+        f"{source}: is a difference to '{weights.spell(name)}', which is no complete bundled model; update pixel2style"
     )
 
 
