@@ -118,7 +118,7 @@ def test_a_weight_beyond_half_precision_is_stored_whole(tmp_path):
 
 
 def test_another_precision_is_refused(model, tmp_path):
-    with pytest.raises(ValueError, match="float32 or float16"):
+    with pytest.raises(ValueError, match="float32, float16 or int8"):
         p2s.save(model, tmp_path / "model.safetensors", dtype=torch.bfloat16)
 
 

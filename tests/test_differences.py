@@ -199,6 +199,40 @@ def test_only_a_bundled_model_is_a_base(base: str, model: p2s.PSP, stored: Path,
     )
 
 
+def test_a_complete_file_has_a_byte_a_number(model: p2s.PSP, tmp_path: Path) -> None:
+    file = tmp_path / "bytes.safetensors"
+    checkpoints.save(model, file, dtype=torch.int8, generator=GENERATOR)
+    assert file.stat().st_size < 10.6e6
+    loaded = p2s.load(file).state_dict()
+    for key, value in model.state_dict().items():
+        assert loaded[key].dtype == value.dtype
+        assert (loaded[key] - value).norm() <= (0.015 * value.norm() if value.ndim > 1 else 0), key
+    assert inspection.examine(file).facts["weights"] == inspection.examine(BASE).facts["weights"]
+
+
+@pytest.mark.parametrize(
+    ("part", "made"),
+    [
+        ("codes", lambda codes: codes[:-1]),
+        ("codes", lambda codes: codes.float()),
+        ("codes", lambda codes: codes.flatten()),
+        ("codes", lambda codes: codes.flatten(1)),
+        ("codes", lambda codes: None),
+        ("steps", lambda steps: steps[:-1]),
+        ("steps", lambda steps: steps.long()),
+        ("steps", lambda steps: None),
+    ],
+)
+def test_a_complete_file_whose_numbers_do_not_fit_is_refused(part: str, made, tmp_path: Path) -> None:
+    file, tiny = tmp_path / "x.safetensors", stand_in.tiny_model()
+    checkpoints.save(tiny, file, dtype=torch.int8)
+    changed = load_file(file)
+    key = next(key for key, value in changed.items() if key.endswith("/codes") and value.ndim == 4)
+    name = key.replace("codes", part)
+    value = made(changed.pop(name))
+    refused(rewritten(file, changed if value is None else changed | {name: value}, file), "damaged|does not fit PSP")
+
+
 # What is wrong with a file
 
 

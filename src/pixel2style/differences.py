@@ -1,14 +1,15 @@
-"""A model that differs little from a bundled one, stored as the quantised difference: a quarter of fp16's size.
+"""Models in few bits: as the quantised difference to a bundled one, or complete with a byte a number.
 
-Metadata ``base`` names the bundled model and ``digest`` says which numbers it had: a difference to other numbers is
-worth nothing. A tensor ``KEY`` of the model is one of these in its file:
+A difference of 4 bits takes a quarter of what fp16 takes. Metadata ``base`` names the bundled model and ``digest`` says
+which numbers it had: a difference to other numbers is worth nothing. A tensor ``KEY`` is one of these in its file:
 
     KEY/codes, KEY/steps   matrices and convolutions: whole numbers of 2 to 8 bits, packed, times a step a channel
     KEY/offset             vectors: the difference itself, fp16
     KEY/same               nothing, where the model has the base's numbers
     KEY                    whatever the base has not, or in another shape: the tensor itself
 
-How many bits a number has follows from how many bytes there are. This module knows names and shapes of tensors only,
+How many bits a number has follows from how many bytes there are. A complete file may have ``KEY/codes`` and
+``KEY/steps`` too: one byte a number, in the tensor's own shape. This module knows names and shapes of tensors only,
 not the networks that they belong to.
 
 Axes: ``o`` channels of a tensor that have a step each, ``n`` numbers of one, ``m`` groups of ``GROUP`` numbers.
@@ -88,12 +89,44 @@ def add(parts: Mapping[str, Tensor], told: Mapping[str, str], source: str) -> di
     return state
 
 
+def in_bytes(state: Mapping[str, Tensor], halves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a complete file in which whatever would be fp16 in ``halves`` has one byte a number."""
+    parts: dict[str, Tensor] = {}
+    for key, value in halves.items():
+        if value.dtype != torch.float16:
+            parts[key] = value
+            continue
+        codes, steps = quantised(_by_channel(state[key].detach().cpu().float()), 8)
+        parts |= {f"{key}/codes": codes.reshape(value.shape).to(torch.int8), f"{key}/steps": steps}
+    return parts
+
+
+def complete(parts: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The tensors of a complete file, float32: what ``in_bytes`` made, or as they are. Raises CheckpointError."""
+    state: dict[str, Tensor] = {}
+    for key, value in parts.items():
+        start, _, part = key.rpartition("/")
+        codes, steps = parts.get(f"{start}/codes"), parts.get(f"{start}/steps")
+        if part not in ("codes", "steps") or codes is None or steps is None:
+            state[key] = value
+        elif part == "codes":
+            kinds = codes.is_floating_point(), steps.is_floating_point()
+            if (
+                codes.ndim < 2
+                or start in parts
+                or kinds != (False, True)
+                or steps.shape != _by_channel(codes).shape[:1]
+            ):
+                raise CheckpointError(f"{source}: its numbers of '{weights.spell(start)}' are damaged; copy it again")
+            state[start] = (_by_channel(codes).float() * steps[:, None]).reshape(codes.shape)
+    return state
+
+
 def read_base(name: str, source: str) -> dict[str, Tensor]:
     """The tensors of the bundled model ``name``. Raises CheckpointError where it is none or a difference itself."""
     if name in assets.names() and cards.role(assets.path(name)) == "model":
-        base = assets.read(name)
-        if not any(key.endswith("/codes") for key in base):
-            return base
+        if "base" not in weights.read_metadata(assets.path(name)):
+            return complete(assets.read(name), source)
     raise CheckpointError(
         f"{source}: is a difference to '{weights.spell(name)}', which is no complete bundled model; update pixel2style"
     )
