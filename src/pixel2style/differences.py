@@ -124,9 +124,9 @@ def complete(parts: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
 
 def read_base(name: str, source: str) -> dict[str, Tensor]:
     """The tensors of the bundled model ``name``. Raises CheckpointError where it is none or a difference itself."""
-    if name in assets.names() and cards.role(assets.path(name)) == "model":
-        if "base" not in weights.read_metadata(assets.path(name)):
-            return complete(assets.read(name), source)
+    file = assets.path(name) if name in assets.names() else None
+    if file is not None and cards.role(file) == "model" and "base" not in weights.read_metadata(file):
+        return complete(assets.read(name), source)
     raise CheckpointError(
         f"{source}: is a difference to '{weights.spell(name)}', which is no complete bundled model; update pixel2style"
     )
