@@ -8,12 +8,12 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from web_server import QuietHandler, answering
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Hub:
 def running(hub: Hub) -> Iterator[Hub]:
     """Answer until the test ends."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def handle_it(self) -> None:
             hub.asked.append(f"{self.command} {urllib.parse.unquote(self.path)}")
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -49,20 +49,8 @@ def running(hub: Hub) -> Iterator[Hub]:
 
         do_GET = do_HEAD = do_POST = do_PUT = handle_it  # noqa: N815 (http.server looks for these)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    hub.address = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with answering(Handler) as hub.address:
         yield hub
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 Answer = tuple[int, dict[str, str], bytes]

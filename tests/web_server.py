@@ -27,28 +27,38 @@ class Site:
     address: str = ""
 
 
+class QuietHandler(BaseHTTPRequestHandler):
+    """Answers without a word on the terminal."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
 @contextlib.contextmanager
-def serving(site: Site) -> Iterator[Site]:
-    """Serve until the test ends."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self, site)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answer by ``handler``, in threads of their own, at the address that is given."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    site.address = f"http://127.0.0.1:{server.server_port}"
     try:
-        yield site
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextlib.contextmanager
+def serving(site: Site) -> Iterator[Site]:
+    """Serve until the test ends."""
+
+    class Handler(QuietHandler):
+        def do_GET(self) -> None:
+            answer(self, site)
+
+    with answering(Handler) as site.address:
+        yield site
 
 
 def answer(handler: BaseHTTPRequestHandler, site: Site) -> None:

@@ -21,10 +21,7 @@ from torch import Tensor
 
 from .claims import Machine
 from .opcodes import MAGIC, VERSION
-from .stored import is_tensor
-
-SHARED = 64 << 20
-"""Bytes that arrays may take beyond twice the file's: some lie on the same numbers."""
+from .stored import SHARED, is_tensor
 
 _LEGACY = pickle.dumps(MAGIC, 2)
 """How a file from before zips begins."""

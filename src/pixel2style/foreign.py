@@ -46,7 +46,7 @@ def load_model(path: str | Path) -> PSP:
     found = _open(path)
     if found.kind not in MODELS:
         raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, not a model of pSp, e4e or ReStyle")
-    return _model(found, str(path))
+    return official.model(found, str(path))
 
 
 def load_generator(path: str | Path) -> Generator:
@@ -65,7 +65,7 @@ def load_any(path: str | Path) -> PSP | Generator:
     found = _open(path)
     if found.kind not in (*MODELS, *GENERATORS):
         raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, neither a model nor a generator")
-    return _model(found, str(path)) if found.kind in MODELS else _generator(found, str(path))
+    return official.model(found, str(path)) if found.kind in MODELS else _generator(found, str(path))
 
 
 class Outline(NamedTuple):
@@ -85,7 +85,7 @@ def outline(path: str | Path) -> Outline:
         if found.kind in JUDGES:
             network = _judge(found, source)
         else:
-            network = _model(found, source) if found.kind in MODELS else _generator(found, source)
+            network = official.model(found, source) if found.kind in MODELS else _generator(found, source)
     return Outline(found.kind, network, found.options, found.built_with)
 
 
@@ -159,10 +159,6 @@ def read(path: str | Path, numbers: bool = True) -> dict[str, Any]:
         with contextlib.suppress(ValueError, RecursionError):  # other people's metadata is any text
             state.setdefault(name, json.loads(told))
     return state
-
-
-def _model(found: Found, source: str) -> PSP:
-    return official.model(found, source)
 
 
 def _generator(found: Found, source: str) -> Generator:

@@ -34,17 +34,16 @@ def examine(source: str | Path) -> Finding:
     """What the file that ``source`` names is. Raises as ``checkpoints.load`` does, for the same files."""
     opened = checkpoints.outline(source)
     network, path = opened.network, opened.path
-    facts = {"file": f"{_size(path.stat().st_size)}, {weights.container(path)}"}
-    about, facts["networks"] = _in_pickle(path) if weights.container(path) == "pickle" else ("", "")
+    config = getattr(network, "config", None)
+    about, beside = _in_pickle(path)
+    facts = {"file": f"{_size(path.stat().st_size)}, {weights.container(path)}", **beside}
     if isinstance(network, PSP):
         facts |= _model_facts(network)
-    elif isinstance(config := getattr(network, "config", None), GeneratorConfig):
+    elif isinstance(config, GeneratorConfig):
         facts |= _generator_facts(config, cast(int, network.rows))
     facts["weights"] = _weights(network)
     facts |= {name: _short(value) for name, value in opened.told.items() if name in TOLD and value not in (None, "")}
-    config = getattr(network, "config", None)
     whole = asdict(config) if config else {}
-    facts = {name: value for name, value in facts.items() if value}
     return Finding(str(source), about or opened.about, facts, whole, _uses(network, opened.kind, str(source)))
 
 
@@ -72,18 +71,18 @@ def failure_as_json(source: str, sentence: str) -> str:
     return json.dumps({"source": source, "error": sentence})
 
 
-def _in_pickle(path: Path) -> tuple[str, str]:
+def _in_pickle(path: Path) -> tuple[str, dict[str, str]]:
     """What the generator in one of NVIDIA's pickles is, where that is more than its layout says; and all networks."""
     if not pickles.is_pickle(path):
-        return "", ""
+        return "", {}
     try:
         found = pickles.networks(path)
     except CheckpointError:
-        return "", ""  # tensors alone
+        return "", {}  # tensors alone
     name, network = pickles.preferred(found, str(path))
     others = ", ".join(sorted(other for other in found if other != name)) or "no other"
     about = "a StyleGAN2 generator of TensorFlow's" if network.family == "stylegan2-tf" else ""
-    return about, f"{name}, described here, beside {others}"
+    return about, {"networks": f"{name}, described here, beside {others}"}
 
 
 def _model_facts(model: PSP) -> dict[str, str]:

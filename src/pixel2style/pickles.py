@@ -18,7 +18,7 @@ from torch import Tensor
 
 from . import tensorflow
 from .errors import CheckpointError
-from .stored import is_tensor
+from .stored import SHARED, is_tensor
 from .unpickling import Name, Record, Stored, is_pickle, read
 from .weights import spell, tensors
 
@@ -43,8 +43,6 @@ VALUES, NESTED = 500, 3
 """Values among what a network was built with, and dictionaries in dictionaries there."""
 PLACES = ("_parameters", "_buffers", "_modules")
 """Where a module keeps what its state consists of."""
-SHARED = 64 << 20
-"""Bytes that tensors may take beyond the file's: some lie on the same numbers."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ MAX_AXES = 8
 
 REPEATED = 1 << 20
 """A tensor that repeats its numbers (an average for every row) may have so many; a large one is a trap for memory."""
+SHARED = 64 << 20
+"""Bytes that the tensors of a file may take beyond twice its own: some lie on the same numbers."""
 
 TORCH_KINDS = {
     "FloatStorage": torch.float32, "DoubleStorage": torch.float64, "HalfStorage": torch.float16,

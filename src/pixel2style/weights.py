@@ -23,13 +23,10 @@ from torch import Tensor, nn
 from . import archives
 from .errors import CheckpointError, OutputError, UnsafeFileError
 from .inert import UnsafeNameError
-from .stored import REPEATED
+from .stored import REPEATED, SHARED
 
 LISTED = 8
 """How many keys one error message spells out."""
-
-SHARED = 64 << 20
-"""Bytes that tensors may have beyond twice what their storages have: some lie on the same numbers."""
 
 _BROKEN = (
     pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, LookupError,
