@@ -89,6 +89,18 @@ def test_the_norm_holds_rows_near_the_average(small: "p2s.PSP") -> None:
     assert distance(10.0) < 0.5 * distance(0.0)
 
 
+def test_what_is_not_shown_does_not_count(small: "p2s.PSP") -> None:
+    def right_half(pictures: Tensor) -> Tensor:
+        return pictures * (torch.arange(256) >= 128)
+
+    picture = drawn(small, 5)
+    other = picture.clone()
+    other[..., : picture.shape[-1] // 4] = 1  # far enough from the middle for pooling
+    first, second = (optimize_rows(small, one, steps=5, loss=PIXELS_ONLY, shown=right_half) for one in (picture, other))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, optimize_rows(small, picture, steps=5, loss=PIXELS_ONLY))
+
+
 def test_rows_and_pictures_made_without_gradients_will_do(small: "p2s.PSP") -> None:
     with torch.inference_mode():
         picture, ws = small.decode(small.w_avg[None] + 0.3), small.w_avg[None] + 0.1

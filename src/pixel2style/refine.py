@@ -34,14 +34,17 @@ def optimize_rows(
     lr: float = LR,
     loss: LossConfig = LOSS,
     bf16: bool = False,
+    shown: Callable[[Tensor], Tensor] | None = None,
     watch: Callable[[int, float], None] | None = None,
 ) -> Tensor:
     """Rows ``[b k d]`` that draw ``images [b 3 h w]`` (RGB, [-1, 1]), found by ``steps`` steps of Adam.
 
     They start from ``ws [b k d]``, an encoder's, or from the average. Pictures are compared at 256 pixels, and drawn at
     that size where the generator can. ``lr`` and the weight ``loss.code_norm``, which holds the rows near the average,
-    count in the model's ``w_unit``. ``watch`` is told each step's number and its mean loss. Every picture is optimised
-    by itself, whatever else is in the batch, and nothing is random. Raises ValueError for shapes that do not fit.
+    count in the model's ``w_unit``. Where less is known than ``images``, ``shown`` is what they and the drawn pictures,
+    ``[b 3 256 256]``, are compared through: it makes them small again, or hides a part (as PULSE, arXiv 2003.03808).
+    ``watch`` is told each step's number and its mean loss. Every picture is optimised by itself, whatever else is in
+    the batch, and nothing is random. Raises ValueError for shapes that do not fit.
     """
     generator = cast(Generator, model.generator)
     shape = (len(images), generator.rows, generator.width)
@@ -52,9 +55,16 @@ def optimize_rows(
     device = model.w_avg.device
     size = SIDE if generator.size > SIDE else None
     precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+    def compared(pictures: Tensor) -> Tensor:
+        if shown is None:
+            return pooled(pictures)
+        with torch.autocast(device.type, enabled=False):  # sources are made in float32
+            return shown(pooled(pictures))
+
     with torch.inference_mode(False), torch.enable_grad():
         objective = Objective(loss).to(device)
-        target = objective.look_at(pooled(images.to(device, torch.float32).clone()))
+        target = objective.look_at(compared(images.to(device, torch.float32).clone()))
         start = model.w_avg.expand(shape) if ws is None else ws.to(device, torch.float32)
         codes = ((start - model.w_avg) / model.w_unit).detach().clone().requires_grad_()
         optimizer = torch.optim.Adam([codes], lr)
@@ -63,7 +73,7 @@ def optimize_rows(
             with precision:
                 away = codes * model.w_unit
                 drawn = generator.synthesize(away + model.w_avg, size)
-                total, _ = objective(Reconstruction(target, away, codes, pooled(model.framed(drawn).float())))
+                total, _ = objective(Reconstruction(target, away, codes, compared(model.framed(drawn).float())))
             (codes.grad,) = torch.autograd.grad(total * len(codes), [codes])
             optimizer.step()
             if watch:
