@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from . import adjoint
 from .config import GeneratorConfig
 from .errors import ConfigError
 from .ops import area
@@ -33,20 +34,11 @@ _HEAD_RANK, _HEAD_WIDTH = 64, 96
 
 def inverse_haar(bands: Tensor, style: Tensor | None = None) -> Tensor:
     """``[b 4c h w] -> [b c 2h 2w]``: one orthonormal inverse Haar step, of bands scaled by ``style`` ``[b 4c]``."""
-    bands = bands * 0.5 if style is None else _scale(bands, 0.5 * style)
-    low, lh, hl, hh = bands.chunk(4, dim=1)
-    top, bottom = low + lh, low - lh
-    up, down = hl + hh, hl - hh
+    if style is not None and adjoint.pays(bands, style):
+        return adjoint.inverse_haar(bands, style)
     if _needs_graph(bands):
-        pixels = torch.stack((top + up, top - up, bottom + down, bottom - down), dim=2)
-        return F.pixel_shuffle(pixels.flatten(1, 2), 2)
-    batch, channels, height, width = low.shape
-    out = bands.new_empty(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
-    torch.add(top, up, out=out[:, :, 0::2, 0::2])
-    torch.sub(top, up, out=out[:, :, 0::2, 1::2])
-    torch.add(bottom, down, out=out[:, :, 1::2, 0::2])
-    torch.sub(bottom, down, out=out[:, :, 1::2, 1::2])
-    return out
+        return adjoint.plain_haar(bands, style)
+    return adjoint.haar_step(bands * 0.5 if style is None else _scale(bands, 0.5 * style))
 
 
 def _needs_graph(images: Tensor) -> bool:
@@ -79,12 +71,14 @@ class StyledConv(nn.Module):
     def forward(self, images: Tensor, row: Tensor) -> Tensor:
         """Draw the next map; ``row`` is ``[b d]``."""
         style = self.style(row)
+        noise = cast(Tensor, self.noise)
+        if self.separable and adjoint.pays(images, style, self.depthwise, self.pointwise, self.bias):
+            return adjoint.separable_conv(images, style, self.depthwise, self.pointwise, self.bias, noise)
         if not self.separable:
             images = F.conv2d(_scale(images, style), self.weight, self.bias, padding=1)
         else:  # a scale commutes with a depthwise convolution: it is cheapest after it
             images = F.conv2d(images, self.depthwise, padding=1, groups=images.shape[1])
             images = self._point(images, style)
-        noise = cast(Tensor, self.noise)
         if _needs_graph(images):
             return F.leaky_relu(images + noise, 0.2)
         return F.leaky_relu_(images.add_(noise), 0.2)
