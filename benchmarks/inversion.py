@@ -11,11 +11,8 @@ threads, the median: other work on the machine disturbs it little.
 
 import argparse
 import json
-import platform
-import shlex
 import statistics
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -25,12 +22,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import photographs
 from pixel2style import checkpoints, images, refine
 from pixel2style.errors import ConfigError, Pixel2StyleError
 from pixel2style.evaluate import SIDE, Judges, Scores
-from pixel2style.folders import SUFFIXES
 from pixel2style.model import PSP
-from pixel2style.pairs import photo_files
 
 Invert = Callable[[Tensor], Tensor]
 
@@ -48,39 +44,20 @@ class Row:
     seconds: float
 
 
-def pictures(source: Path) -> Iterator[Tensor]:
-    """The photographs in a folder or a tar, sorted: ``[1 3 h w]``."""
-    if source.is_dir():
-        for file in photo_files(str(source)):
-            if "masks" not in file.relative_to(source).parts:
-                yield images.to_tensor(images.load(file))[None]
-        return
-    try:
-        with tarfile.open(source) as archive:
-            members = [member for member in archive.getmembers() if member.isfile()]
-            for member in sorted(members, key=lambda member: member.name):
-                path = Path(member.name)
-                content = archive.extractfile(member)
-                if content and path.suffix.lower() in SUFFIXES and "masks" not in path.parts:
-                    yield images.to_tensor(images.from_bytes(content.read(), member.name))[None]
-    except (OSError, tarfile.TarError) as error:
-        raise ConfigError(f"{source} is neither a folder nor a tar: name one that holds aligned photographs") from error
-
-
-def measure(name: str, model: PSP, invert: Invert, photographs: list[Tensor], judges: Judges) -> Row:
+def measure(name: str, model: PSP, invert: Invert, pictures: list[Tensor], judges: Judges) -> Row:
     """Invert, draw and judge photographs one after the other."""
     scores, seconds = [], []
     before, drawn = None, torch.empty(0)
-    for done, photograph in enumerate(photographs, 1):
+    for done, photograph in enumerate(pictures, 1):
         start = time.process_time()
         ws = invert(photograph)
         seconds.append(time.process_time() - start)
         if before is None or not torch.equal(ws, before):  # the average face is drawn once
             before, drawn = ws, draw(model, ws)
         scores.append(judges(drawn, photograph))
-        print(f"\r{name}: {done} of {len(photographs)}", end="", file=sys.stderr, flush=True)
+        print(f"\r{name}: {done} of {len(pictures)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return Row(name, len(photographs), **Scores.joined(scores).means(), seconds=statistics.median(seconds))
+    return Row(name, len(pictures), **Scores.joined(scores).means(), seconds=statistics.median(seconds))
 
 
 @torch.inference_mode()
@@ -131,18 +108,12 @@ def table(rows: list[Row]) -> str:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    photographs = [picture for source in arguments.data for picture in pictures(source)]
-    if not photographs:
-        raise ConfigError("--data holds no photographs: name folders or tars of aligned photographs")
+    pictures = [images.to_tensor(photograph)[None] for photograph in photographs.read(arguments.data)]
     judges = Judges()
     rows = []
-    for name, model, invert, count in inverters(arguments, len(photographs)):
-        count = min(count or len(photographs), len(photographs))
-        chosen = [photographs[i * len(photographs) // count] for i in range(count)]
-        rows.append(measure(name, model, invert, chosen, judges))
-    command = f"python benchmarks/inversion.py {shlex.join(sys.argv[1:])}"
-    system = f"--threads {arguments.threads}, torch {torch.__version__}, Python {platform.python_version()}"
-    print(f"{table(rows)}\n\n    {command}\n\n{system}, {platform.machine()}")
+    for name, model, invert, count in inverters(arguments, len(pictures)):
+        rows.append(measure(name, model, invert, photographs.spaced(pictures, count), judges))
+    print(f"{table(rows)}\n\n{photographs.circumstances(arguments.threads)}")
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 

@@ -1,0 +1,147 @@
+"""How good the model of each task is beside the trivial answer and beside direct optimisation, as tables.
+
+    python benchmarks/tasks.py --data celebahq_val.tar ffhq_val.tar --optimize 20 --cache optimised --json tasks.json
+
+The photographs (aligned as in FFHQ; folders or tars, whose ``masks`` are left out) are brought to 256 pixels and spoilt
+as in training, each the same way every time. Answers are compared with them as users get them: drawn in full, clipped,
+and area-pooled to 256 pixels. Direct optimisation starts from the average face and is told what the encoder is shown
+and nothing else; it takes long, so it is done for ``--optimize`` photographs, evenly spaced among all, and the model is
+shown on these, too. With ``--cache`` its rows are kept, and a run that was interrupted goes on.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import photographs
+import tables
+from answers import CASES, Answers, Case, Descent, Example, encoded, examples, optimized, trivial
+from pixel2style import checkpoints, refine, translation
+from pixel2style.errors import CheckpointError, ConfigError, Pixel2StyleError
+from pixel2style.model import PSP
+from verdicts import Panel, Row, Verdict, between_halves, summed
+
+OURS = "the model"
+TASKS = tuple(dict.fromkeys(case.task for case in CASES))
+
+
+def models(given: list[str], wanted: list[str]) -> dict[str, str]:
+    """A bundled name or a file for each task that has one. Raises ConfigError for TASK=FILE that names no task here."""
+    named = {}
+    for word in given:
+        task, equals, model = word.partition("=")
+        if task not in TASKS or not equals:
+            raise ConfigError(f"--models {word} is not TASK=NAME or TASK=FILE: choose a task of {', '.join(TASKS)}")
+        named[task] = model
+    for task in wanted:
+        if task not in named:
+            try:
+                named[task] = translation.model_for(task)
+            except CheckpointError:
+                print(f"{task} is left out: no model for it is bundled; name one with --models {task}=FILE\n")
+    return {task: named[task] for task in wanted if task in named}
+
+
+def opened(task: str, source: str) -> PSP:
+    """The model of a task. Raises ConfigError when it was taught another one, CheckpointError."""
+    model = checkpoints.load(source).eval()
+    translation.check(translation.Request(task), model.config, model.source_channels, source)
+    return model
+
+
+def compared(model: PSP, case: Case, descent: Descent) -> Iterator[tuple[str, Answers, bool]]:
+    """What answers a case: its name, how, and whether only some photographs are asked (for it takes long)."""
+    for trivially, answers in trivial(case, model):
+        yield trivially, answers, False
+    yield OURS, partial(encoded, model), False
+    yield f"{descent.steps} steps of direct optimisation", partial(optimized, model, case, descent), True
+    yield OURS, partial(encoded, model), True
+
+
+def judged(panel: Panel, name: str, answers: Answers, asked: list[Example], angles: bool) -> list[Verdict]:
+    """Answer and judge one after the other."""
+    verdicts = []
+    for example in asked:
+        verdicts.append(panel(answers(example), example, angles))
+        print(f"\r{name}: {len(verdicts)} of {len(asked)}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return verdicts
+
+
+def rows_of(case: Case, panel: Panel, asked: list[Example], model: PSP, options: argparse.Namespace) -> list[Row]:
+    """The rows of one case."""
+    descent = Descent(options.steps, options.lr, options.bf16, options.cache)
+    few = photographs.spaced(asked, options.optimize)
+    rows: list[Row] = []
+    for answer, answers, only_few in compared(model, case, descent):
+        if only_few and (not few or (answer == OURS and len(few) == len(asked))):
+            continue  # nothing, or what was shown above
+        chosen = few if only_few else asked
+        said = " ".join(filter(None, (case.task, case.kind, answer)))
+        verdicts = judged(panel, said, answers, chosen, case.task == "frontalize")
+        rows.append(summed(case.task, case.kind, answer, verdicts, len(chosen) == len(asked)))
+    return rows
+
+
+def run(options: argparse.Namespace) -> None:
+    chosen = photographs.spaced(list(enumerate(photographs.read(options.data))), options.limit)
+    panel = Panel()
+    rows: list[Row] = []
+    found: dict[str, Any] = {"models": models(options.models, options.tasks)}
+    for task, source in found["models"].items():
+        model = opened(task, source)
+        for case in CASES:
+            if case.task == task:
+                rows += rows_of(case, panel, examples(case, chosen), model, options)
+        of_task = [row for row in rows if row.task == task]
+        print(f"{tables.of_task(task, source, of_task)}\n", flush=True)
+    crowd = torch.cat([panel.crowd(example.target) for example in examples(CASES[0], chosen)])
+    half = between_halves(crowd)
+    said = photographs.circumstances(options.threads)
+    print(f"{tables.caption(len(chosen), half)}\n\n{said}")
+    if options.json:
+        found |= {
+            "said": said,
+            "photographs": len(chosen),
+            "between_halves": half,
+            "rows": [asdict(row) for row in rows],
+        }
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def parsed(words: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders or tars of aligned photographs")
+    parser.add_argument("--models", metavar="TASK=NAME", nargs="+", default=[], help="bundled names or files")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="only these")
+    parser.add_argument("--optimize", metavar="N", type=int, default=20, help="photographs to optimise rows for")
+    parser.add_argument("--limit", metavar="N", type=int, help="only so many photographs, evenly spaced among all")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--lr", type=float, default=refine.LR)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="for the optimisation")
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="keep optimised rows here, and take them from here")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    return parser.parse_args(words)
+
+
+def main(words: list[str] | None = None) -> int:
+    options = parsed(words)
+    torch.set_num_threads(options.threads)
+    try:
+        run(options)
+    except Pixel2StyleError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
