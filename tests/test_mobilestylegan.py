@@ -66,6 +66,17 @@ def test_the_small_head_draws_what_the_pooled_picture_shows(generator, rows, pic
     assert 10 * math.log10(4 / float(error.square().mean())) > 29
 
 
+@pytest.mark.parametrize("size", [HEAD_SIZE, 1024])
+def test_a_picture_drawn_in_strips_is_the_one_that_whole_maps_give(generator, rows, pictures, size):
+    ws = rows["mixed"]
+    with torch.no_grad():
+        if size == HEAD_SIZE:
+            strips, whole = generator.synthesize(ws, HEAD_SIZE), generator.head(generator.features(ws, 5), ws)
+        else:
+            strips, whole = pictures["mixed"][:1], generator.to_rgb(generator.features(ws[:1]), ws[:1, -1])
+    assert (strips - whole).abs().max() < 2e-5
+
+
 def test_one_row_stands_for_all(generator, rows):
     w = rows["plain"][:, 0]
     with torch.no_grad():

@@ -12,6 +12,7 @@ Axes: ``b`` batch, ``c`` channels, ``h w`` map, ``k`` rows, ``d`` width of a row
 low band of every output channel, then LH, HL and HH. The module does not know where its weights come from.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -23,6 +24,7 @@ from .config import GeneratorConfig
 from .errors import ConfigError
 from .ops import area
 from .sampling import check, size_of
+from .strips import Step, strips
 
 ROWS = 16
 HEAD_SIZE = 256
@@ -30,6 +32,8 @@ CHANNELS = (512, 512, 512, 512, 256, 128, 64)
 """Output channels of the blocks, whose maps are 8, 16, ... 512 pixels wide."""
 HEAD_BLOCK = 4
 _HEAD_RANK, _HEAD_WIDTH = 64, 96
+WHOLE = slice(None)
+"""Every row of a map."""
 
 
 def inverse_haar(bands: Tensor, style: Tensor | None = None) -> Tensor:
@@ -48,6 +52,13 @@ def _needs_graph(images: Tensor) -> bool:
 
 def _scale(images: Tensor, style: Tensor) -> Tensor:
     return images * style[:, :, None, None]
+
+
+def _point(images: Tensor, style: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Scale, then 1x1. For one picture on a CPU it is the weight that is scaled."""
+    if _needs_graph(images) or len(images) != 1 or images.device.type != "cpu":
+        return F.conv2d(_scale(images, style), weight, bias)
+    return F.conv2d(images, _scale(weight, style), bias)
 
 
 class StyledConv(nn.Module):
@@ -70,25 +81,21 @@ class StyledConv(nn.Module):
 
     def forward(self, images: Tensor, row: Tensor) -> Tensor:
         """Draw the next map; ``row`` is ``[b d]``."""
-        style = self.style(row)
-        noise = cast(Tensor, self.noise)
+        return self.drawn(images, self.style(row))
+
+    def drawn(self, images: Tensor, style: Tensor, rows: slice = WHOLE) -> Tensor:
+        """``forward`` by what the row says of the channels, ``[b c]``, of ``images`` that are these rows of a map."""
+        noise = cast(Tensor, self.noise)[:, :, rows]
         if self.separable and adjoint.pays(images, style, self.depthwise, self.pointwise, self.bias):
             return adjoint.separable_conv(images, style, self.depthwise, self.pointwise, self.bias, noise)
         if not self.separable:
             images = F.conv2d(_scale(images, style), self.weight, self.bias, padding=1)
         else:  # a scale commutes with a depthwise convolution: it is cheapest after it
             images = F.conv2d(images, self.depthwise, padding=1, groups=images.shape[1])
-            images = self._point(images, style)
+            images = _point(images, style, self.pointwise, self.bias)
         if _needs_graph(images):
             return F.leaky_relu(images + noise, 0.2)
         return F.leaky_relu_(images.add_(noise), 0.2)
-
-    def _point(self, images: Tensor, style: Tensor) -> Tensor:
-        """Scale, then 1x1. For one picture on a CPU the weight is scaled, and pixels are rows of a product."""
-        if _needs_graph(images) or len(images) != 1 or images.device.type != "cpu":
-            return F.conv2d(_scale(images, style), self.pointwise, self.bias)
-        pixels = F.linear(images.permute(0, 2, 3, 1), self.pointwise.flatten(1) * style, self.bias)
-        return pixels.permute(0, 3, 1, 2)
 
 
 class Block(nn.Module):
@@ -102,8 +109,12 @@ class Block(nn.Module):
 
     def forward(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Up-step and first convolution by ``first``, second convolution by ``second``."""
-        images = inverse_haar(images, self.up_style(first))
-        return cast(Tensor, self.conv2(self.conv1(images, first), second))
+        return self.step(first, second)(images, WHOLE)
+
+    def step(self, first: Tensor, second: Tensor) -> Step:
+        """``forward`` of two rows as a function of rows of a map: what they say of the channels is computed once."""
+        up, one, two = self.up_style(first), self.conv1.style(first), self.conv2.style(second)
+        return lambda images, rows: self.conv2.drawn(self.conv1.drawn(inverse_haar(images, up), one, rows), two, rows)
 
 
 class ToRGB(nn.Module):
@@ -117,7 +128,7 @@ class ToRGB(nn.Module):
 
     def forward(self, images: Tensor, row: Tensor) -> Tensor:
         """Draw the picture."""
-        return inverse_haar(F.conv2d(_scale(images, self.style(row)), self.weight, self.bias))
+        return inverse_haar(_point(images, self.style(row), self.weight, self.bias))
 
 
 class SmallHead(nn.Module):
@@ -141,9 +152,10 @@ class SmallHead(nn.Module):
         """Read the picture off the features."""
         channels = features.shape[1]
         style = 1 + self.style(self.squeeze(ws[:, 11:].flatten(1)))
-        features = _scale(features, style[:, :channels])
-        hidden = F.leaky_relu(_scale(self.depthwise(self.reduce(features)), style[:, channels:]), 0.2)
-        picture = inverse_haar(self.linear(features) + self.detail(hidden))
+        both = [torch.cat([getattr(part, kind) for part in (self.linear, self.reduce)]) for kind in ("weight", "bias")]
+        read, hidden = _point(features, style[:, :channels], *both).tensor_split((12,), 1)
+        hidden = F.leaky_relu(_scale(self.depthwise(hidden), style[:, channels:]), 0.2)
+        picture = inverse_haar(read + self.detail(hidden))
         return picture + cast(Tensor, self.mix(picture))
 
 
@@ -183,12 +195,30 @@ class MobileStyleGAN(nn.Module):
 
     def features(self, ws: Tensor, blocks: int = len(CHANNELS)) -> Tensor:
         """The map after ``blocks`` blocks: ``[b k d] -> [b c h w]``."""
-        images = self.conv1(self.constant.expand(ws.shape[0], -1, -1, -1), ws[:, 0])
+        images = self._smallest(ws)
+        for step in self._steps(ws, blocks):
+            images = step(images, WHOLE)
+        return images
+
+    def _smallest(self, ws: Tensor) -> Tensor:
+        images: Tensor = self.conv1(self.constant.expand(ws.shape[0], -1, -1, -1), ws[:, 0])
         if images.device.type == "cpu":  # whatever follows keeps the layout, and depthwise kernels like it
             images = images.contiguous(memory_format=torch.channels_last)
-        for i in range(blocks):
-            images = self.blocks[i](images, ws[:, 1 + 2 * i], ws[:, 2 + 2 * i])
-        return cast(Tensor, images)
+        return images
+
+    def _steps(self, ws: Tensor, blocks: int) -> list[Step]:
+        return [cast(Block, self.blocks[i]).step(ws[:, 1 + 2 * i], ws[:, 2 + 2 * i]) for i in range(blocks)]
+
+    def _drawn(self, ws: Tensor, blocks: int, finish: Callable[[Tensor, Tensor], Tensor], around: int) -> Tensor:
+        """What ``finish`` makes of the map after ``blocks`` blocks; it looks ``around`` pixels of the map away."""
+        graph = torch.compiler.is_compiling() or (ws.requires_grad and torch.is_grad_enabled())
+        if graph or ws.device.type != "cpu" or not len(ws):
+            return finish(self.features(ws, blocks), ws)
+        pictures = []
+        for one in ws[:, None]:
+            parts = strips(self._smallest(one), self._steps(one, blocks), around)
+            pictures.append(torch.cat([part.of(finish(part.maps, one)) for part in parts], 2))
+        return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
     def synthesize(self, ws: Tensor, size: int | None = None) -> Tensor:
         """Rows to pictures: ``[b k d]`` or ``[b d]`` (for every row) to ``[b 3 size size]``, RGB, about [-1, 1].
@@ -205,7 +235,7 @@ class MobileStyleGAN(nn.Module):
         ws = ws.to(self.constant.dtype)
         size = size_of(size, self.size)
         if size <= HEAD_SIZE:
-            picture = cast(Tensor, self.head(self.features(ws, HEAD_BLOCK + 1), ws))
+            picture = self._drawn(ws, HEAD_BLOCK + 1, self.head, around=2)
         else:
-            picture = cast(Tensor, self.to_rgb(self.features(ws), ws[:, -1]))
+            picture = self._drawn(ws, len(CHANNELS), lambda maps, own: self.to_rgb(maps, own[:, -1]), around=0)
         return picture if picture.shape[-1] == size else area(picture, size)
