@@ -307,8 +307,9 @@ def test_the_readme_names_no_option_that_does_not_exist() -> None:
     commands = cli.COMMANDS.values()
     names = {name.replace("_", "-") for command in commands for name in inspect.signature(command).parameters}
     names |= {option.removeprefix("--") for option in cli_training.options()}
-    benchmark = (ROOT / "benchmarks" / "inversion.py").read_text(encoding="utf-8")
-    names |= set(re.findall(r'add_argument\("--([a-z-]+)"', benchmark))
+    for script in ("inversion.py", "tasks.py"):
+        benchmark = (ROOT / "benchmarks" / script).read_text(encoding="utf-8")
+        names |= set(re.findall(r'add_argument\("--([a-z0-9-]+)"', benchmark))
     for option in re.findall(r"`?--([a-z][a-z._-]*)", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert option in {*names, "no-align", "no-faces", "help", "version", "num_processes"}, option
 
