@@ -18,6 +18,7 @@ from torch import Tensor
 import pixel2style as p2s
 from pixel2style import align, images, painting, tasks
 from pixel2style.data import dice, turned
+from sheets import drawn_faces
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 SIDE = 256
@@ -65,10 +66,8 @@ def drawn(found: dict[str, list[tuple[int, float]]], title: str) -> str:
 def faces() -> Tensor:
     """Pictures that may be shown: ``[4 3 256 256]``."""
     astronaut = images.to_tensor(align.FaceAligner().align(images.load(ASTRONAUT), SIDE))
-    generator = p2s.load_generator("mobilestylegan_ffhq_1024")
-    z = torch.stack([torch.randn(512, generator=torch.Generator().manual_seed(seed)) for seed in range(3)])
-    pictures = generator.synthesize(generator.map(z, truncation=0.8))
-    return torch.cat([astronaut[None], torch.nn.functional.adaptive_avg_pool2d(pictures, SIDE).clamp(-1, 1)])
+    invented = torch.nn.functional.adaptive_avg_pool2d(drawn_faces(range(3), 0.8), SIDE).clamp(-1, 1)
+    return torch.cat([astronaut[None], invented])
 
 
 def label_map(long_hair: bool, glasses: bool) -> Image.Image:
