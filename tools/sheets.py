@@ -18,7 +18,7 @@ LINE = 15
 """Height of the words above a tile."""
 LIMIT = 150_000
 """Bytes of a sheet, so that a page of them loads anywhere."""
-QUALITIES = (86, 82, 78, 74, 70, 66, 62)
+QUALITIES = (86, 82, 78, 74, 70, 66, 62, 58, 54, 50)
 
 Tile = Image.Image | str
 Row = list[tuple[str, Tile]]
