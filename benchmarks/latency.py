@@ -1,0 +1,233 @@
+"""How long one photograph takes, from the file to the picture: in a session that is loaded, and from a cold start.
+
+    python benchmarks/latency.py                                       pixel2style invert examples/astronaut.png
+    python benchmarks/latency.py --against OTHER/src                   beside another checkout
+    python benchmarks/latency.py --task superres --model FILE --factor 8
+
+"loaded" is ``Session.invert`` (or ``translate``) on a file, taken apart by wrapping the functions that it calls, and
+the making of the pair beside it; "and written" is the same through ``pipeline``, files included. "cold" is the command
+in fresh processes, from their start to their end. A median and, in parentheses, the ninth decile over all repeats;
+processes of both checkouts alternate, so that whatever else the machine does disturbs both alike. On Linux, where the
+user may (root, or a real-time limit), they take precedence, as under ``chrt --fifo 1``, and get no more processors than
+``--threads``.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+HERE = Path(__file__).parents[1]
+WARM = {
+    "read": ["images.load"],
+    "find": ["align.FaceAligner.find"],
+    "cut": ["translation.Frame.cut"],
+    "encode": ["model.PSP.encode"],
+    "draw": ["model.PSP.decode"],
+    "picture": ["images.to_picture", "session.Result.pair"],
+}
+"""Parts of a call, and the functions (of ``pixel2style``) that they consist of."""
+COLD = {
+    "loading": ["checkpoints.load", "align.FaceAligner.__init__"],
+    "saving": ["images.save", "checkpoints.save_tensors"],
+}
+
+
+class Stopwatch:
+    """What wrapped functions take, by part: time within any of them, whichever threads they run in, counts once."""
+
+    def __init__(self, parts: Mapping[str, Sequence[str]]):
+        self.spans: list[tuple[float, float, str]] = []
+        for part, functions in parts.items():
+            for function in functions:
+                self._wrap(part, function)
+
+    def _wrap(self, part: str, function: str) -> None:
+        from importlib import import_module
+
+        module, *path, name = function.split(".")
+        owner: Any = import_module(f"pixel2style.{module}")
+        for step in path:
+            owner = getattr(owner, step)
+        wrapped = vars(owner)[name]
+        inner: Callable[..., Any] = cast(Any, wrapped).fget if isinstance(wrapped, property) else wrapped
+
+        def timed(*given: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return inner(*given, **named)
+            finally:
+                self.spans.append((start, time.perf_counter(), part))
+
+        setattr(owner, name, property(timed) if isinstance(wrapped, property) else timed)
+
+    def take(self) -> dict[str, float]:
+        """Seconds by part since the last call; what runs inside another part is that part's."""
+        seconds, end = defaultdict[str, float](float), 0.0
+        for start, stop, part in sorted(self.spans):
+            seconds[part] += max(0.0, stop - max(start, end))
+            end = max(end, stop)
+        self.spans.clear()
+        return seconds
+
+
+def loaded(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
+    """Seconds of each repeat by part, in this process."""
+    import torch
+
+    torch.set_num_threads(given.threads)
+    from pixel2style import folders, pipeline, translation
+    from pixel2style.session import Session
+
+    watch = Stopwatch(WARM)
+    session = Session(given.model, "cpu")
+    photos = folders.find([str(given.photo)])
+    request = translation.Request(given.task, factor=given.factor, mask=given.mask)
+
+    def call() -> None:
+        if given.task == "invert":
+            result = session.invert(given.photo)
+        else:
+            result = session.translate(given.photo, factor=given.factor, mask=given.mask)
+        _ = result.pair
+
+    def write() -> None:
+        if given.task == "invert":
+            outcomes = pipeline.invert_into(out, photos, session, overwrite=True)
+        else:
+            outcomes = pipeline.translate_into(out, photos, session, request, overwrite=True)
+        assert all(outcome.error is None for outcome in outcomes)
+
+    call()
+    write()
+    found = []
+    for _ in range(given.repeats):
+        watch.take()
+        whole = seconds(call)
+        parts = watch.take()
+        rest = whole - sum(parts.values())
+        found.append({**parts, "rest": rest, "**loaded**": whole, "and written": seconds(write)})
+    return found
+
+
+def cold(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
+    """Seconds of the command by part, in this process, which has just begun."""
+    from pixel2style import cli, pipeline, session, translation  # noqa: F401 (what the command will import)
+
+    imported = time.time() - given.began
+    watch = Stopwatch(COLD)
+    told = {name: getattr(given, name) for name in ("factor", "mask")}
+    options = [word for name, value in told.items() if value is not None for word in (f"--{name}", str(value))]
+    command = ["invert"] if given.task == "invert" else ["translate", given.task, *options]
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        code = cli.main([*command, str(given.photo), "--out", str(out), "--model", given.model, "--device", "cpu"])
+    assert code == 0
+    parts = watch.take()
+    return [{"imports": imported, **parts, "first call": time.time() - given.began - imported - sum(parts.values())}]
+
+
+def seconds(step: Callable[[], None]) -> float:
+    """What ``step`` takes by the clock."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def child(given: argparse.Namespace, kind: str, source: Path) -> tuple[list[dict[str, float]], float]:
+    """What a fresh process of ``source`` measures, and its peak resident gigabytes (10^9)."""
+    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(given.threads)}
+    began = time.time()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, *sys.argv[1:], "--child", kind, "--out", folder, "--began", str(began)]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        told = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        ended = time.time()
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}")
+    found = json.loads(told)
+    if kind == "cold":
+        found[0]["**cold**"] = ended - began
+    return found, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def take_precedence(threads: int) -> None:
+    """Let this process and its children run on ``threads`` processors, before others, where that is allowed."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+
+
+def table(columns: Mapping[str, list[dict[str, float]]]) -> None:
+    """Print medians and ninth deciles, milliseconds."""
+    names = list(columns)
+    print(f"| | {' | '.join(names)} |{' ratio |' if len(names) == 2 else ''}")
+    print("|---" * (len(names) + 1 + (len(names) == 2)) + "|")
+    for part in columns[names[0]][0]:
+        samples = [[one.get(part, 0.0) * 1e3 for one in columns[name]] for name in names]
+        middles = [statistics.median(taken) for taken in samples]
+        cells = [f"{middle:.0f} ({decile(taken):.0f})" for middle, taken in zip(middles, samples, strict=True)]
+        ratio = [f"{middles[1] / middles[0]:.2f}"] if len(names) == 2 and middles[0] else [""] * (len(names) == 2)
+        print(f"| {part} | {' | '.join([*cells, *ratio])} |")
+
+
+def decile(taken: list[float]) -> float:
+    """The ninth."""
+    return sorted(taken)[min(len(taken) - 1, round(0.9 * (len(taken) - 1)))]
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photo", type=Path, default=HERE / "examples" / "astronaut.png")
+    parser.add_argument("--task", default="invert")
+    parser.add_argument("--model", default="faces", help="bundled name or file")
+    parser.add_argument("--factor", type=int, help="as of pixel2style translate")
+    parser.add_argument("--mask", help="as of pixel2style translate")
+    parser.add_argument("--repeats", type=int, default=10, help="of the loaded session, a process")
+    parser.add_argument("--processes", type=int, default=3, help="with a loaded session")
+    parser.add_argument("--cold", type=int, default=5, help="processes that start cold")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--against", type=Path, metavar="SRC", help="source tree of another checkout")
+    for hidden in ("child", "out"):
+        parser.add_argument(f"--{hidden}", help=argparse.SUPPRESS)
+    parser.add_argument("--began", type=float, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = arguments()
+    if given.child:
+        print(json.dumps({"loaded": loaded, "cold": cold}[given.child](given, Path(given.out, "results"))))
+        return
+    sources = {"here": HERE / "src"} if given.against is None else {"there": given.against, "here": HERE / "src"}
+    take_precedence(given.threads)
+    peaks: dict[str, list[str]] = {name: [] for name in sources}
+    for kind, processes in (("loaded", given.processes), ("cold", given.cold)):
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in sources}
+        peak = dict.fromkeys(sources, 0.0)
+        for _ in range(processes):
+            for name, source in sources.items():
+                more, most = child(given, kind, source)
+                found[name] += more
+                peak[name] = max(peak[name], most)
+        if processes:
+            print(f"\n{kind}, ms\n")
+            table(found)
+            for name in sources:
+                peaks[name].append(f"{peak[name]:.2f} GB {kind}")
+    print("\npeak memory: " + "; ".join(f"{name} {', '.join(each)}" for name, each in peaks.items()))
+
+
+if __name__ == "__main__":
+    main()
