@@ -35,6 +35,14 @@ def test_every_kind_gives_rows_for_each_picture_alone(kind, heads, trunk):
     assert not torch.allclose(together[0], together[1])
 
 
+@pytest.mark.parametrize("trunk", ["ir_se50", "resnet34", "mobilefacenet"])
+def test_rows_are_the_same_with_gradients_and_without(trunk):
+    encoder, pictures = small(trunk=trunk), arr("pictures", 2, 3, 64, 64)
+    with torch.no_grad():
+        without = encoder(pictures)
+    assert relative_error(without, encoder(pictures).detach()) < 1e-5
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("trunk", "channels"), [("ir_se50", 6), ("resnet34", 1), ("mobilefacenet", 19)])
 def test_an_encoder_looks_at_every_input_channel(trunk, channels):

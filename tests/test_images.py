@@ -328,6 +328,15 @@ def test_what_is_saved_loads_again(tmp_path, name):
     assert [file.name for file in (tmp_path / name).parent.iterdir()] == [Path(name).name]
 
 
+def test_a_png_keeps_every_pixel_and_is_as_small_as_pillows_own(tmp_path):
+    photo = images.load(Path(__file__).parents[1] / "examples" / "astronaut.png")
+    images.save(photo, tmp_path / "ours.png")
+    photo.save(tmp_path / "pillow.png")
+    with Image.open(tmp_path / "ours.png") as found:
+        assert np.array_equal(np.asarray(found), np.asarray(photo))
+    assert (tmp_path / "ours.png").stat().st_size < 1.05 * (tmp_path / "pillow.png").stat().st_size
+
+
 def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     file = tmp_path / "kept.png"
     images.save(scene(), file)

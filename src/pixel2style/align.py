@@ -70,8 +70,8 @@ class FaceAligner:
         width, height = (max(1, round(side * ratio)) for side in image.size)
         reduced = _rgb(image).resize((width, height), Image.Resampling.BOX)
         scale = np.array(image.size) / np.array(reduced.size)
-        pixels = torch.from_numpy(np.array(reduced)).to(self.device).permute(2, 0, 1)[None]
-        pixels = (pixels.float() - 127.5) / 128.0
+        pixels = torch.from_numpy(np.array(reduced)).to(self.device).permute(2, 0, 1)[None].contiguous()
+        pixels = pixels.float().sub_(127.5).div_(128.0)
         for min_face in MIN_FACES:
             found = self._detector.detect(pixels, min_face)[0]
             faces = [

@@ -92,6 +92,8 @@ class Encoder(nn.Module):
 
     def levels(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The trunk's maps, the coarse one through the neck."""
+        if images.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            images = images.contiguous(memory_format=torch.channels_last)  # whatever follows keeps it, and is faster
         fine, middle, coarse = cast(Trunk, self.trunk).taps(images)
         return fine, middle, cast(Tensor, self.neck(coarse))
 

@@ -204,7 +204,7 @@ def _crops(images: Tensor, owner: Tensor, windows: Tensor, side: int) -> Tensor:
     for index, (picture, x0, y0, x1, y1) in enumerate(places):
         if x1 > x0 and y1 > y0:
             crops[index] = F.adaptive_avg_pool2d(images[picture, :, y0:y1, x0:x1], side)
-    return crops
+    return crops.contiguous(memory_format=torch.channels_last)  # in which CPUs pool several channels at once
 
 
 def suppress(boxes: Tensor, scores: Tensor, owner: Tensor, threshold: float) -> Tensor:
