@@ -121,18 +121,26 @@ def loaded(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
 
 def cold(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
     """Seconds of the command by part, in this process, which has just begun."""
-    from pixel2style import cli, pipeline, session, translation  # noqa: F401 (what the command will import)
+    from pixel2style import cli, folders
 
-    imported = time.time() - given.began
-    watch = Stopwatch(COLD)
+    imported, watch, find = list[float](), list[Stopwatch](), folders.find
+
+    def found(*words: Any, **named: Any) -> Any:  # the first thing that is done when everything is imported
+        imported.append(time.time() - given.began)
+        watch.append(Stopwatch(COLD))
+        return find(*words, **named)
+
+    folders.find = found
     told = {name: getattr(given, name) for name in ("factor", "mask")}
     options = [word for name, value in told.items() if value is not None for word in (f"--{name}", str(value))]
     command = ["invert"] if given.task == "invert" else ["translate", given.task, *options]
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         code = cli.main([*command, str(given.photo), "--out", str(out), "--model", given.model, "--device", "cpu"])
     assert code == 0
-    parts = watch.take()
-    return [{"imports": imported, **parts, "first call": time.time() - given.began - imported - sum(parts.values())}]
+    parts, whole = watch[0].take(), time.time() - given.began
+    return [
+        {"imports": imported[0], **parts, "first call": whole - imported[0] - sum(parts.values()), "leaving": whole}
+    ]
 
 
 def seconds(step: Callable[[], None]) -> float:
@@ -158,7 +166,7 @@ def child(given: argparse.Namespace, kind: str, source: Path) -> tuple[list[dict
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
     found = json.loads(told)
     if kind == "cold":
-        found[0]["**cold**"] = ended - began
+        found[0] |= {"leaving": ended - began - found[0]["leaving"], "**cold**": ended - began}
     return found, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 

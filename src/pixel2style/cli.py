@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from . import __version__, cli_files, terminal
+from . import __version__, cli_files, folders, terminal
 
 if TYPE_CHECKING:
     from .pipeline import Outcome
@@ -62,9 +62,9 @@ def invert(
         batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
     """
-    from . import folders
-    from .pipeline import LATENTS, invert_into
-    from .session import Session
+    with terminal.importing():
+        from .pipeline import LATENTS, invert_into
+        from .session import Session
 
     photos = folders.find(photo, leave_out=out)
     outcomes = invert_into(out, photos, Session(model, device), align=align, batch=batch, overwrite=overwrite)
@@ -114,9 +114,10 @@ def translate(
         batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
     """
-    from . import folders, translation
-    from .pipeline import LATENTS, translate_into
-    from .session import Session
+    with terminal.importing():
+        from . import translation
+        from .pipeline import LATENTS, translate_into
+        from .session import Session
 
     session = Session(translation.model_for(task) if model is None else model, device)
     request = translation.Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha)
@@ -144,7 +145,6 @@ def align(
         device: Where to compute. auto takes CUDA or Apple's GPU where there is one.
         overwrite: Replace results of an earlier run instead of refusing.
     """
-    from . import folders
     from .pipeline import align_into
     from .session import Session
 

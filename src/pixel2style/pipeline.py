@@ -5,6 +5,7 @@ Files are written here, so that every caller writes the same ones. This module d
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,8 +94,7 @@ def _written(
                 yield Outcome(photo, error=result)
                 continue
             try:
-                for kind, file in files[photo].items():
-                    images.save(getattr(result, kind), file)
+                _save(result, files[photo])
             except Pixel2StyleError as error:
                 yield Outcome(photo, error=error)
                 continue
@@ -105,6 +105,18 @@ def _written(
     finally:
         if latents:
             checkpoints.save_tensors(earlier | latents, out / LATENTS)
+
+
+def _save(result: Result, files: Mapping[str, Path]) -> None:
+    """Write pictures of one result, several at a time: packing one is work for one processor. Raises OutputError."""
+    with ThreadPoolExecutor() as threads:
+        saved = [threads.submit(_save_one, result, kind, file) for kind, file in files.items()]
+    for one in saved:
+        one.result()
+
+
+def _save_one(result: Result, kind: str, file: Path) -> None:
+    images.save(getattr(result, kind), file)
 
 
 def rows_in(file: Path) -> dict[str, Tensor]:

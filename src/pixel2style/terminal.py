@@ -1,15 +1,33 @@
 """One line on stderr for whatever the user's hand did wrong: the same for every command."""
 
 import contextlib
+import gc
 import io
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from .errors import Pixel2StyleError
 
 Read = TypeVar("Read")
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """What is imported here is never garbage, so nobody looks for any in it: not meanwhile, and not when all ends.
+
+    For a process that has just begun. Looking costs a fifth of PyTorch's import and most of leaving it, 0.6 s together.
+    """
+    begins = "torch" not in sys.modules and gc.isenabled()
+    if begins:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if begins:
+            gc.freeze()
+            gc.enable()
 
 
 def complain(sentence: str) -> None:
