@@ -46,6 +46,7 @@ def invert_into(
     *,
     align: bool = True,
     batch: int = 1,
+    refine: int = 0,
     overwrite: bool = False,
 ) -> Outcomes:
     """Invert photographs into a folder, one outcome each.
@@ -56,7 +57,11 @@ def invert_into(
     Raises OutputError before anything is done when that cannot be written, see ``folders.claim``.
     """
     kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
-    return _written(out, photos, kinds, lambda: session.invert_many(photos, align, _checked(batch)), [], overwrite)
+
+    def results() -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
+        return session.invert_many(photos, align, _checked(batch), refine)
+
+    return _written(out, photos, kinds, results, [], overwrite)
 
 
 def translate_into(

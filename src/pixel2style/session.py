@@ -17,11 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import checkpoints, images, translation
+from . import checkpoints, descent, images, translation
 from .align import FaceAligner
 from .errors import ConfigError, ImageError, Pixel2StyleError
 from .folders import Photo
 from .model import PSP
+from .refine import optimize_rows
 from .sampling import Mapper
 from .translation import Frame, Request, Shown
 
@@ -95,13 +96,15 @@ class Session:
         height, width = self.model.encoder.config.input_shape
         return self.frame(image, align).cut(image, size, round(size * height / width))
 
-    def invert(self, image: Image.Image | str | Path, align: bool = True) -> Result:
+    def invert(self, image: Image.Image | str | Path, align: bool = True, refine: int = 0) -> Result:
         """Photograph -> rows -> picture; ``image`` is an upright picture, or a file.
 
+        After the encoder, rows take ``refine`` steps towards the photograph: of ``descent``, where the generator's
+        curvature is known (bundled models), else of Adam (``refine.optimize_rows``), which needs ten times as many.
         Raises NoFaceError when ``align`` finds no face, ImageError when the file is no picture, ConfigError when the
         model reads no photographs.
         """
-        return self._alone(image, self._inversion(align))
+        return self._alone(image, self._inversion(align, refine))
 
     def translate(
         self,
@@ -125,10 +128,10 @@ class Session:
         return self._alone(image, request)
 
     def invert_many(
-        self, photos: Iterable[Photo], align: bool = True, batch: int = 1
+        self, photos: Iterable[Photo], align: bool = True, batch: int = 1, refine: int = 0
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         """Read and invert photographs in order, ``batch`` at a time; one that cannot be done yields its error."""
-        return self._many(photos, self._inversion(align), batch)
+        return self._many(photos, self._inversion(align, refine), batch)
 
     def translate_many(
         self, photos: Iterable[Photo], request: Request, batch: int = 1
@@ -137,13 +140,15 @@ class Session:
         translation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._many(photos, request, batch)
 
-    def _inversion(self, align: bool) -> Request:
+    def _inversion(self, align: bool, refine: int) -> Request:
         channels = self.model.source_channels
         if channels != 3:
             raise ConfigError(
                 f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
             )
-        return Request("invert", align)
+        request = Request("invert", align, refine=refine)
+        translation.check_numbers(request, self.model.encoder.config.rows)
+        return request
 
     def _alone(self, image: Image.Image | str | Path, request: Request) -> Result:
         mask = translation.opened_mask(request)
@@ -167,7 +172,10 @@ class Session:
 
     @torch.no_grad()  # not inference_mode: whoever gets the rows may want to optimise them
     def _drawn(self, shown: list[Shown], request: Request) -> list[Result]:
-        all_ws = self.model.encode(torch.stack([one.source for one in shown]).to(self.device))
+        sources = torch.stack([one.source for one in shown]).to(self.device)
+        all_ws = self.model.encode(sources)
+        if request.refine:
+            all_ws = self._refined(sources, all_ws, request.refine)
         results = []
         for one, drawn, ws in zip(shown, self._draw(all_ws), all_ws, strict=True):
             result = Result(one.picture, one.finished(drawn), ws.float().cpu())
@@ -178,6 +186,12 @@ class Session:
                 result = replace(result, samples=tuple(map(one.finished, samples)), sample_ws=many.float().cpu())
             results.append(result)
         return results
+
+    def _refined(self, photographs: Tensor, ws: Tensor, steps: int) -> Tensor:
+        curvature = descent.bundled(self.model)
+        if curvature is None:
+            return optimize_rows(self.model, photographs, ws, steps=steps)
+        return descent.correct(self.model, photographs, ws, steps, curvature)
 
     def _draw(self, ws: Tensor) -> Tensor:
         return self.model.framed(self.model.decode(ws)).float().cpu()

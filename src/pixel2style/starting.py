@@ -240,7 +240,8 @@ def appoint(config: TrainConfig, state: State, pictures: Pictures, accelerator: 
         return generator.synthesize(ws, size)
 
     if config.compile:
-        draw = torch.compile(draw, dynamic=False)
+        if accelerator.device.type != "cpu":  # there the compiler's depthwise kernels are slower than `adjoint`
+            draw = torch.compile(draw, dynamic=False)
         state.model.encoder.compile(dynamic=False)
     objective = judged_by(config, accelerator.device)
     return Teacher(config, find_task(config.task), objective, pictures, draw, accelerator)

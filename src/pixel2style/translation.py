@@ -38,7 +38,7 @@ SOFT = 1 / 64
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for; fields are the options of ``pixel2style translate``."""
+    """What a user asks for; fields are the options of ``pixel2style translate`` and ``invert``."""
 
     task: str
     align: bool = True
@@ -49,6 +49,7 @@ class Request:
     rows: str = "8-"
     seed: int = 0
     alpha: float = 1.0
+    refine: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,19 @@ def check(request: Request, config: ModelConfig, channels: int, model: str | Pat
             raise ConfigError(f"--factor must divide {SIDE} pixels, and {request.factor} does not: choose 8, 16 or 32")
     if task.spoilt != "masked" and (request.mask is not None or request.keep_known):
         raise ConfigError(f"--mask and --keep-known are for inpaint: leave them out of {request.task}")
+    check_numbers(request, config.encoder.rows)
+
+
+def check_numbers(request: Request, rows: int) -> None:
+    """Raise ConfigError for numbers that mean nothing, whatever the task and the model of ``rows`` rows."""
+    if request.refine < 0:
+        raise ConfigError(f"--refine counts steps, and {request.refine} is none: leave it out, or try 5")
     if not 0 <= request.samples <= MOST_SAMPLES:
         raise ConfigError(f"--samples must be from 0 to {MOST_SAMPLES}, not {request.samples}")
     if not 0 <= request.alpha <= 1:
         raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {request.alpha}")
     if request.samples:
-        latents.parse_rows(request.rows, config.encoder.rows)
+        latents.parse_rows(request.rows, rows)
 
 
 def opened_mask(request: Request) -> Image.Image | None:

@@ -1,0 +1,110 @@
+"""Steps in known curvature: what they promise of the loss, and that the bundled curvature is the generator's."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from golden_rule import relative_error
+from pixel2style import checkpoints, descent, images
+from pixel2style.align import FaceAligner
+from pixel2style.cli import main
+from pixel2style.descent import Curvature
+from pixel2style.evaluate import Judges, pooled
+from pixel2style.model import PSP
+
+ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
+
+
+@pytest.fixture(scope="module")
+def model() -> PSP:
+    return checkpoints.load("faces").eval()
+
+
+@pytest.fixture(scope="module")
+def photograph() -> Tensor:
+    return images.to_tensor(FaceAligner().align(images.load(ASTRONAUT), 256))[None]
+
+
+@pytest.fixture(scope="module")
+def curvature(model: PSP) -> Curvature:
+    found = descent.bundled(model)
+    assert found is not None
+    return found
+
+
+def test_a_step_solves_the_damped_quadratic_it_stands_for() -> None:
+    torch.manual_seed(0)
+    directions = torch.linalg.qr(torch.randn(12, 3, dtype=torch.float64)).Q.T
+    values = torch.tensor([5.0, 2.0, 0.5], dtype=torch.float64)
+    gradient = torch.randn(2, 3, 4, dtype=torch.float64)
+    step = Curvature(directions, values).step(gradient, 0.1)
+    bent = directions.T @ torch.diag(values) @ directions + 0.1 * torch.eye(12, dtype=torch.float64)
+    assert relative_error(step.flatten(1) @ bent, -gradient.flatten(1)) < 1e-12
+
+
+def test_directions_in_the_box_are_orthonormal_and_sorted(curvature: Curvature) -> None:
+    directions = curvature.directions
+    assert (directions @ directions.T - torch.eye(len(directions))).abs().max() < 5e-3  # 8 bits
+    assert torch.equal(curvature.values, curvature.values.sort(descending=True).values)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_three_steps_bring_the_astronaut_closer_in_every_respect_and_hardly_move_her_rows(
+    model: PSP, photograph: Tensor, curvature: Curvature
+) -> None:
+    told: list[float] = []
+    with torch.no_grad():
+        ws = model.encode(photograph)
+    better = descent.correct(model, photograph, ws, 3, curvature, watch=lambda step, loss: told.append(loss))
+    assert len(told) == 4
+    assert min(told) < 0.92 * told[0]
+    judges = Judges(full=True)
+    with torch.no_grad():
+        before, after = (judges(pooled(model.decode(rows)), photograph).means() for rows in (ws, better))
+    assert after["lpips"] < before["lpips"]
+    assert after["identity"] > before["identity"]
+    assert after["identity_dlib"] > before["identity_dlib"]  # who took no part
+    assert float(((better - ws) / model.w_unit).square().mean()) < 0.05
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_rows_are_never_worse_than_they_were(model: PSP, photograph: Tensor, curvature: Curvature) -> None:
+    flat = Curvature(curvature.directions, curvature.values * 1e-4)  # so every step is far too long
+    with torch.no_grad():
+        ws = model.encode(photograph)
+    assert torch.allclose(descent.correct(model, photograph, ws, 1, flat), ws, atol=1e-5)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_pictures_are_corrected_one_by_one(model: PSP, photograph: Tensor, curvature: Curvature) -> None:
+    both = torch.cat([photograph, photograph.flip(-1)])
+    with torch.no_grad():
+        ws = model.encode(both)
+    together = descent.correct(model, both, ws, 1, curvature)
+    alone = descent.correct(model, both[1:], ws[1:], 1, curvature)
+    assert relative_error(together[1:], alone) < 1e-5
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_what_is_measured_points_where_the_bundled_directions_do(model: PSP, curvature: Curvature) -> None:
+    rng = torch.Generator().manual_seed(3)
+    codes = 0.7 * torch.randn(2, 1, model.w_avg.shape[1], generator=rng).expand(-1, len(model.w_avg), -1)
+    found = descent.measure(model, codes, 4, 8, rng)
+    inside = (found.directions @ curvature.directions.T).square().sum(1)
+    assert inside[0] > 0.5  # a random direction has 64 / 8192 of its length in there
+    assert 0.2 < found.values[0] / curvature.values[0] < 5  # sixteen probes say too much
+
+
+def test_the_command_refines_and_says_no_to_less_than_no_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, refined = tmp_path / "plain", tmp_path / "refined"
+    assert main(["invert", str(ASTRONAUT), "--out", str(plain)]) == 0
+    assert main(["invert", str(ASTRONAUT), "--out", str(refined), "--refine", "1"]) == 0
+    rows = [load_file(folder / "latents.safetensors")["astronaut"] for folder in (plain, refined)]
+    assert not torch.equal(*rows)
+    assert main(["invert", str(ASTRONAUT), "--out", str(tmp_path / "x"), "--refine", "-1"]) == 2
+    assert "--refine counts steps" in capsys.readouterr().err
