@@ -243,7 +243,7 @@ class TrainConfig:
     frugal: bool = False
     """Weights take their step as soon as their gradient is there; Ranger's slow weights lie on disk (on CPUs)."""
     compile: bool = False
-    """torch.compile the encoder, on a GPU the generator too: minutes at first, then faster. CPUs need a C++ compiler."""
+    """torch.compile the encoder, on a GPU the generator too: minutes at first, then faster. CPUs need a compiler."""
     save_every: Positive = 500
     """Steps between saved states."""
     keep: Positive = 2
