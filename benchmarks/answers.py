@@ -125,10 +125,7 @@ def optimized(model: PSP, case: Case, descent: Descent, example: Example) -> Ans
 
 
 def seen_through(case: Case, example: Example) -> Callable[[Tensor], Tensor] | None:
-    """What pictures and the photograph are compared through, so that only what the source shows counts.
-
-    A small picture is compared as it is shown, enlarged; that is linear, and adds nothing to it.
-    """
+    """What is done to drawn pictures before they are compared with the source, so that only what it shows counts."""
     if case.task == "superres":
         (factor,) = case.source.factors
         return partial(degrade.low_resolution, factor=factor)
@@ -159,7 +156,7 @@ def _kept(model: PSP, case: Case, descent: Descent, example: Example) -> tuple[T
     start = time.perf_counter()
     ws = refine.optimize_rows(
         model,
-        example.target,
+        example.source[:, :3],
         steps=descent.steps,
         lr=descent.lr,
         bf16=descent.bf16,

@@ -90,6 +90,7 @@ def translate(
     factor: Annotated[int | None, tyro.conf.arg(metavar="F", help_behavior_hint="")] = None,
     mask: Annotated[str | None, tyro.conf.arg(metavar="box|half|strokes|FILE", help_behavior_hint="")] = None,
     keep_known: Flag = False,
+    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0,
     align: Flag = True,
     device: Device = "auto",
     batch: Annotated[int, tyro.conf.arg(metavar="N")] = 1,
@@ -113,6 +114,8 @@ def translate(
         mask: inpaint: what to fill. A drawn mask, or a picture: white is filled, black is known. Left out: whatever is
             transparent.
         keep_known: inpaint: put the known pixels back at full size, with a soft seam.
+        refine: superres, inpaint: afterwards move the rows, in so many steps, until the result agrees with what the
+            picture shows. 1 to 10 do for a bundled model; any other generator needs dozens.
         align: Take photographs as they are, cut to their middle square. Sketches and label maps always are.
         device: Where to compute. auto takes CUDA or Apple's GPU where there is one.
         batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.
@@ -124,7 +127,7 @@ def translate(
         from .session import Session
 
     session = Session(translation.model_for(task) if model is None else model, device)
-    request = translation.Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha)
+    request = translation.Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine)
     pictures = folders.find(picture, leave_out=out)
     outcomes = translate_into(out, pictures, session, request, batch=batch, overwrite=overwrite)
     return _follow(outcomes, len(pictures), f"translated into {out}, rows in {out / LATENTS}", "picture")

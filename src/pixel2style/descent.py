@@ -13,6 +13,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -75,37 +76,45 @@ def correct(
     *,
     loss: LossConfig = LOSS,
     bf16: bool = False,
+    shown: Callable[[Tensor], Tensor] | None = None,
     watch: Callable[[int, float], None] | None = None,
 ) -> Tensor:
     """Better rows ``[b k d]`` for ``images [b 3 h w]`` than ``ws [b k d]``, each picture's by itself.
 
-    A step that makes a picture's loss larger is taken back and tried again shorter, so rows are never worse than what
-    they were. ``watch`` is told each step's number and the loss that it reached. Nothing is random.
+    A step that makes a picture's loss larger is taken back and tried again shorter, so rows are never worse than they
+    were. Where ``images`` show less than a whole picture, ``shown`` does the same to drawn ones, as in
+    ``refine.optimize_rows``; curvature is then overstated, and steps are short. ``watch`` is told each step's number
+    and the loss that it reached. Nothing is random.
     """
     device = model.w_avg.device
     curvature = curvature.to(device)
     precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+    objective = Objective(loss).to(device)
     corrected = []
-    with torch.inference_mode(False), torch.enable_grad():
-        objective = Objective(loss).to(device)
+
+    def compared(pictures: Tensor) -> Tensor:
+        pictures = pooled(pictures.float())
+        if shown is None:
+            return pictures
+        with torch.autocast(device.type, enabled=False):
+            return shown(pictures)
+
+    def loss_at(codes: Tensor, target: Target) -> Tensor:
+        away = codes * model.w_unit
+        drawn = cast(Generator, model.generator).synthesize(away + model.w_avg, _size(model))
+        return cast(Tensor, objective(Reconstruction(target, away, codes, compared(model.framed(drawn))))[0])
+
+    with torch.inference_mode(False), torch.enable_grad(), precision:
         for image, row in zip(images.to(device, torch.float32), ws.to(device, torch.float32), strict=True):
-            with precision:
-                target = objective.look_at(pooled(image[None].clone()))
+            target = objective.look_at(pooled(image[None].clone()))
             start = ((row[None] - model.w_avg) / model.w_unit).detach()
-
-            def height(codes: Tensor, target: Target = target) -> Tensor:
-                away = codes * model.w_unit
-                drawn = cast(Generator, model.generator).synthesize(away + model.w_avg, _size(model))
-                made = Reconstruction(target, away, codes, pooled(model.framed(drawn).float()))
-                return cast(Tensor, objective(made)[0])
-
-            with precision:
-                corrected.append(_descended(height, start, steps, curvature, watch) * model.w_unit + model.w_avg)
+            found = _descended(partial(loss_at, target=target), start, steps, curvature, watch)
+            corrected.append(found * model.w_unit + model.w_avg)
     return torch.cat(corrected)
 
 
 def _descended(
-    height: Callable[[Tensor], Tensor],
+    loss_at: Callable[[Tensor], Tensor],
     codes: Tensor,
     steps: int,
     curvature: Curvature,
@@ -116,7 +125,7 @@ def _descended(
     for step in range(steps + 1):
         codes = codes.detach().requires_grad_(step < steps)
         with torch.set_grad_enabled(step < steps):
-            here = height(codes)
+            here = loss_at(codes)
         if watch:
             watch(step, float(here.detach()))
         if float(here.detach()) < lowest:

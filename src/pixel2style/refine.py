@@ -41,8 +41,8 @@ def optimize_rows(
 
     They start from ``ws [b k d]``, an encoder's, or from the average. Pictures are compared at 256 pixels, and drawn at
     that size where the generator can. ``lr`` and the weight ``loss.code_norm``, which holds the rows near the average,
-    count in the model's ``w_unit``. Where less is known than ``images``, ``shown`` is what they and the drawn pictures,
-    ``[b 3 256 256]``, are compared through: it makes them small again, or hides a part (as PULSE, arXiv 2003.03808).
+    count in the model's ``w_unit``. Where ``images`` show less than a whole picture, ``shown`` does the same to drawn
+    ones, ``[b 3 256 256]``, before they are compared: makes them small, or hides a part (as PULSE, arXiv 2003.03808).
     ``watch`` is told each step's number and its mean loss. Every picture is optimised by itself, whatever else is in
     the batch, and nothing is random. Raises ValueError for shapes that do not fit.
     """
@@ -59,12 +59,12 @@ def optimize_rows(
     def compared(pictures: Tensor) -> Tensor:
         if shown is None:
             return pooled(pictures)
-        with torch.autocast(device.type, enabled=False):  # sources are made in float32
+        with torch.autocast(device.type, enabled=False):  # what is known was made in float32
             return shown(pooled(pictures))
 
     with torch.inference_mode(False), torch.enable_grad():
         objective = Objective(loss).to(device)
-        target = objective.look_at(compared(images.to(device, torch.float32).clone()))
+        target = objective.look_at(pooled(images.to(device, torch.float32).clone()))
         start = model.w_avg.expand(shape) if ws is None else ws.to(device, torch.float32)
         codes = ((start - model.w_avg) / model.w_unit).detach().clone().requires_grad_()
         optimizer = torch.optim.Adam([codes], lr)

@@ -24,6 +24,7 @@ from .folders import Photo
 from .model import PSP
 from .refine import optimize_rows
 from .sampling import Mapper
+from .tasks import find_task
 from .translation import Frame, Request, Shown
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -118,12 +119,13 @@ class Session:
         rows: str = Request.rows,
         seed: int = 0,
         alpha: float = 1.0,
+        refine: int = 0,
     ) -> Result:
         """What the model's task makes of a file, or of an upright picture; options as of ``pixel2style translate``.
 
         Raises what ``invert`` does, and ConfigError for options that do not go with the task.
         """
-        request = Request(self.model.config.task, align, factor, mask, keep_known, samples, rows, seed, alpha)
+        request = Request(self.model.config.task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine)
         translation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._alone(image, request)
 
@@ -175,7 +177,7 @@ class Session:
         sources = torch.stack([one.source for one in shown]).to(self.device)
         all_ws = self.model.encode(sources)
         if request.refine:
-            all_ws = self._refined(sources, all_ws, request.refine)
+            all_ws = torch.cat([self._refined(one, ws, request.refine) for one, ws in zip(shown, all_ws, strict=True)])
         results = []
         for one, drawn, ws in zip(shown, self._draw(all_ws), all_ws, strict=True):
             result = Result(one.picture, one.finished(drawn), ws.float().cpu())
@@ -187,11 +189,15 @@ class Session:
             results.append(result)
         return results
 
-    def _refined(self, photographs: Tensor, ws: Tensor, steps: int) -> Tensor:
+    def _refined(self, shown: Shown, ws: Tensor, steps: int) -> Tensor:
+        """Better rows [1 k d] for what a source shows, and how much of a picture that is."""
+        picture = shown.source[None, :3]
         curvature = descent.bundled(self.model)
         if curvature is None:
-            return optimize_rows(self.model, photographs, ws, steps=steps)
-        return descent.correct(self.model, photographs, ws, steps, curvature)
+            return optimize_rows(self.model, picture, ws[None], steps=steps, shown=shown.through)
+        faces = find_task(self.model.config.task).faces
+        loss = descent.LOSS if faces else replace(descent.LOSS, identity=0.0)
+        return descent.correct(self.model, picture, ws[None], steps, curvature, loss=loss, shown=shown.through)
 
     def _draw(self, ws: Tensor) -> Tensor:
         return self.model.framed(self.model.decode(ws)).float().cpu()

@@ -88,10 +88,12 @@ class Task:
     """Whether its users bring photographs, which are cut to the face; else files that are sources already."""
     spoilt: Literal["reduced", "masked"] | None = None
     """What a user may ask to be done to a photograph first."""
+    shows_target: bool = False
+    """Whether a source's first three channels are the target or a part of it, which an answer can be held to."""
 
 
 TASKS: dict[str, Task] = {
-    "invert": Task("a photograph of a face to the rows that draw it again"),
+    "invert": Task("a photograph of a face to the rows that draw it again", shows_target=True),
     "frontalize": Task("a face from any side to the same face from the front", mirror="apart"),
     "sketch": Task("a pencil sketch to a face", channels=1, source=sketched, photograph=False),
     # classes have sides (a left eye), so that a mirrored map would say the wrong one
@@ -105,12 +107,17 @@ TASKS: dict[str, Task] = {
         mirror="never",
         photograph=False,
     ),
-    "superres": Task("a picture of few pixels to one of many", source=reduced, spoilt="reduced"),
+    "superres": Task("a picture of few pixels to one of many", source=reduced, spoilt="reduced", shows_target=True),
     "inpaint": Task(
-        "a picture with a hidden part to a whole one", channels=4, source=masked, read=read_masked, spoilt="masked"
+        "a picture with a hidden part to a whole one",
+        channels=4,
+        source=masked,
+        read=read_masked,
+        spoilt="masked",
+        shows_target=True,
     ),
     "toonify": Task("a photograph of a face to the face that another domain's generator draws for it"),
-    "domain": Task("a picture of anything but faces to the rows that draw it again", faces=False),
+    "domain": Task("a picture of anything but faces to the rows that draw it again", faces=False, shows_target=True),
 }
 """The tasks of the paper (pSp, sections 4.1 to 4.4), and whatever its user adds."""
 

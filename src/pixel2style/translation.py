@@ -10,6 +10,7 @@ This module does not know networks, nor which files are written.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -89,13 +90,15 @@ Framing = Callable[[Image.Image, bool], Frame]
 class Shown:
     """What the encoder sees: a source [c s s], and the same as a picture for people.
 
-    ``target`` [3 r r] and ``known`` [1 r r] are there where known pixels are to be kept.
+    ``target`` [3 r r] and ``known`` [1 r r] are there where known pixels are to be kept. ``through`` makes of drawn
+    pictures [b 3 256 256] what the first three channels of a source show of one, where that is less than all.
     """
 
     source: Tensor
     picture: Image.Image
     target: Tensor | None = None
     known: Tensor | None = None
+    through: Callable[[Tensor], Tensor] | None = None
 
     def finished(self, drawn: Tensor) -> Image.Image:
         """What the generator drew, [3 r r], with the known pixels put back where they are to be kept."""
@@ -132,6 +135,10 @@ def check(request: Request, config: ModelConfig, channels: int, model: str | Pat
             raise ConfigError(f"--factor must divide {SIDE} pixels, and {request.factor} does not: choose 8, 16 or 32")
     if task.spoilt != "masked" and (request.mask is not None or request.keep_known):
         raise ConfigError(f"--mask and --keep-known are for inpaint: leave them out of {request.task}")
+    if request.refine and not task.shows_target:
+        raise ConfigError(
+            f"--refine holds answers to what a picture shows, and {request.task} changes that: leave it out"
+        )
     check_numbers(request, config.encoder.rows)
 
 
@@ -183,7 +190,7 @@ def show(
         return _masked(here.cut(picture, size), _known(here, hidden, request, size), request.keep_known)
     if task.spoilt == "reduced" and request.factor is None:
         few = here.cut(picture, min(here.side, SIDE)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        return Shown(images.to_tensor(few), few)
+        return Shown(images.to_tensor(few), few, through=partial(_reduced, side=min(here.side, SIDE)))
     height, width = config.encoder.input_shape
     whole = here.cut(picture, size, round(size * height / width))
     if request.factor is None and tasks.channels_of(task, config.source) == 3:
@@ -191,7 +198,8 @@ def show(
     asked = config.source if request.factor is None else replace(config.source, factors=(request.factor,))
     target = images.to_tensor(whole.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
     source = made(task, target, _dice(request), asked)
-    return Shown(source, _visible(source, task))
+    through = None if request.factor is None else partial(degrade.low_resolution, factor=request.factor)
+    return Shown(source, _visible(source, task), through=through)
 
 
 def resampled(ws: Tensor, generator: Mapper, request: Request) -> Tensor:
@@ -225,7 +233,14 @@ def _masked(whole: Image.Image, known: Tensor, keep: bool) -> Shown:
     # resized as the picture is, so that what hangs over from a hidden pixel is hidden too
     source = degrade.hide(few[:3], (few[3:] > 0.999).float())
     picture = images.to_picture(painting.visible(source[None], classes=False)[0])
-    return Shown(source, picture, target, known) if keep else Shown(source, picture)
+    shown = Shown(source, picture, through=lambda drawn: drawn * source[3:].to(drawn))
+    return replace(shown, target=target, known=known) if keep else shown
+
+
+def _reduced(drawn: Tensor, side: int) -> Tensor:
+    """Pictures [b 3 s s] as if they had ``side`` pixels a side, reduced and enlarged bicubically."""
+    few = F.interpolate(drawn, (side, side), mode="bicubic", antialias=True, align_corners=False)
+    return F.interpolate(few.clamp(-1, 1), drawn.shape[-2:], mode="bicubic", align_corners=False).clamp(-1, 1)
 
 
 def _transparent(photo: Image.Image | str | Path) -> Image.Image:
