@@ -42,7 +42,7 @@ def invert(
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
-    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0,
+    refine: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: 1 or 0)")] = None,
     device: Device = "auto",
     batch: Annotated[int, tyro.conf.arg(metavar="N")] = 1,
     overwrite: Flag = False,
@@ -59,8 +59,7 @@ def invert(
         model: A bundled model (see: pixel2style models), one of our files, or an official pSp checkpoint; or where one
             is to be had: hf://USER/REPO, or https://HOST/FILE#sha256=DIGEST.
         align: Take pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
-        refine: Afterwards move the rows closer to the photograph in so many steps: slower and more alike, above all who
-            it is. 1 to 10 do for a bundled model; any other generator needs dozens.
+        refine: Steps that bring rows closer to the photograph: 1 with the bundled generator, else 0 (and dozens help).
         device: Where to compute. auto takes CUDA or Apple's GPU where there is one.
         batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
@@ -90,7 +89,7 @@ def translate(
     factor: Annotated[int | None, tyro.conf.arg(metavar="F", help_behavior_hint="")] = None,
     mask: Annotated[str | None, tyro.conf.arg(metavar="box|half|strokes|FILE", help_behavior_hint="")] = None,
     keep_known: Flag = False,
-    refine: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 0,
+    refine: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: 1 or 0)")] = None,
     align: Flag = True,
     device: Device = "auto",
     batch: Annotated[int, tyro.conf.arg(metavar="N")] = 1,
@@ -111,11 +110,9 @@ def translate(
         seed: What variants and masks follow from; the same for every picture.
         alpha: How much of a row is replaced, from 0 to 1.
         factor: superres: first make the photograph so many times smaller than 256 pixels. Left out: it is small.
-        mask: inpaint: what to fill. A drawn mask, or a picture: white is filled, black is known. Left out: whatever is
-            transparent.
+        mask: inpaint: what to fill. A drawn mask, or a picture: white is filled. Left out: whatever is transparent.
         keep_known: inpaint: put the known pixels back at full size, with a soft seam.
-        refine: superres, inpaint: afterwards move the rows, in so many steps, until the result agrees with what the
-            picture shows. 1 to 10 do for a bundled model; any other generator needs dozens.
+        refine: superres, inpaint: steps that bring the rows closer to what the picture shows, as for invert.
         align: Take photographs as they are, cut to their middle square. Sketches and label maps always are.
         device: Where to compute. auto takes CUDA or Apple's GPU where there is one.
         batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.

@@ -46,7 +46,7 @@ def invert_into(
     *,
     align: bool = True,
     batch: int = 1,
-    refine: int = 0,
+    refine: int | None = None,
     overwrite: bool = False,
 ) -> Outcomes:
     """Invert photographs into a folder, one outcome each.

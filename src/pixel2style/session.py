@@ -97,11 +97,12 @@ class Session:
         height, width = self.model.encoder.config.input_shape
         return self.frame(image, align).cut(image, size, round(size * height / width))
 
-    def invert(self, image: Image.Image | str | Path, align: bool = True, refine: int = 0) -> Result:
+    def invert(self, image: Image.Image | str | Path, align: bool = True, refine: int | None = None) -> Result:
         """Photograph -> rows -> picture; ``image`` is an upright picture, or a file.
 
         After the encoder, rows take ``refine`` steps towards the photograph: of ``descent``, where the generator's
-        curvature is known (bundled models), else of Adam (``refine.optimize_rows``), which needs ten times as many.
+        curvature is known (the bundled one), else of Adam (``refine.optimize_rows``), which needs ten times as many.
+        None: one step where curvature is known, else none; 0: what the encoder says.
         Raises NoFaceError when ``align`` finds no face, ImageError when the file is no picture, ConfigError when the
         model reads no photographs.
         """
@@ -119,7 +120,7 @@ class Session:
         rows: str = Request.rows,
         seed: int = 0,
         alpha: float = 1.0,
-        refine: int = 0,
+        refine: int | None = None,
     ) -> Result:
         """What the model's task makes of a file, or of an upright picture; options as of ``pixel2style translate``.
 
@@ -130,7 +131,7 @@ class Session:
         return self._alone(image, request)
 
     def invert_many(
-        self, photos: Iterable[Photo], align: bool = True, batch: int = 1, refine: int = 0
+        self, photos: Iterable[Photo], align: bool = True, batch: int = 1, refine: int | None = None
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         """Read and invert photographs in order, ``batch`` at a time; one that cannot be done yields its error."""
         return self._many(photos, self._inversion(align, refine), batch)
@@ -142,7 +143,7 @@ class Session:
         translation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._many(photos, request, batch)
 
-    def _inversion(self, align: bool, refine: int) -> Request:
+    def _inversion(self, align: bool, refine: int | None) -> Request:
         channels = self.model.source_channels
         if channels != 3:
             raise ConfigError(
@@ -176,8 +177,9 @@ class Session:
     def _drawn(self, shown: list[Shown], request: Request) -> list[Result]:
         sources = torch.stack([one.source for one in shown]).to(self.device)
         all_ws = self.model.encode(sources)
-        if request.refine:
-            all_ws = torch.cat([self._refined(one, ws, request.refine) for one, ws in zip(shown, all_ws, strict=True)])
+        steps = self._steps(request)
+        if steps:
+            all_ws = torch.cat([self._refined(one, ws, steps) for one, ws in zip(shown, all_ws, strict=True)])
         results = []
         for one, drawn, ws in zip(shown, self._draw(all_ws), all_ws, strict=True):
             result = Result(one.picture, one.finished(drawn), ws.float().cpu())
@@ -192,12 +194,22 @@ class Session:
     def _refined(self, shown: Shown, ws: Tensor, steps: int) -> Tensor:
         """Better rows [1 k d] for what a source shows, and how much of a picture that is."""
         picture = shown.source[None, :3]
-        curvature = descent.bundled(self.model)
-        if curvature is None:
+        if self._corrector is None:
             return optimize_rows(self.model, picture, ws[None], steps=steps, shown=shown.through)
+        return self._corrector(picture, ws[None], steps, shown=shown.through)
+
+    def _steps(self, request: Request) -> int:
+        if request.refine is not None:
+            return request.refine
+        return int(find_task(request.task).shows_target and self._corrector is not None)
+
+    @cached_property
+    def _corrector(self) -> descent.Corrector | None:
+        """What corrects rows, where the generator's curvature is known."""
+        curvature = descent.bundled(self.model)
         faces = find_task(self.model.config.task).faces
         loss = descent.LOSS if faces else replace(descent.LOSS, identity=0.0)
-        return descent.correct(self.model, picture, ws[None], steps, curvature, loss=loss, shown=shown.through)
+        return None if curvature is None else descent.Corrector(self.model, curvature, loss)
 
     def _draw(self, ws: Tensor) -> Tensor:
         return self.model.framed(self.model.decode(ws)).float().cpu()

@@ -39,7 +39,10 @@ SOFT = 1 / 64
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for; fields are the options of ``pixel2style translate`` and ``invert``."""
+    """What a user asks for; fields are the options of ``pixel2style translate`` and ``invert``.
+
+    ``refine`` None: one step where the task shows its target and the generator's curvature is known, else none.
+    """
 
     task: str
     align: bool = True
@@ -50,7 +53,7 @@ class Request:
     rows: str = "8-"
     seed: int = 0
     alpha: float = 1.0
-    refine: int = 0
+    refine: int | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def check(request: Request, config: ModelConfig, channels: int, model: str | Pat
 
 def check_numbers(request: Request, rows: int) -> None:
     """Raise ConfigError for numbers that mean nothing, whatever the task and the model of ``rows`` rows."""
-    if request.refine < 0:
+    if request.refine is not None and request.refine < 0:
         raise ConfigError(f"--refine counts steps, and {request.refine} is none: leave it out, or try 5")
     if not 0 <= request.samples <= MOST_SAMPLES:
         raise ConfigError(f"--samples must be from 0 to {MOST_SAMPLES}, not {request.samples}")
