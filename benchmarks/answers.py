@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pixel2style import data, degrade, images, refine
 from pixel2style.config import SourceConfig
+from pixel2style.descent import Corrector
 from pixel2style.evaluate import SIDE, pooled
 from pixel2style.model import PSP
 from pixel2style.tasks import find_task
@@ -109,10 +110,13 @@ def trivial(case: Case, model: PSP) -> Iterator[tuple[str, Answers]]:
 
 
 @torch.no_grad()
-def encoded(model: PSP, example: Example) -> Answer:
-    """What the encoder makes of a source."""
+def encoded(model: PSP, example: Example, case: Case, corrector: Corrector | None = None, steps: int = 0) -> Answer:
+    """What the encoder makes of a source, after ``steps`` that hold it to what the source shows."""
     start = time.perf_counter()
-    drawn_in_full = model.decode(model.encode(example.source))
+    ws = model.encode(example.source)
+    if corrector is not None and steps:
+        ws = corrector(example.source[:, :3], ws, steps, shown=seen_through(case, example))
+    drawn_in_full = model.decode(ws)
     return Answer(finished(model, drawn_in_full), time.perf_counter() - start)
 
 

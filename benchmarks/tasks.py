@@ -23,12 +23,15 @@ import torch
 import photographs
 import tables
 from answers import CASES, Answers, Case, Descent, Example, encoded, examples, optimized, trivial
-from pixel2style import checkpoints, refine, translation
+from pixel2style import checkpoints, descent, refine, translation
 from pixel2style.errors import CheckpointError, ConfigError, Pixel2StyleError
 from pixel2style.model import PSP
+from pixel2style.tasks import find_task
 from verdicts import Panel, Row, Verdict, between_halves, summed
 
 OURS = "the model"
+USUAL = 1
+"""Steps of ``--refine`` that users get unless they say otherwise, where a task shows its target."""
 TASKS = tuple(dict.fromkeys(case.task for case in CASES))
 
 
@@ -56,13 +59,20 @@ def opened(task: str, source: str) -> PSP:
     return model
 
 
-def compared(model: PSP, case: Case, descent: Descent) -> Iterator[tuple[str, Answers, bool]]:
+def compared(model: PSP, case: Case, way: Descent, refined: list[int]) -> Iterator[tuple[str, Answers, bool]]:
     """What answers a case: its name, how, and whether only some photographs are asked (for it takes long)."""
     for trivially, answers in trivial(case, model):
         yield trivially, answers, False
-    yield OURS, partial(encoded, model), False
-    yield f"{descent.steps} steps of direct optimisation", partial(optimized, model, case, descent), True
-    yield OURS, partial(encoded, model), True
+    ours = partial(encoded, model, case=case)
+    curvature = descent.bundled(model) if find_task(case.task).shows_target else None
+    if curvature is not None:
+        corrector = descent.Corrector(model, curvature)
+        for steps in sorted({*refined, USUAL} - {USUAL}):
+            yield f"{OURS}, `--refine {steps}`", partial(ours, corrector=corrector, steps=steps), False
+        ours = partial(ours, corrector=corrector, steps=USUAL)
+    yield OURS, ours, False
+    yield f"{way.steps} steps of direct optimisation", partial(optimized, model, case, way), True
+    yield OURS, ours, True
 
 
 def judged(panel: Panel, name: str, answers: Answers, asked: list[Example], angles: bool) -> list[Verdict]:
@@ -77,10 +87,10 @@ def judged(panel: Panel, name: str, answers: Answers, asked: list[Example], angl
 
 def rows_of(case: Case, panel: Panel, asked: list[Example], model: PSP, options: argparse.Namespace) -> list[Row]:
     """The rows of one case."""
-    descent = Descent(options.steps, options.lr, options.bf16, options.cache)
+    way = Descent(options.steps, options.lr, options.bf16, options.cache)
     few = photographs.spaced(asked, options.optimize)
     rows: list[Row] = []
-    for answer, answers, only_few in compared(model, case, descent):
+    for answer, answers, only_few in compared(model, case, way, options.refine):
         if only_few and (not few or (answer == OURS and len(few) == len(asked))):
             continue  # nothing, or what was shown above
         chosen = few if only_few else asked
@@ -122,6 +132,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", metavar="TASK=NAME", nargs="+", default=[], help="bundled names or files")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="only these")
     parser.add_argument("--optimize", metavar="N", type=int, default=20, help="photographs to optimise rows for")
+    parser.add_argument("--refine", metavar="N", type=int, nargs="*", default=[0, 5], help="also after so many steps")
     parser.add_argument("--limit", metavar="N", type=int, help="only so many photographs, evenly spaced among all")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--lr", type=float, default=refine.LR)

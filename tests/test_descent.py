@@ -1,19 +1,22 @@
 """Steps in known curvature: what they promise of the loss, and that the bundled curvature is the generator's."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+import stand_in
 from golden_rule import relative_error
-from pixel2style import checkpoints, descent, images
+from pixel2style import checkpoints, descent, images, translation
 from pixel2style.align import FaceAligner
 from pixel2style.cli import main
 from pixel2style.descent import Corrector, Curvature
 from pixel2style.evaluate import Judges, pooled
 from pixel2style.model import PSP
+from pixel2style.session import Session
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 
@@ -108,3 +111,38 @@ def test_the_command_refines_and_says_no_to_less_than_no_steps(
     assert not torch.equal(*rows)
     assert main(["invert", str(ASTRONAUT), "--out", str(tmp_path / "x"), "--refine", "-1"]) == 2
     assert "--refine counts steps" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("options", [("superres", {"factor": 16}), ("inpaint", {"mask": "box"})])
+def test_a_refined_answer_agrees_better_with_what_a_picture_shows(options: tuple[str, dict[str, Any]]) -> None:
+    task, asked = options
+    session = Session(task)
+    picture = FaceAligner().align(images.load(ASTRONAUT), 256)
+    request = translation.Request(task, align=False, **asked)
+    shown = translation.show(picture, request, session.model.config, session.frame, None)
+    assert shown.through is not None
+
+    def away(steps: int) -> float:
+        result = session.translate(picture, align=False, refine=steps, **asked)
+        assert shown.through is not None
+        drawn = shown.through(pooled(images.to_tensor(result.reconstruction)[None]))
+        return float((drawn - shown.source[:3]).square().mean())
+
+    assert away(3) < 0.9 * away(0)
+
+
+def test_a_step_is_taken_where_curvature_is_known_and_the_task_shows_its_target(tmp_path: Path) -> None:
+    picture = FaceAligner().align(images.load(ASTRONAUT), 256)
+    session = Session("faces")
+    usual, one, none = (session.invert(picture, align=False, refine=steps).ws for steps in (None, 1, 0))
+    assert torch.equal(usual, one)
+    assert not torch.equal(usual, none)
+    foreign = Session(stand_in.save_random_model(tmp_path / "random.safetensors"))  # draws with its own generator
+    usual, none = (foreign.invert(picture, align=False, refine=steps).ws for steps in (None, 0))
+    assert torch.equal(usual, none)
+
+
+def test_what_changes_a_picture_is_not_held_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["translate", "frontalize", str(ASTRONAUT), "--out", str(tmp_path / "x"), "--refine", "1"]) == 2
+    assert "--refine holds answers to what a picture shows, and frontalize changes that" in capsys.readouterr().err

@@ -50,7 +50,9 @@ def test_a_saved_model_is_complete_and_may_be_half_as_large(tmp_path: Path) -> N
     with (tmp_path / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     assert "generator" not in header["__metadata__"]
-    assert same(model, p2s.load("faces"))
+    assert (tmp_path / "model.safetensors").stat().st_size < 42e6
+    for key, value in p2s.load("faces").state_dict().items():  # a byte a number times its step is no half
+        assert torch.allclose(model.state_dict()[key], value, rtol=1e-3, atol=1e-7), key
 
 
 def test_the_configuration_beside_the_weights_is_not_believed(tmp_path: Path) -> None:

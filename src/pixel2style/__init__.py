@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .model import PSP
     from .session import Result, Session
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "PSP",
