@@ -32,6 +32,7 @@ WARM = {
     "find": ["align.FaceAligner.find"],
     "cut": ["translation.Frame.cut"],
     "encode": ["model.PSP.encode"],
+    "refine": ["session.Session._refined"],
     "draw": ["model.PSP.decode"],
     "picture": ["images.to_picture", "session.Result.pair"],
 }
@@ -58,6 +59,8 @@ class Stopwatch:
         owner: Any = import_module(f"pixel2style.{module}")
         for step in path:
             owner = getattr(owner, step)
+        if name not in vars(owner):
+            return  # another checkout, which takes no such time
         wrapped = vars(owner)[name]
         inner: Callable[..., Any] = cast(Any, wrapped).fget if isinstance(wrapped, property) else wrapped
 
@@ -182,7 +185,7 @@ def table(columns: Mapping[str, list[dict[str, float]]]) -> None:
     names = list(columns)
     print(f"| | {' | '.join(names)} |{' ratio |' if len(names) == 2 else ''}")
     print("|---" * (len(names) + 1 + (len(names) == 2)) + "|")
-    for part in columns[names[0]][0]:
+    for part in columns[names[-1]][0]:
         samples = [[one.get(part, 0.0) * 1e3 for one in columns[name]] for name in names]
         middles = [statistics.median(taken) for taken in samples]
         cells = [f"{middle:.0f} ({decile(taken):.0f})" for middle, taken in zip(middles, samples, strict=True)]

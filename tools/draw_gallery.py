@@ -26,6 +26,9 @@ FEW = ("astronaut", "hopper", "coelho", "camera", "dark-skin", "child")
 """For tasks that need many columns."""
 SIDEWAYS = ("coelho", "camera", "astronaut", "turned", "profile", "child", "dark-skin", "hopper")
 SHARP = ("astronaut", "hopper", "coelho", "dark-skin-glasses")
+REFINED = ("astronaut", "hopper", "coelho", "camera", "hat", "dark-skin")
+STEPS = (0, 1, 5, 10)
+"""Newton steps after the encoder's look."""
 PIECES = {"eyes": (330, 400), "hair": (410, 60), "background": (20, 150)}
 """Left and top of what is shown of 1024 pixels, in the order of columns."""
 PIECE = 200
@@ -108,6 +111,15 @@ def inpaint(studio: Studio) -> list[Row]:
     return rows
 
 
+def refined(studio: Studio) -> list[Row]:
+    """Source, then the inversion after so many steps of ``--refine``."""
+    rows = []
+    for name in studio.chosen(REFINED):
+        row: Row = [(name, studio.target("invert", name))]
+        rows.append(row + [(f"--refine {steps}", studio.pair("invert", name, refine=steps)[1]) for steps in STEPS])
+    return rows
+
+
 def pieces(studio: Studio, task: str, names: Sequence[str], **asked: Any) -> list[Row]:
     """Eyes, hair and background of the target and of the output, a pixel a pixel."""
     rows = []
@@ -124,6 +136,7 @@ def pieces(studio: Studio, task: str, names: Sequence[str], **asked: Any) -> lis
 
 SHEETS: dict[str, tuple[int, Callable[[Studio], list[Row]]]] = {
     "invert": (144, lambda studio: pairs(studio, "invert", tuple(PICTURES), 4)),
+    "refine": (180, refined),
     "superres": (160, superres),
     "inpaint": (116, inpaint),
     "frontalize": (160, lambda studio: pairs(studio, "frontalize", SIDEWAYS, 4)),
