@@ -105,3 +105,25 @@ def test_a_frozen_generator_takes_the_short_way_and_one_that_learns_the_plain_on
 def test_a_haar_step_without_a_style_is_the_same_with_and_without_gradients() -> None:
     bands = torch.randn(1, 8, 4, 4)
     assert torch.equal(inverse_haar(bands), inverse_haar(bands.clone().requires_grad_()))
+
+
+def test_noise_that_learns_takes_the_plain_way(block: Block) -> None:
+    block.conv1.noise.requires_grad_()
+    block(torch.randn(1, 16, 4, 4), *inputs(torch.randn(1, 4)) * 2).sum().backward()
+    assert block.conv1.noise.grad is not None
+
+
+def test_torch_func_passes_through() -> None:
+    images, style, *weights = conv_inputs()
+    if not adjoint.pays(*inputs(images, style), *weights):
+        pytest.fail("this would show nothing")
+
+    def drawn(row: Tensor) -> Tensor:
+        way = adjoint.separable_conv if adjoint.pays(images, row, *weights) else CONV
+        return way(images, row, *weights)
+
+    made, back = torch.func.vjp(drawn, style)
+    (found,) = back(torch.ones_like(made))
+    (given,) = inputs(style)
+    (expected,) = torch.autograd.grad(CONV(images, given, *weights).sum(), given)
+    assert relative_error(found, expected) < 1e-12

@@ -1,5 +1,6 @@
 """Steps in known curvature: what they promise of the loss, and that the bundled curvature is the generator's."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,34 @@ def test_a_step_is_taken_where_curvature_is_known_and_the_task_shows_its_target(
 def test_what_changes_a_picture_is_not_held_to_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["translate", "frontalize", str(ASTRONAUT), "--out", str(tmp_path / "x"), "--refine", "1"]) == 2
     assert "--refine holds answers to what a picture shows, and frontalize changes that" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [("faces", {}), ("inpaint", {"mask": "box"})])
+def test_a_session_can_be_used_first_in_inference_mode(options: tuple[str, dict[str, Any]]) -> None:
+    name, asked = options
+    session = Session(name)
+    picture = FaceAligner().align(images.load(ASTRONAUT), 256)
+    with torch.inference_mode():
+        inside = session.translate(picture, align=False, **asked).ws.clone()
+    assert torch.allclose(session.translate(picture, align=False, **asked).ws, inside, atol=1e-3)
+
+
+def test_a_model_that_changes_pictures_is_not_pulled_back_by_invert(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = Session("frontalize")
+    picture = FaceAligner().align(images.load(ASTRONAUT), 256)
+    usual, none = (session.invert(picture, align=False, refine=steps).ws for steps in (None, 0))
+    assert torch.equal(usual, none)
+    words = ["invert", str(ASTRONAUT), "--model", "frontalize", "--out", str(tmp_path / "x"), "--refine", "2"]
+    assert main(words) == 2
+    assert "frontalize changes that" in capsys.readouterr().err
+
+
+def test_a_model_of_a_task_that_is_not_known_here_can_be_inverted(tmp_path: Path) -> None:
+    model = checkpoints.load("faces")
+    model.config = dataclasses.replace(model.config, task="mine")
+    checkpoints.save(model, tmp_path / "mine.safetensors", generator="mobilestylegan_ffhq_1024")
+    picture = FaceAligner().align(images.load(ASTRONAUT), 256)
+    session = Session(tmp_path / "mine.safetensors")
+    assert torch.equal(session.invert(picture, False).ws, session.invert(picture, False, refine=0).ws)

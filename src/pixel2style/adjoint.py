@@ -24,7 +24,13 @@ def pays(images: Tensor, style: Tensor, *weights: Tensor) -> bool:
     """Whether gradients of these but not of ``weights`` will be asked for, on a CPU, and no compiler is watching."""
     wanted = torch.is_grad_enabled() and (images.requires_grad or style.requires_grad)
     frozen = not any(weight.requires_grad for weight in weights)
-    return wanted and frozen and images.device.type == "cpu" and not torch.compiler.is_compiling()
+    watched = torch.compiler.is_compiling() or _transformed()
+    return wanted and frozen and images.device.type == "cpu" and not watched
+
+
+def _transformed() -> bool:
+    told = getattr(torch._C, "_are_functorch_transforms_active", None)  # torch.func; there is no public way to ask
+    return told is not None and bool(told())
 
 
 def separable_conv(

@@ -112,7 +112,7 @@ def translate(
         factor: superres: first make the photograph so many times smaller than 256 pixels. Left out: it is small.
         mask: inpaint: what to fill. A drawn mask, or a picture: white is filled. Left out: whatever is transparent.
         keep_known: inpaint: put the known pixels back at full size, with a soft seam.
-        refine: superres, inpaint: steps that bring the rows closer to what the picture shows, as for invert.
+        refine: superres, inpaint, domain: steps that bring rows closer to what the picture shows, as for invert.
         align: Take photographs as they are, cut to their middle square. Sketches and label maps always are.
         device: Where to compute. auto takes CUDA or Apple's GPU where there is one.
         batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.

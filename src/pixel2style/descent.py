@@ -59,7 +59,7 @@ class Curvature:
 
 
 def bundled(model: PSP) -> Curvature | None:
-    """The curvature that is in the box for a model's generator, None where there is none."""
+    """The curvature that is in the box for a model's generator, however it was tuned; None where there is none."""
     name = BUNDLED.get(model.config.generator.kind)
     if name is None:
         return None
@@ -94,7 +94,7 @@ class Corrector:
         A step that makes a picture's loss larger is taken back and tried again shorter, so rows are never worse than
         they were. Where ``images`` show less than a whole picture, ``shown`` does the same to drawn ones, as in
         ``refine.optimize_rows``; curvature is then overstated, and steps are short. ``watch`` is told each step's
-        number and the loss that it reached. Nothing is random.
+        number and the loss that it reached. Nothing is random, but what bfloat16 rounds depends on the processor.
         """
         model, corrected = self.model, []
         precision = torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()

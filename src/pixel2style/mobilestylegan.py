@@ -86,7 +86,7 @@ class StyledConv(nn.Module):
     def drawn(self, images: Tensor, style: Tensor, rows: slice = WHOLE) -> Tensor:
         """``forward`` by what the row says of the channels, ``[b c]``, of ``images`` that are these rows of a map."""
         noise = cast(Tensor, self.noise)[:, :, rows]
-        if self.separable and adjoint.pays(images, style, self.depthwise, self.pointwise, self.bias):
+        if self.separable and adjoint.pays(images, style, self.depthwise, self.pointwise, self.bias, noise):
             return adjoint.separable_conv(images, style, self.depthwise, self.pointwise, self.bias, noise)
         if not self.separable:
             images = F.conv2d(_scale(images, style), self.weight, self.bias, padding=1)

@@ -24,7 +24,7 @@ from .folders import Photo
 from .model import PSP
 from .refine import optimize_rows
 from .sampling import Mapper
-from .tasks import find_task
+from .tasks import TASKS
 from .translation import Frame, Request, Shown
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -74,7 +74,8 @@ class Session:
     def model(self) -> PSP:
         """The model, ready. Raises CheckpointError."""
         device = self.device
-        return checkpoints.load(self.source).to(device).eval()
+        with torch.inference_mode(False):  # whoever asks first may be in it; gradients have to pass later
+            return checkpoints.load(self.source).to(device).eval()
 
     @cached_property
     def aligner(self) -> FaceAligner:
@@ -151,6 +152,8 @@ class Session:
             )
         request = Request("invert", align, refine=refine)
         translation.check_numbers(request, self.model.encoder.config.rows)
+        if refine and not self._shows_target:
+            translation.refuse_refining(self.model.config.task)
         return request
 
     def _alone(self, image: Image.Image | str | Path, request: Request) -> Result:
@@ -201,15 +204,25 @@ class Session:
     def _steps(self, request: Request) -> int:
         if request.refine is not None:
             return request.refine
-        return int(find_task(request.task).shows_target and self._corrector is not None)
+        return int(self._shows_target and self._corrector is not None)
+
+    @property
+    def _shows_target(self) -> bool:
+        """Whether what the model was taught leaves a picture as it is; who taught it may not have said here."""
+        task = TASKS.get(self.model.config.task)
+        return task is not None and task.shows_target
 
     @cached_property
     def _corrector(self) -> descent.Corrector | None:
         """What corrects rows, where the generator's curvature is known."""
-        curvature = descent.bundled(self.model)
-        faces = find_task(self.model.config.task).faces
-        loss = descent.LOSS if faces else replace(descent.LOSS, identity=0.0)
-        return None if curvature is None else descent.Corrector(self.model, curvature, loss)
+        with torch.inference_mode(False):
+            curvature = descent.bundled(self.model)
+            if curvature is None:
+                return None
+            task = TASKS.get(self.model.config.task)
+            faces = task is None or task.faces
+            loss = descent.LOSS if faces else replace(descent.LOSS, identity=0.0)
+            return descent.Corrector(self.model, curvature, loss)
 
     def _draw(self, ws: Tensor) -> Tensor:
         return self.model.framed(self.model.decode(ws)).float().cpu()

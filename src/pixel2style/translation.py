@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from PIL import Image, ImageOps
@@ -139,10 +140,15 @@ def check(request: Request, config: ModelConfig, channels: int, model: str | Pat
     if task.spoilt != "masked" and (request.mask is not None or request.keep_known):
         raise ConfigError(f"--mask and --keep-known are for inpaint: leave them out of {request.task}")
     if request.refine and not task.shows_target:
-        raise ConfigError(
-            f"--refine holds answers to what a picture shows, and {request.task} changes that: leave it out"
-        )
+        refuse_refining(request.task)
+    if task.spoilt is not None and config.encoder.input_height:
+        raise ConfigError(f"{model} reads wide pictures, which {request.task} does not make: choose one of squares")
     check_numbers(request, config.encoder.rows)
+
+
+def refuse_refining(task: str) -> NoReturn:
+    """Raise ConfigError: what a task changes is not to be changed back."""
+    raise ConfigError(f"--refine holds answers to what a picture shows, and {task} changes that: leave it out")
 
 
 def check_numbers(request: Request, rows: int) -> None:
@@ -236,12 +242,14 @@ def _masked(whole: Image.Image, known: Tensor, keep: bool) -> Shown:
     # resized as the picture is, so that what hangs over from a hidden pixel is hidden too
     source = degrade.hide(few[:3], (few[3:] > 0.999).float())
     picture = images.to_picture(painting.visible(source[None], classes=False)[0])
-    shown = Shown(source, picture, through=lambda drawn: drawn * source[3:].to(drawn))
+    shown = Shown(source, picture, through=lambda drawn: drawn * source[3:].to(drawn).clone())
     return replace(shown, target=target, known=known) if keep else shown
 
 
 def _reduced(drawn: Tensor, side: int) -> Tensor:
     """Pictures [b 3 s s] as if they had ``side`` pixels a side, reduced and enlarged bicubically."""
+    if drawn.device.type == "mps":  # its older PyTorch has no way back through this
+        return _reduced(drawn.cpu(), side).to(drawn.device)
     few = F.interpolate(drawn, (side, side), mode="bicubic", antialias=True, align_corners=False)
     return F.interpolate(few.clamp(-1, 1), drawn.shape[-2:], mode="bicubic", align_corners=False).clamp(-1, 1)
 
