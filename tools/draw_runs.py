@@ -2,7 +2,8 @@
 
 For each run: NAME.svg, its training and validation loss by step, and NAME.jpg, what its best model makes of pictures
 that may be shown: NASA's astronaut and faces that the generator draws (seeds 0 to 2). Label maps are drawn here. Rows
-are pictures; columns are source, output and, where the source was made from one, target.
+are pictures; columns are source, output and, where the source was made from one, target. ``--curves-only`` leaves the
+pictures out.
 """
 
 import argparse
@@ -26,7 +27,7 @@ COLOURS = {"train": "#9aa7b8", "validation": "#c2410c"}
 
 
 def curves(log: Path) -> dict[str, list[tuple[int, float]]]:
-    """Loss by step, of training (a mean over five logged steps) and of validation."""
+    """Loss by step, of training (of one batch) and of validation."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     found = {
         kind: [(line["step"], line[f"{kind}/loss"]) for line in lines if f"{kind}/loss" in line] for kind in COLOURS
@@ -120,11 +121,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--curves-only", action="store_true")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
-    targets = faces()
     for run in given.runs:
         (given.out / f"{run.name}.svg").write_text(drawn(curves(run / "log.jsonl"), run.name))
+    if given.curves_only:
+        return
+    targets = faces()
+    for run in given.runs:
         sheet = grid(run / "best.safetensors", targets)
         sheet = sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.BOX)
         sheet.save(given.out / f"{run.name}.jpg", quality=88)
