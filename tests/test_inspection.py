@@ -100,6 +100,9 @@ def test_the_bundled_model_is_described_with_its_task_and_its_looks():
     )
     assert finding.facts["bundled generator"] == "mobilestylegan_ffhq_1024"
     assert finding.uses["invert"] == "pixel2style invert PHOTO... --out DIR --model faces"
+    other = inspection.examine("superres").uses
+    assert other["translate"] == "pixel2style translate superres PICTURE... --out DIR --model superres"
+    assert "invert" not in other
     assert not any(name.startswith("as ") for name in finding.uses)
 
 

@@ -17,6 +17,7 @@ from . import checkpoints, foreign, pickles, stylegan2, weights
 from .config import EncoderConfig, GeneratorConfig
 from .errors import CheckpointError
 from .model import PSP
+from .tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,10 @@ def _uses(network: nn.Module, kind: str, source: str) -> dict[str, str]:
     uses = {}
     if isinstance(network, PSP):
         uses["load"] = f'pixel2style.load("{source}")'
-        if network.source_channels == 3:
+        task = network.config.task
+        if task in TASKS and task not in ("invert", "domain"):
+            uses["translate"] = f"pixel2style translate {task} PICTURE... --out DIR --model {source}"
+        elif network.source_channels == 3:
             uses["invert"] = f"pixel2style invert PHOTO... --out DIR --model {source}"
         uses["train"] = f"pixel2style train PRESET --start-from {source}"
     else:

@@ -135,7 +135,7 @@ def check(request: Request, config: ModelConfig, channels: int, model: str | Pat
     if request.factor is not None:
         if task.spoilt != "reduced":
             raise ConfigError(f"--factor makes small pictures for superres: leave it out of {request.task}")
-        if request.factor < 1 or SIDE % request.factor:
+        if not 1 <= request.factor < SIDE or SIDE % request.factor:
             raise ConfigError(f"--factor must divide {SIDE} pixels, and {request.factor} does not: choose 8, 16 or 32")
     if task.spoilt != "masked" and (request.mask is not None or request.keep_known):
         raise ConfigError(f"--mask and --keep-known are for inpaint: leave them out of {request.task}")
