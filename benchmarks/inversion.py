@@ -24,7 +24,7 @@ from torch import Tensor
 
 import photographs
 from pixel2style import checkpoints, images, refine
-from pixel2style.errors import ConfigError, Pixel2StyleError
+from pixel2style.errors import ConfigError
 from pixel2style.evaluate import SIDE, Judges, Scores
 from pixel2style.model import PSP
 
@@ -130,14 +130,7 @@ def main() -> int:
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="for the optimisation")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    try:
-        run(arguments)
-    except Pixel2StyleError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return photographs.exit_code(run, parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Photographs for benchmarks: read from folders or tars, and so many of them; and what was run on which machine."""
 
+import argparse
 import platform
 import shlex
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from pixel2style import images
-from pixel2style.errors import ConfigError
+from pixel2style.errors import ConfigError, Pixel2StyleError
 from pixel2style.folders import SUFFIXES
 from pixel2style.pairs import photo_files
 
@@ -53,6 +54,17 @@ def spaced(items: Sequence[Item], count: int | None) -> list[Item]:
     """So many items, evenly spaced; all of them for None or more than there are."""
     count = min(len(items) if count is None else count, len(items))
     return [items[i * len(items) // count] for i in range(count)]
+
+
+def exit_code(run: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
+    """Run a benchmark on ``options.threads`` threads: 0, or 2 after one sentence about what its user can mend."""
+    torch.set_num_threads(options.threads)
+    try:
+        run(options)
+    except Pixel2StyleError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
 
 
 def circumstances(threads: int) -> str:

@@ -24,7 +24,7 @@ import photographs
 import tables
 from answers import CASES, Answers, Case, Descent, Example, encoded, examples, optimized, trivial
 from pixel2style import checkpoints, descent, refine, translation
-from pixel2style.errors import CheckpointError, ConfigError, Pixel2StyleError
+from pixel2style.errors import CheckpointError, ConfigError
 from pixel2style.model import PSP
 from pixel2style.tasks import find_task
 from verdicts import Panel, Row, Verdict, between_halves, summed
@@ -144,14 +144,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(words: list[str] | None = None) -> int:
-    options = parsed(words)
-    torch.set_num_threads(options.threads)
-    try:
-        run(options)
-    except Pixel2StyleError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return photographs.exit_code(run, parsed(words))
 
 
 if __name__ == "__main__":

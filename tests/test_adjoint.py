@@ -22,16 +22,21 @@ def inputs(*tensors: Tensor) -> list[Tensor]:
     return [tensor.clone().requires_grad_() for tensor in tensors]
 
 
-def test_a_convolution_and_its_gradients_are_those_of_the_plain_operations() -> None:
-    images, style, *weights = conv_inputs()
-    ours, theirs = inputs(images, style), inputs(images, style)
-    made, plain = adjoint.separable_conv(*ours, *weights), CONV(*theirs, *weights)
+def same_with_gradients(made: Tensor, ours: list[Tensor], plain: Tensor, theirs: list[Tensor]) -> None:
+    """What was made and its gradients agree with the plain operations'."""
     assert relative_error(made, plain) < 1e-12
     weight = torch.randn_like(plain)
     for found, expected in zip(
         torch.autograd.grad(made, ours, weight), torch.autograd.grad(plain, theirs, weight), strict=True
     ):
         assert relative_error(found, expected) < 1e-12
+
+
+def test_a_convolution_and_its_gradients_are_those_of_the_plain_operations() -> None:
+    images, style, *weights = conv_inputs()
+    ours, theirs = inputs(images, style), inputs(images, style)
+    made, plain = adjoint.separable_conv(*ours, *weights), CONV(*theirs, *weights)
+    same_with_gradients(made, ours, plain, theirs)
 
 
 def test_a_haar_step_and_its_gradients_are_those_of_the_plain_operations() -> None:
@@ -39,12 +44,7 @@ def test_a_haar_step_and_its_gradients_are_those_of_the_plain_operations() -> No
     bands, style = torch.randn(2, 8, 5, 3, generator=rng).double(), torch.randn(2, 8, generator=rng).double()
     ours, theirs = inputs(bands, style), inputs(bands, style)
     made, plain = adjoint.inverse_haar(*ours), adjoint.plain_haar(*theirs)
-    assert relative_error(made, plain) < 1e-12
-    weight = torch.randn_like(plain)
-    for found, expected in zip(
-        torch.autograd.grad(made, ours, weight), torch.autograd.grad(plain, theirs, weight), strict=True
-    ):
-        assert relative_error(found, expected) < 1e-12
+    same_with_gradients(made, ours, plain, theirs)
 
 
 def test_gradients_can_be_differentiated_again() -> None:
