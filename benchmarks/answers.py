@@ -21,12 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from pixel2style import data, degrade, images, refine
+from pixel2style import images
 from pixel2style.config import SourceConfig
-from pixel2style.descent import Corrector
-from pixel2style.evaluate import SIDE, pooled
-from pixel2style.model import PSP
-from pixel2style.tasks import find_task
+from pixel2style.inference.optimize import adam
+from pixel2style.inference.optimize.newton import Corrector
+from pixel2style.models.psp import PSP
+from pixel2style.ops import COMPARE_SIZE, pooled
+from pixel2style.tasks import degrade, find_task
+from pixel2style.training import dataset
 
 SEED = 0
 
@@ -78,7 +80,7 @@ class Descent:
     """How rows are optimised, and where they are kept, so that an interrupted run goes on."""
 
     steps: int = 100
-    lr: float = refine.LR
+    lr: float = adam.LR
     bf16: bool = True
     folder: Path | None = None
 
@@ -88,10 +90,10 @@ def examples(case: Case, photographs: Sequence[tuple[int, Image.Image]]) -> list
     task = find_task(case.task)
     made = []
     for place, photograph in photographs:
-        target = images.to_tensor(photograph.resize((SIDE, SIDE), Image.Resampling.BICUBIC))[None]
-        seed = data.seeds(SEED, 0, place + 1)[-1]
+        target = images.to_tensor(photograph.resize((COMPARE_SIZE, COMPARE_SIZE), Image.Resampling.BICUBIC))[None]
+        seed = dataset.seeds(SEED, 0, place + 1)[-1]
         # not mirrored: users show photographs as they are
-        made.append(Example(place, target, data.task_source(task, target, [seed], case.source, mirror=False)))
+        made.append(Example(place, target, dataset.task_source(task, target, [seed], case.source, mirror=False)))
     return made
 
 
@@ -158,7 +160,7 @@ def _kept(model: PSP, case: Case, descent: Descent, example: Example) -> tuple[T
         except (OSError, SafetensorError, KeyError):
             pass  # damaged: found again
     start = time.perf_counter()
-    ws = refine.optimize_rows(
+    ws = adam.optimize_rows(
         model,
         example.source[:, :3],
         steps=descent.steps,
@@ -181,7 +183,7 @@ def _name(model: PSP, case: Case, descent: Descent, example: Example) -> str:
     The task is not among that: where a whole photograph is shown, invert and frontalize ask for the same rows.
     """
     shown = f"{case.task}-{case.kind}" if case.kind else "whole"
-    said = (shown, descent.steps, descent.lr, descent.bf16, refine.LOSS, model.config.generator)
+    said = (shown, descent.steps, descent.lr, descent.bf16, adam.LOSS, model.config.generator)
     digest = hashlib.sha256(repr(said).encode())
     for tensor in (example.source, model.w_avg, model.w_unit):
         digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())

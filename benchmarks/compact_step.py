@@ -19,12 +19,13 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from pixel2style import adjoint, checkpoints, settings
-from pixel2style.evaluate import pooled
-from pixel2style.losses import Objective, Reconstruction
-from pixel2style.model import PSP, Generator
-from pixel2style.presets import PAPER_LOSSES
-from pixel2style.thrift import recast
+from pixel2style import checkpoints, runtime
+from pixel2style.generators.mobilestylegan import adjoint
+from pixel2style.metrics.losses import Objective, Reconstruction
+from pixel2style.models.psp import PSP, Generator
+from pixel2style.ops import pooled
+from pixel2style.tasks.presets import PAPER_LOSSES
+from pixel2style.training.memory import recast
 
 PARTS = ("encoder", "generator", "losses", "back through losses", "back through generator", "back through encoder")
 
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also compiled: minutes before the first step")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    settings.keep_freed_memory()
+    runtime.keep_freed_memory()
     objective = Objective(PAPER_LOSSES["invert"])
     ways = {"plain": checkpoints.load("faces"), "adjoint": checkpoints.load("faces")}
     if arguments.compile:

@@ -18,12 +18,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from pixel2style import align, assets, checkpoints, differences, images, mtcnn, tasks
+from pixel2style import assets, checkpoints, images, tasks
 from pixel2style.config import SourceConfig
-from pixel2style.data import Pictures
-from pixel2style.evaluate import Judges, Scores
-from pixel2style.features import LPIPS
-from pixel2style.model import PSP
+from pixel2style.faces import align, mtcnn
+from pixel2style.formats import quantized
+from pixel2style.metrics.features import LPIPS
+from pixel2style.metrics.scores import Judges, Scores
+from pixel2style.models.psp import PSP
+from pixel2style.training.dataset import Pictures
 
 BASE = "faces"
 GOLDEN = Path(__file__).parent.parent / "tests/golden/lpips_published.npz"
@@ -61,9 +63,9 @@ def as_difference(bits: int, base: State) -> Callable[[State], Stored]:
     """Quantised, against ``base``."""
 
     def made(state: State) -> Stored:
-        found = {key: differences.between(value, base[key], bits) or {} for key, value in state.items()}
+        found = {key: quantized.between(value, base[key], bits) or {} for key, value in state.items()}
         stored = {f"{key}/{part}": value for key, parts in found.items() for part, value in parts.items()}
-        restored = {key: differences.together(parts, base[key]) for key, parts in found.items()}
+        restored = {key: quantized.together(parts, base[key]) for key, parts in found.items()}
         return {key: value for key, value in restored.items() if value is not None}, size(stored)
 
     return made

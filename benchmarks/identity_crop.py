@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pixel2style.features import ARCFACE, BUNDLED, CHIP, FRAME, Crop, Identity
+from pixel2style.metrics.features import ARCFACE, BUNDLED, CHIP, Crop, Identity
+from pixel2style.ops import COMPARE_SIZE
 
 CROPS: dict[str, Sequence[tuple[int, int, int]]] = {
     "mobilefacenet": ((28, 32, 188), (42, 32, 188), (30, 26, 204), (20, 16, 224), (48, 40, 176), (58, 48, 160)),
@@ -37,7 +38,7 @@ def read(folder: Path, people: int) -> Tensor:
     pairs = [files[:2] for files in by_person.values() if len(files) > 1][:people]
     arrays = [np.asarray(Image.open(file).convert("RGB")) for pair in pairs for file in pair]
     images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 127.5 - 1
-    return F.interpolate(images, size=(FRAME, FRAME), mode="bilinear", align_corners=False)
+    return F.interpolate(images, size=(COMPARE_SIZE, COMPARE_SIZE), mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()

@@ -23,10 +23,12 @@ import torch
 from torch import Tensor
 
 import photographs
-from pixel2style import checkpoints, images, refine
+from pixel2style import checkpoints, images
 from pixel2style.errors import ConfigError
-from pixel2style.evaluate import SIDE, Judges, Scores
-from pixel2style.model import PSP
+from pixel2style.inference.optimize import adam
+from pixel2style.metrics.scores import Judges, Scores
+from pixel2style.models.psp import PSP
+from pixel2style.ops import COMPARE_SIZE
 
 Invert = Callable[[Tensor], Tensor]
 
@@ -87,7 +89,7 @@ def inverters(arguments: argparse.Namespace, total: int) -> Iterator[tuple[str, 
     yield ours, model, partial(encode, model), None
 
     def optimize(photograph: Tensor) -> Tensor:
-        return refine.optimize_rows(model, photograph, steps=arguments.steps, lr=arguments.lr, bf16=arguments.bf16)
+        return adam.optimize_rows(model, photograph, steps=arguments.steps, lr=arguments.lr, bf16=arguments.bf16)
 
     if arguments.optimize:
         yield f"{arguments.steps} steps of direct optimisation", model, optimize, arguments.optimize
@@ -98,7 +100,7 @@ def inverters(arguments: argparse.Namespace, total: int) -> Iterator[tuple[str, 
 def table(rows: list[Row]) -> str:
     """Markdown; how many photographs is said where it is not all of them."""
     most = max(row.photographs for row in rows)
-    lines = [f"| {most} photographs, {SIDE} pixels | L2 | PSNR | LPIPS-alex | identity | CPU s a photograph |"]
+    lines = [f"| {most} photographs, {COMPARE_SIZE} pixels | L2 | PSNR | LPIPS-alex | identity | CPU s a photograph |"]
     lines.append("|---|---|---|---|---|---|")
     for row in rows:
         name = row.name if row.photographs == most else f"{row.name} ({row.photographs} of them)"
@@ -126,7 +128,7 @@ def main() -> int:
     parser.add_argument("--also", metavar="NAME=FILE", action="append", default=[], help="any other model")
     parser.add_argument("--optimize", metavar="N", type=int, default=20, help="photographs to optimise rows for")
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--lr", type=float, default=refine.LR)
+    parser.add_argument("--lr", type=float, default=adam.LR)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="for the optimisation")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here, too")

@@ -88,13 +88,15 @@ def loaded(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
     import torch
 
     torch.set_num_threads(given.threads)
-    from pixel2style import folders, pipeline, translation
-    from pixel2style.session import Session
+    from pixel2style import photos as folders
+    from pixel2style.inference import folder as pipeline
+    from pixel2style.inference import prepare
+    from pixel2style.inference.session import Session
 
     watch = Stopwatch(WARM)
     session = Session(given.model, "cpu")
     photos = folders.find([str(given.photo)])
-    request = translation.Request(given.task, factor=given.factor, mask=given.mask)
+    request = prepare.Request(given.task, factor=given.factor, mask=given.mask)
 
     def call() -> None:
         if given.task == "invert":
@@ -124,7 +126,8 @@ def loaded(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
 
 def cold(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
     """Seconds of the command by part, in this process, which has just begun."""
-    from pixel2style import cli, folders
+    from pixel2style import cli
+    from pixel2style import photos as folders
 
     imported, watch, find = list[float](), list[Stopwatch](), folders.find
 

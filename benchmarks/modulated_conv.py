@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pixel2style import stylegan2
 from pixel2style.config import GeneratorConfig
+from pixel2style.generators.stylegan2 import network
+from pixel2style.generators.stylegan2.network import StyleGAN2
 from pixel2style.ops import ModulatedConv2d, blur
-from pixel2style.stylegan2 import StyleGAN2
 
 
 def grouped(layer: ModulatedConv2d, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -79,7 +79,7 @@ def main() -> None:
     }
 
     def take(way: str) -> None:
-        ModulatedConv2d.undemodulated, stylegan2.LAYOUT = ways[way]  # type: ignore[method-assign]
+        ModulatedConv2d.undemodulated, network.LAYOUT = ways[way]  # type: ignore[method-assign]
 
     times: dict[str, list[float]] = {way: [] for way in ways}
     images = {}

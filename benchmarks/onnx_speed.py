@@ -23,11 +23,13 @@ from pathlib import Path
 import torch
 
 import pixel2style as p2s
-from pixel2style import encoders, export, presets
+from pixel2style import export
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
-from pixel2style.graphs import PARTS, Graph, graph_of
-from pixel2style.model import PSP
-from pixel2style.stylegan2 import StyleGAN2
+from pixel2style.export.graphs import PARTS, Graph, graph_of
+from pixel2style.generators.stylegan2.network import StyleGAN2
+from pixel2style.models import encoders
+from pixel2style.models.psp import PSP
+from pixel2style.tasks import presets
 
 
 def paper() -> PSP:

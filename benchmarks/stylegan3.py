@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pixel2style.config import AliasFreeConfig, GeneratorConfig
-from pixel2style.filters import FilteredActivation, layout
-from pixel2style.stylegan3 import StyleGAN3
+from pixel2style.generators.stylegan3.filters import FilteredActivation, layout
+from pixel2style.generators.stylegan3.network import StyleGAN3
 
 GIB = 1 << 30
 

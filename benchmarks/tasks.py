@@ -23,9 +23,11 @@ import torch
 import photographs
 import tables
 from answers import CASES, Answers, Case, Descent, Example, encoded, examples, optimized, trivial
-from pixel2style import checkpoints, descent, refine, translation
+from pixel2style import checkpoints
 from pixel2style.errors import CheckpointError, ConfigError
-from pixel2style.model import PSP
+from pixel2style.inference import prepare
+from pixel2style.inference.optimize import adam, newton
+from pixel2style.models.psp import PSP
 from pixel2style.tasks import find_task
 from verdicts import Panel, Row, Verdict, between_halves, summed
 
@@ -46,7 +48,7 @@ def models(given: list[str], wanted: list[str]) -> dict[str, str]:
     for task in wanted:
         if task not in named:
             try:
-                named[task] = translation.model_for(task)
+                named[task] = prepare.model_for(task)
             except CheckpointError:
                 print(f"{task} is left out: no model for it is bundled; name one with --models {task}=FILE\n")
     return {task: named[task] for task in wanted if task in named}
@@ -55,7 +57,7 @@ def models(given: list[str], wanted: list[str]) -> dict[str, str]:
 def opened(task: str, source: str) -> PSP:
     """The model of a task. Raises ConfigError when it was taught another one, CheckpointError."""
     model = checkpoints.load(source).eval()
-    translation.check(translation.Request(task), model.config, model.source_channels, source)
+    prepare.check(prepare.Request(task), model.config, model.source_channels, source)
     return model
 
 
@@ -64,9 +66,9 @@ def compared(model: PSP, case: Case, way: Descent, refined: list[int]) -> Iterat
     for trivially, answers in trivial(case, model):
         yield trivially, answers, False
     ours = partial(encoded, model, case=case)
-    curvature = descent.bundled(model) if find_task(case.task).shows_target else None
+    curvature = newton.bundled(model) if find_task(case.task).shows_target else None
     if curvature is not None:
-        corrector = descent.Corrector(model, curvature)
+        corrector = newton.Corrector(model, curvature)
         for steps in sorted({*refined, USUAL} - {USUAL}):
             yield f"{OURS}, `--refine {steps}`", partial(ours, corrector=corrector, steps=steps), False
         ours = partial(ours, corrector=corrector, steps=USUAL)
@@ -135,7 +137,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--refine", metavar="N", type=int, nargs="*", default=[0, 5], help="also after so many steps")
     parser.add_argument("--limit", metavar="N", type=int, help="only so many photographs, evenly spaced among all")
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--lr", type=float, default=refine.LR)
+    parser.add_argument("--lr", type=float, default=adam.LR)
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="for the optimisation")
     parser.add_argument("--cache", metavar="DIR", type=Path, help="keep optimised rows here, and take them from here")
     parser.add_argument("--threads", type=int, default=2)

@@ -36,16 +36,18 @@ from pytorch_optimizer import Ranger
 from torch import Tensor, nn
 
 from modulated_conv import grouped
-from pixel2style import encoders, presets, settings, starting, stylegan2, thrift
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
-from pixel2style.features import LPIPS, Identity
-from pixel2style.irse import ArcFace, Unit
-from pixel2style.learning import State, Teacher, steps
-from pixel2style.losses import Objective
-from pixel2style.model import PSP
+from pixel2style.generators.stylegan2 import network
+from pixel2style.generators.stylegan2.network import StyleGAN2
+from pixel2style.metrics.features import LPIPS, Identity
+from pixel2style.metrics.losses import Objective
+from pixel2style.models import encoders
+from pixel2style.models.backbones.ir_se import ArcFace, Unit
+from pixel2style.models.psp import PSP
 from pixel2style.ops import ModulatedConv2d
-from pixel2style.stylegan2 import StyleGAN2
 from pixel2style.tasks import find_task
+from pixel2style.training import checks, memory, presets, setup
+from pixel2style.training.step import State, Teacher, steps
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 BATCH, SIZE, ROWS, LR = 2, 256, 14, 1e-4
@@ -94,7 +96,7 @@ def networks(stage: str) -> tuple[PSP, LPIPS, Identity]:
         for module in (model, lpips, identity):
             module.to(memory_format=torch.channels_last)
     else:
-        stylegan2.LAYOUT = torch.contiguous_format
+        network.LAYOUT = torch.contiguous_format
     return model, lpips, identity
 
 
@@ -106,7 +108,7 @@ def loop(stage: str, learn: bool) -> Iterator[None]:
     half, thrifty = reached(stage, "bf16"), reached(stage, "recast")
     while True:
         numbers = torch.autocast("cpu", torch.bfloat16, half, not thrifty)
-        with numbers, thrift.recast() if thrifty else nullcontext():
+        with numbers, memory.recast() if thrifty else nullcontext():
             known = None
             if reached(stage, "targets"):
                 with torch.no_grad():
@@ -140,20 +142,20 @@ def trainer(stage: str, learn: bool, folder: Path) -> Iterator[None]:
         Image.fromarray(pixels).save(folder / f"{index}.png")
     config = presets.PRESETS["invert"].config
     config = replace(config, data=(str(folder),), out=str(folder), batch=BATCH, device="cpu")
-    accelerator = settings.accelerated(config)
+    accelerator = checks.accelerated(config)
     model, _, identity = networks(stage)
     encoder = model.encoder
     encoder.recompute = stage == "again"
-    objective = starting.laid_out(Objective(config.loss, identity=identity.network), torch.device("cpu"))
-    optimizer: torch.optim.Optimizer | thrift.StepInBackward
+    objective = setup.laid_out(Objective(config.loss, identity=identity.network), torch.device("cpu"))
+    optimizer: torch.optim.Optimizer | memory.StepInBackward
     if not learn:
         optimizer = torch.optim.SGD(encoder.parameters(), 0.0)
         optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
     else:
-        optimizer = starting.optimizer_of(encoder, replace(config, frugal=reached(stage, "frugal")), accelerator)
+        optimizer = setup.optimizer_of(encoder, replace(config, frugal=reached(stage, "frugal")), accelerator)
     bank = torch.zeros(BATCH, ROWS, model.w_avg.shape[-1])
     state = State(model, encoder, optimizer, bank)  # type: ignore[arg-type]
-    pictures = starting.training_pictures(config, 256)
+    pictures = setup.training_pictures(config, 256)
 
     def draw(ws: Tensor) -> Tensor:
         return model.decode(ws, SIZE)

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from answers import Answer, Example
-from pixel2style import frechet, images, pose
-from pixel2style.align import FaceAligner
-from pixel2style.evaluate import Judges
+from pixel2style import images
+from pixel2style.faces import pose
+from pixel2style.faces.align import FaceAligner
+from pixel2style.metrics import frechet
+from pixel2style.metrics.scores import Judges
 
 SCORES = ("l2", "lpips", "identity", "identity_dlib")
 HIDDEN = ("l2_hidden", "lpips_hidden")

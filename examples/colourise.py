@@ -6,8 +6,10 @@ import sys
 import torch
 from torch import Tensor
 
-from pixel2style import presets, tasks, train
+from pixel2style import tasks
 from pixel2style.config import SourceConfig
+from pixel2style.tasks import presets
+from pixel2style.training import loop
 
 
 def gray(target: Tensor, rng: torch.Generator, config: SourceConfig) -> Tensor:
@@ -21,4 +23,4 @@ tasks.TASKS["colourise"] = tasks.Task("a gray photograph of a face to one in col
 if __name__ == "__main__":
     photographs, out, *steps = sys.argv[1:]
     run = dataclasses.replace(presets.PRESETS["invert-compact"].config, task="colourise", data=(photographs,), out=out)
-    train.fit(dataclasses.replace(run, steps=int(*steps or ["1000"])), watch=lambda step, losses: print(step, losses))
+    loop.fit(dataclasses.replace(run, steps=int(*steps or ["1000"])), watch=lambda step, losses: print(step, losses))

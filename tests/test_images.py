@@ -12,6 +12,7 @@ from PIL import Image
 
 from pixel2style import images
 from pixel2style.errors import ImageError, OutputError
+from tests.support.paths import ROOT
 
 
 def scene(width: int = 48, height: int = 32) -> Image.Image:
@@ -329,7 +330,7 @@ def test_what_is_saved_loads_again(tmp_path, name):
 
 
 def test_a_png_keeps_every_pixel_and_is_as_small_as_pillows_own(tmp_path):
-    photo = images.load(Path(__file__).parents[1] / "examples" / "astronaut.png")
+    photo = images.load(ROOT / "examples" / "astronaut.png")
     images.save(photo, tmp_path / "ours.png")
     photo.save(tmp_path / "pillow.png")
     with Image.open(tmp_path / "ours.png") as found:

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from golden_rule import arr, img, relative_error
 from pixel2style import ops
 from pixel2style.ops import FIR, EqualConv2d, EqualLinear, ModulatedConv2d, blur, convolve, downsample, upsample
+from tests.support.golden_rule import arr, img, relative_error
 
 FIR_2D = torch.tensor(FIR)[:, None] * torch.tensor(FIR)
 

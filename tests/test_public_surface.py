@@ -4,14 +4,12 @@ import re
 import subprocess
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 
 import pixel2style as p2s
-from pixel2style import cards
-
-ROOT = Path(__file__).parents[1]
+from pixel2style.assets import cards
+from tests.support.paths import ROOT
 
 
 def test_exported_names_are_these_and_sorted() -> None:
@@ -96,10 +94,3 @@ def test_every_bundled_file_has_a_card_and_is_in_the_notice() -> None:
     for file in bundled:
         assert {"origin", "licence"} <= set(cards.read(file).facts), file
         assert re.search(rf"^{re.escape(file.stem)}\b", notice, re.MULTILINE), file
-
-
-def test_no_module_is_longer_than_300_lines_without_an_argument() -> None:
-    argued = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Length")[2]
-    for file in (ROOT / "src").rglob("*.py"):
-        lines = len(file.read_text(encoding="utf-8").splitlines())
-        assert lines <= 300 or f"`{file.name}`" in argued, f"{file.name} has {lines} lines"

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pixel2style.assets import FOLDER
-from pixel2style.faceresnet import NAME, STAGES, FaceResNet, unpacked
+from pixel2style.metrics.dlib_resnet import NAME, STAGES, FaceResNet, unpacked
 
 SHA256 = "0d77fffeef362ef9c0939cf6c567f3a2e8e177f114fa257a3270cbd2e509b031"
 MODEL = "package/model/face_recognition_model"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from pixel2style.assets import FOLDER
-from pixel2style.mobilefacenet import MobileFaceNet
+from pixel2style.models.backbones.mobilefacenet import MobileFaceNet
 
 SHA256 = "67bcfa3cbc1b19bb146359a95b28fa96c498d00054813b28514e6795cf06e05f"
 MEMBER = "package/android/src/main/assets/MobileFaceNet.tflite"

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pixel2style.mtcnn import MTCNN
+from pixel2style.faces.mtcnn import MTCNN
 
 SHA256 = "ecb82b27beb226d106f2219efe8f829b01b87a8595badd01545679bdb9f19cca"
 OUT = Path(__file__).parents[1] / "src/pixel2style/assets/mtcnn.safetensors"

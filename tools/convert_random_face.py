@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from pixel2style import assets
 from pixel2style.config import GeneratorConfig
-from pixel2style.mobilestylegan import MobileStyleGAN
+from pixel2style.generators.mobilestylegan.network import MobileStyleGAN
 
 NAME = "mobilestylegan_ffhq_1024"
 SHA256 = "e5d10e2be7df63f06123855ec591ca35dcb1d059eba47ddcb175d7d26b4019b5"

@@ -16,7 +16,8 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from gallery_pictures import PICTURES
-from pixel2style import NoFaceError, Session, translation
+from pixel2style import NoFaceError, Session
+from pixel2style.inference import prepare
 from sheets import Row, Tile, save, sheet
 
 MASKS = {"box": 4, "half": 1, "strokes": 2}
@@ -52,7 +53,7 @@ class Studio:
     def session(self, task: str) -> Session:
         """The model of a task. Raises CheckpointError where there is none."""
         if task not in self._sessions:
-            self._sessions[task] = Session(self._models.get(task) or translation.model_for(task))
+            self._sessions[task] = Session(self._models.get(task) or prepare.model_for(task))
         return self._sessions[task]
 
     def opened(self, name: str) -> Image.Image:

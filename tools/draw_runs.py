@@ -17,8 +17,10 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 import pixel2style as p2s
-from pixel2style import align, images, painting, tasks
-from pixel2style.data import dice, turned
+from pixel2style import images, tasks
+from pixel2style.faces import align
+from pixel2style.models import painting
+from pixel2style.training.dataset import dice, turned
 from sheets import drawn_faces
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"

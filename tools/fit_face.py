@@ -1,4 +1,4 @@
-"""Fit the mean face of ``pixel2style.pose`` to the landmarks that MTCNN finds in aligned photographs.
+"""Fit the mean face of ``pixel2style.faces.pose`` to the landmarks that MTCNN finds in aligned photographs.
 
     python tools/fit_face.py FOLDER... --limit 800
 
@@ -7,7 +7,7 @@ five symmetric points, eyes at (-.5, 0, 0) and (.5, 0, 0). Errors of a photograp
 wrong landmark counts little; a weak pull of all pitches towards 0 settles which tilt is called level, on which yaw does
 not depend. Prints the nose's y and z, then a mouth corner's x, y and z.
 
-Axes: ``n`` faces, five landmarks in the order of ``pixel2style.align``.
+Axes: ``n`` faces, five landmarks in the order of ``pixel2style.faces.align``.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from pixel2style import images
-from pixel2style.align import FaceAligner
-from pixel2style.pairs import photo_files
+from pixel2style.faces.align import FaceAligner
+from pixel2style.training.pairs import photo_files
 
 FIRST = (0.6, 0.5, 0.4, 1.1, 0.1)
 """Where the search for the five numbers begins."""

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from pixel2style import checkpoints, descent, images, settings
-from pixel2style.evaluate import pooled
-from pixel2style.pairs import photo_files
+from pixel2style import checkpoints, images, runtime
+from pixel2style.inference.optimize import newton
+from pixel2style.ops import pooled
+from pixel2style.training.pairs import photo_files
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--directions", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    settings.keep_freed_memory()
+    runtime.keep_freed_memory()
     model = checkpoints.load(arguments.model).eval()
     codes = []
     for folder in arguments.folders:
@@ -37,7 +38,7 @@ def main() -> None:
                 codes.append((model.encode(pooled(photograph)) - model.w_avg) / model.w_unit)
     rng = torch.Generator().manual_seed(arguments.seed)
     with torch.autocast("cpu", torch.bfloat16):
-        found = descent.measure(model, torch.cat(codes), arguments.directions, arguments.probes, rng)
+        found = newton.measure(model, torch.cat(codes), arguments.directions, arguments.probes, rng)
     unit = found.directions.abs().amax(1) / 127
     whole = (found.directions / unit[:, None]).round().to(torch.int8)
     checkpoints.save_tensors({"directions": whole, "unit": unit, "values": found.values}, arguments.out)

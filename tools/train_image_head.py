@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from pixel2style import assets
 from pixel2style.config import GeneratorConfig
-from pixel2style.data import cut_together, dice
-from pixel2style.mobilestylegan import HEAD_BLOCK, HEAD_SIZE, MobileStyleGAN
+from pixel2style.generators.mobilestylegan.network import HEAD_BLOCK, HEAD_SIZE, MobileStyleGAN
+from pixel2style.training.dataset import cut_together, dice
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,12 @@ Everything public is imported when it is first used, so ``import pixel2style`` i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import _moved
+
 if TYPE_CHECKING:
-    from . import errors, features, latents
+    from . import errors
     from .checkpoints import load, load_generator, save
+    from .editing import latents
     from .errors import (
         CheckpointError,
         ConfigError,
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
         TrainingError,
         UnsafeFileError,
     )
-    from .model import PSP
-    from .session import Result, Session
+    from .inference.session import Result, Session
+    from .metrics import features
+    from .models.psp import PSP
 
 __version__ = "0.4.0"
 
@@ -51,27 +55,28 @@ __all__ = [
 ]
 
 _HOME = {
-    "PSP": "model",
+    "PSP": "models.psp",
     "CheckpointError": "errors",
     "ConfigError": "errors",
     "ImageError": "errors",
     "NoFaceError": "errors",
     "OutputError": "errors",
     "Pixel2StyleError": "errors",
-    "Result": "session",
-    "Session": "session",
+    "Result": "inference.session",
+    "Session": "inference.session",
     "TrainingError": "errors",
     "UnsafeFileError": "errors",
     "load": "checkpoints",
     "load_generator": "checkpoints",
     "save": "checkpoints",
 }
-_MODULES = ("errors", "features", "latents")
+_moved.install()
+_MODULES = {"errors": "errors", "features": "metrics.features", "latents": "editing.latents"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(f".{name}", __name__)
+        return import_module(f".{_MODULES[name]}", __name__)
     if name in _HOME:
         value = getattr(import_module(f".{_HOME[name]}", __name__), name)
         globals()[name] = value

@@ -10,6 +10,8 @@ Pixel2StyleError            one sentence that says what to do; the command line 
 └── TrainingError           a run that cannot go on as it was set up
 """
 
+import sys
+
 
 class Pixel2StyleError(Exception):
     """Base of every error that is the user's to mend."""
@@ -41,3 +43,9 @@ class OutputError(Pixel2StyleError):
 
 class TrainingError(Pixel2StyleError):
     """A training run that cannot go on as it was set up."""
+
+
+def complain(sentence: str) -> None:
+    """Say one sentence, on one line, whatever bytes the names of files in it are made of."""
+    line = " ".join(sentence.split()).encode(errors="backslashreplace").decode()
+    print(f"pixel2style: {line}", file=sys.stderr)

@@ -26,6 +26,8 @@ SLOPE = 0.2
 GAIN = math.sqrt(2.0)
 FIR = (0.125, 0.375, 0.375, 0.125)
 EPSILON = 1e-8
+COMPARE_SIZE = 256
+"""The side at which pictures are compared, in losses and scores (pSp, section 3.2)."""
 
 
 def activate(x: Tensor) -> Tensor:
@@ -95,6 +97,17 @@ def area(images: Tensor, side: int) -> Tensor:
         return functional.adaptive_avg_pool2d(images, side)
     rows, columns = (averages(length, side).to(images) for length in (height, width))
     return rows @ images @ columns.t()
+
+
+def pooled(images: Tensor) -> Tensor:
+    """At 256 pixels: ``[b 3 h w] -> [b 3 256 256]``, larger ones by area, smaller ones bilinear."""
+    if images.shape[-2:] == (COMPARE_SIZE, COMPARE_SIZE):
+        return images
+    if min(images.shape[-2:]) >= COMPARE_SIZE:
+        return area(images, COMPARE_SIZE)
+    return functional.interpolate(
+        images, size=(COMPARE_SIZE, COMPARE_SIZE), mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def averages(length: int, side: int) -> Tensor:

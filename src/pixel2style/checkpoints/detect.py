@@ -1,0 +1,187 @@
+"""What lies in a published file, and where: told by the keys of its state dicts, under whatever prefix they stand.
+
+Training programs wrap a network's tensors in dictionaries (``state_dict``, ``g_ema``) and in prefixes (``module.``).
+Both are one thing here: a file is a flat table of dotted names, and a network is what stands below one prefix of it.
+
+Axes: ``n`` rows that a file gives, ``d`` width of a row. This module does not know how a file is opened, nor what is
+built from it.
+"""
+
+import argparse
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..formats.weights import spell, tensors
+
+State = Mapping[str, Any]
+Kind = Literal[
+    "psp", "e4e", "restyle", "stylegan2", "nvidia2", "nvidia3", "arcface", "curricularface", "moco", "resnet"
+]  # fmt: skip
+
+DESCRIBED: dict[Kind, str] = {
+    "psp": "a pSp model",
+    "e4e": "an e4e model",
+    "restyle": "a ReStyle model",
+    "stylegan2": "a StyleGAN2 generator",
+    "nvidia2": "a StyleGAN2-ADA generator",
+    "nvidia3": "a StyleGAN3 generator",
+    "arcface": "an ArcFace network",
+    "curricularface": "a CurricularFace network",
+    "moco": "a ResNet-50, as MoCo's",
+    "resnet": "a ResNet, as torchvision's",
+}
+
+SIGNS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+    ("restyle", ("encoder.conv1.weight", "encoder.body.0.conv1.weight")),
+    ("psp", ("encoder.input_layer.0.weight",)),
+    ("stylegan2", ("to_rgb1.conv.weight", "conv1.conv.weight")),
+    ("nvidia3", ("synthesis.input.freqs",)),
+    ("nvidia2", ("synthesis.b4.const",)),
+    ("arcface", ("body.0.res_layer.5.fc1.weight", "input_layer.0.weight", "output_layer.3.weight")),
+    ("curricularface", ("output_layer.3.weight", "input_layer.0.weight")),
+    ("moco", ("layer4.2.conv3.weight",)),
+    ("resnet", ("layer1.0.conv1.weight", "conv1.weight")),
+)
+"""Keys that only such a network has, in the order in which they are looked for."""
+
+DEPTH = 4
+"""Dictionaries inside dictionaries; no honest file has more."""
+
+LETTERS = 500
+"""Of all that stands before the names of a network; no honest file has more."""
+
+BESIDE = ("opts", "init_kwargs")
+"""Dictionaries of a file that hold no tensors."""
+
+PARTS: dict[Kind, tuple[str, ...]] = {
+    "psp": ("encoder.", "decoder."), "restyle": ("encoder.", "decoder."),
+    "nvidia2": ("mapping.", "synthesis."), "nvidia3": ("mapping.", "synthesis."),
+}  # fmt: skip
+"""What a network without prefix is made of, which may lie in dictionaries of its own."""
+
+
+class Found(NamedTuple):
+    """A network in a file: what it is, its entries by name, averages beside it ``[n d]``, and what is said of it."""
+
+    kind: Kind
+    entries: dict[str, Any]
+    average: Tensor | None
+    decoder_average: Tensor | None
+    options: State
+    built_with: State
+    deltas: bool
+
+    def weights(self, source: str) -> dict[str, Tensor]:
+        """The network's tensors. Raises CheckpointError for anything else among them."""
+        return tensors(self.entries, source)
+
+
+def detect(state: State) -> Kind:
+    """What the dictionary of a file is: see ``Kind``. Raises CheckpointError when it is nothing known."""
+    return find(state).kind
+
+
+def find(state: State) -> Found:
+    """The network in the dictionary of a file; of several copies, the average that training keeps (``g_ema``).
+
+    Raises CheckpointError when there is none that is known.
+    """
+    holders: dict[str, State] = {}
+    table = dict(_named(state, "", DEPTH, holders, set()))
+    for kind, keys in SIGNS:
+        starts = [key.removesuffix(keys[0]) for key in table if key.endswith(keys[0]) and len(key) < LETTERS]
+        whole = [start for start in starts if start[-1:] in ("", ".") and all(start + key in table for key in keys)]
+        if whole:
+            return _found(holders, table, kind, min(whole, key=_rank))
+    shown = ", ".join(spell(str(key)) for key in list(state)[:5]) or "none"
+    raise CheckpointError(
+        f"holds no network known here (its first keys: {shown}); give a StyleGAN generator, a pSp, e4e or ReStyle "
+        "checkpoint, or ArcFace, CurricularFace, MoCo or ResNet-34 weights"
+    )
+
+
+def _named(
+    state: State, prefix: str, depth: int, holders: dict[str, State], seen: set[int]
+) -> Iterator[tuple[str, Any]]:
+    """All entries by dotted name; a dictionary that stands in several places is entered once, into ``holders`` too."""
+    seen.add(id(state))
+    holders[prefix.removesuffix(".")] = state
+    for key, value in state.items():
+        if not isinstance(key, str) or (key in BESIDE and isinstance(value, Mapping | argparse.Namespace)):
+            continue
+        name = f"{prefix}{key}"
+        if not isinstance(value, Mapping):
+            yield name, value
+        elif depth and len(name) < LETTERS and id(value) not in seen:
+            yield from _named(value, f"{name}.", depth - 1, holders, seen)
+
+
+def _rank(prefix: str) -> tuple[bool, int, str]:
+    return not ("ema" in prefix.lower() or "encoder_q" in prefix), len(prefix), prefix
+
+
+def _found(holders: Mapping[str, State], table: Mapping[str, Any], kind: Kind, prefix: str) -> Found:
+    state, parts = holders[""], PARTS.get(kind, ())
+    held = table if prefix else {key: table[key] for key in table if key in state or key.startswith(parts)}
+    entries = {key.removeprefix(prefix): value for key, value in held.items() if key.startswith(prefix)}
+    above = [".".join(prefix.split(".")[:length]) for length in range(prefix.count("."), -1, -1)]
+    averages = (table.get(f"{start}.latent_avg".lstrip(".")) for start in above)
+    beside: State = ChainMap(*(dict(holders[start]) for start in above if start in holders))
+    options = options_of(beside)
+    if kind in ("psp", "restyle"):
+        kind = _family(options, entries, beside)
+    built_with = beside.get("init_kwargs")
+    return Found(
+        kind,
+        # names of a network's tensors have dots; what stands beside them (``epoch``) has none
+        {key: value for key, value in entries.items() if "." in key and not _above_features(kind, key)},
+        _average(next((value for value in averages if value is not None), None)),
+        _average(beside.get("decoder_avg")),
+        options,
+        built_with if isinstance(built_with, Mapping) else {},
+        _says_deltas(options, beside),
+    )
+
+
+def _above_features(kind: Kind, key: str) -> bool:
+    """What classifies, on top of a network whose features count."""
+    return kind in ("moco", "resnet") and key.startswith("fc.")
+
+
+def _family(options: State, entries: Mapping[str, Any], state: State) -> Kind:
+    """Which of the models in pSp's layout. e4e's keys are exactly pSp's: only what stands beside them tells the two."""
+    pyramid = "encoder.latlayer1.weight" in entries
+    single = "encoder.linear.weight" in entries
+    if not (pyramid or single) or "encoder.conv1.weight" in entries or "n_iters_per_batch" in options:
+        return "restyle"
+    return "e4e" if pyramid and _says_deltas(options, state) else "psp"
+
+
+def _says_deltas(options: State, state: State) -> bool:
+    """Whether rows are said as what they differ from the first one by: by name, else by what only e4e has."""
+    named = options.get("encoder_type")
+    if isinstance(named, str):
+        return named in ("Encoder4Editing", "ProgressiveBackboneEncoder", "ResNetProgressiveBackboneEncoder")
+    return "discriminator_state_dict" in state or "progressive_steps" in options
+
+
+def _average(value: Any) -> Tensor | None:
+    """An average as ``[n d]``, None where there is none."""
+    if value is None:
+        return None
+    average = tensors({"latent_avg": value}, "its average")["latent_avg"]
+    if average.ndim not in (1, 2) or not average.is_floating_point():
+        raise CheckpointError(f"its latent_avg has shape {list(average.shape)}, not [d], [1 d] or [k d]")
+    return average.reshape(-1, average.shape[-1])
+
+
+def options_of(state: State) -> State:
+    """What the training that wrote the file was told; empty where it does not say."""
+    options = state.get("opts")
+    if isinstance(options, argparse.Namespace):
+        options = vars(options)
+    return options if isinstance(options, Mapping) else {}

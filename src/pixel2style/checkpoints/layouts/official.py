@@ -1,0 +1,149 @@
+"""Models in the layout of pSp's official code, and of e4e's and ReStyle's, which share it; read and written.
+
+A file holds ``state_dict`` (an encoder, a decoder of rosinality's kind), ``opts`` (see ``options``) and, where training
+started from it, ``latent_avg``. What is written loads in the code of those papers as it stands, so what their code has
+no room for is refused. Two entries are ours, and unseen by it: ``opts["pixel2style"]``, the task, and ``decoder_avg``,
+the generator's average where ``latent_avg`` is not it.
+
+Axes: ``k`` rows, ``d`` width of a row. This module does not know how a file is opened (see ``foreign``).
+"""
+
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ...config import EncoderConfig, GeneratorConfig, ModelConfig
+from ...errors import CheckpointError, ConfigError
+from ...formats.meta_device import shapes_only
+from ...formats.weights import below, fill
+from ...generators.stylegan2 import rosinality, sizes
+from ...generators.stylegan2.network import StyleGAN2
+from ...models import encoders
+from ...models.psp import PSP
+from ..detect import Found
+from . import encoder_size, options
+
+NAMES = (("pyramid.middle.", "latlayer1."), ("pyramid.fine.", "latlayer2."), ("heads.", "styles."),
+         ("output.", "output_layer_2."), ("trunk.", ""))  # fmt: skip
+"""How tensors of an encoder begin here, and there."""
+
+LATENT, LAYERS, INPUT_SIZE, PYRAMID = 512, 8, 256, 512
+"""Sizes that the papers' code writes out: of rows, their mapping, the encoder's pictures and its pyramid."""
+
+
+def model(found: Found, source: str) -> PSP:
+    """The model that was found in a file, ready to encode. Raises CheckpointError when its parts do not fit."""
+    average = found.average
+    weights = rosinality.plain(found.weights(source))
+    generator = sizes.generator(below(weights, "decoder."))
+    encoder = _with_deltas(encoder_size.encoder(below(weights, "encoder."), generator), found)
+    restyle = found.kind == "restyle"
+    with shapes_only():
+        drawer = StyleGAN2(generator)
+        if (encoder.rows, encoder.width) != (drawer.rows, drawer.width):
+            raise CheckpointError(
+                f"{source}: its encoder writes {encoder.rows} rows of {encoder.width}, its {drawer.size}-pixel decoder "
+                f"reads {drawer.rows} of {drawer.width}; the two do not belong together"
+            )
+        told = restyle or average is not None or found.options.get("start_from_latent_avg") is True
+        config = options.learnt(ModelConfig(encoder, generator, add_average=told), found.options, restyle)
+        made = PSP(encoders.build(config.encoder), drawer, config, torch.zeros(drawer.width))
+    blank = {
+        "w_avg": torch.zeros(drawer.rows, drawer.width),
+        "w_unit": torch.ones(drawer.width),
+        "generator.w_avg": torch.zeros(drawer.width),
+    }
+    noises = rosinality.noises(drawer, below(weights, "decoder."))
+    blank |= {f"generator.{key}": noise for key, noise in noises.items()}
+    fill(made, rosinality.without_kernels(weights, generator, "decoder.", source), source, _official_name, blank)
+    rosinality.draw(noises)
+    rosinality.set_average(drawer, average if found.decoder_average is None else found.decoder_average, source)
+    made.w_avg.copy_(drawer.w_avg if average is None else rosinality.rows_of(average, drawer, source))
+    return made.eval()
+
+
+def _with_deltas(encoder: EncoderConfig, found: Found) -> EncoderConfig:
+    if not found.deltas or encoder.kind not in ("pyramid", "top"):
+        return encoder
+    return replace(encoder, kind="top_e4e" if encoder.kind == "top" else "e4e")
+
+
+def _official_name(key: str) -> str:
+    """What a tensor of PSP is called in an official file."""
+    network, _, rest = key.partition(".")
+    if network == "generator":
+        return f"decoder.{rest}"
+    for ours, theirs in NAMES:
+        if rest.startswith(ours):
+            return f"encoder.{theirs}{rest.removeprefix(ours)}"
+    return f"encoder.{rest}"
+
+
+def state(model: PSP) -> dict[str, Any]:
+    """What a file holds that the papers' code loads as this model.
+
+    ``w_unit`` becomes part of the last linear layers. Raises ConfigError, in a sentence that says what would work, for
+    a model that the code has no room for.
+    """
+    refuse(model)
+    content = {"state_dict": layout(model), "opts": options.written(model.config)}
+    if not model.config.add_average:
+        return content | {"decoder_avg": cast(Tensor, model.generator.w_avg)}
+    same = torch.equal(model.w_avg, cast(Tensor, model.generator.w_avg).expand_as(model.w_avg))
+    rows = model.w_avg[:1] if model.encoder.config.kind == "single_w" else model.w_avg
+    return content | {"latent_avg": rows} | ({} if same else {"decoder_avg": model.generator.w_avg})
+
+
+def layout(model: PSP) -> dict[str, Tensor]:
+    """The tensors of a model under the official names, of whatever sizes it has."""
+    encoder = {f"encoder.{key}": value for key, value in model.encoder.state_dict().items()}
+    unit = None if bool((model.w_unit == 1).all()) else model.w_unit
+    named = {_official_name(key): _scaled(key, value, unit) for key, value in encoder.items()}
+    decoder = rosinality.state(cast(StyleGAN2, model.generator))["g_ema"]
+    return named | {f"decoder.{key}": value for key, value in decoder.items()}
+
+
+def _scaled(key: str, value: Tensor, unit: Tensor | None) -> Tensor:
+    """A tensor of the layers that write rows in the unit that the file has, others as they are."""
+    last = key.removeprefix("encoder.")
+    if unit is None or not (last.startswith("linear.") or (last.startswith("heads.") and ".linear." in last)):
+        return value
+    factor = unit.repeat(len(value) // len(unit))
+    return value * (factor[:, None] if value.ndim == 2 else factor)
+
+
+def refuse(model: PSP) -> None:
+    """Raise ConfigError where the papers' code has no room for a model."""
+    config, encoder, generator = model.config, model.config.encoder, model.config.generator
+    if generator.kind != "stylegan2":
+        raise ConfigError(
+            f"pSp's code draws with StyleGAN2 only, and this generator is a {generator.kind}: write --to psp what was "
+            "trained into a StyleGAN2"
+        )
+    usual = GeneratorConfig(size=generator.size, width=LATENT, mapping_layers=LAYERS)
+    if replace(generator, noise_width=generator.noise_width % generator.width) != usual:
+        raise ConfigError(
+            f"pSp's decoder has rows of {LATENT}, {LAYERS} mapping layers, twice the channels, no labels "
+            "and no clamp, and this generator is another: write it alone, --to rosinality or --to nvidia-state"
+        )
+    if encoder.trunk == "mobilefacenet" or encoder.heads == "shared" or encoder.neck:
+        raise ConfigError(
+            "pSp's code has no compact encoders: write --to psp what was trained with --encoder.trunk ir_se50 or "
+            "resnet34, --encoder.heads separate and --encoder.neck 0"
+        )
+    if (encoder.input_size, encoder.pyramid_width) != (INPUT_SIZE, PYRAMID):
+        raise ConfigError(
+            f"pSp's encoders read {INPUT_SIZE} pixels through a pyramid {PYRAMID} wide, and this one reads "
+            f"{encoder.input_size} through {encoder.pyramid_width}: write --to psp what was trained with "
+            f"--encoder.input-size {INPUT_SIZE} --encoder.pyramid-width {PYRAMID}"
+        )
+    family, _ = options.encoder_type(config)
+    options.refuse_sources(config, family)
+    options.refuse_shapes(config, family)
+    if family == "restyle" and not config.add_average:
+        raise ConfigError("ReStyle's code always adds the average, and this encoder speaks for itself: keep it as ours")
+    one = encoder.kind == "single_w" and not model.w_avg.is_meta
+    if one and not torch.equal(model.w_avg, model.w_avg[:1].expand_as(model.w_avg)):
+        raise ConfigError("pSp's W encoder has one average for all rows, and this model has many: keep it as ours")

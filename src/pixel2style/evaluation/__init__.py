@@ -1,0 +1,1 @@
+"""Folders of results against folders of originals."""

@@ -1,0 +1,223 @@
+"""Models as graphs that run without this package: ONNX files, and PyTorch's own export.
+
+A graph is traced once with its batch left open, written into a hidden folder beside its destination, opened there by
+whoever will run it, and compared with the model on pictures and rows that the model itself draws. It is moved into
+place when both agree, and deleted when they do not.
+
+This module does not know what the parts of a model are (``graphs``), nor how fast they run
+(``benchmarks/onnx_speed.py``).
+"""
+
+import importlib
+import math
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import __version__, checkpoints, photos
+from ..errors import CheckpointError, ConfigError, OutputError
+from ..models.psp import PSP
+from .graphs import PARTS, Graph, Part, graph_of
+
+Form = Literal["onnx", "torch"]
+Run = Callable[[Tensor], Sequence[Tensor]]
+
+SUFFIXES: dict[Form, str] = {"onnx": ".onnx", "torch": ".pt2"}
+OPSET = 18
+"""Of ONNX files: the oldest that PyTorch's exporter writes, so that most runtimes read it."""
+TOLERANCE = 1e-3
+"""How far a graph may be from the model, as a share of the largest number that the model gives."""
+BATCHES = (1, 3)
+"""How many pictures at once a graph is tried with; it is traced with another number."""
+LARGEST = 1 << 16
+"""Pictures at once. PyTorch below 2.7 insists on a limit."""
+
+_SUFFIX = re.compile(r"\.(safetensors|pt|pth|pkl)\b.*")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far some numbers are from a model's at most, and how large these are."""
+
+    error: float = 0.0
+    largest: float = 0.0
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it can be put down to rounding; NaN cannot."""
+        return self.error <= TOLERANCE * self.largest
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and how close it is to its model."""
+
+    file: Path
+    takes: str
+    gives: dict[str, Difference]
+
+
+def export_into(
+    out: Path,
+    source: str | Path,
+    form: Form,
+    parts: Sequence[Part] = PARTS,
+    *,
+    size: int | None = None,
+    overwrite: bool = False,
+) -> Iterator[Exported]:
+    """Write ``NAME.PART.onnx`` or ``NAME.PART.pt2`` into ``out`` for each of ``parts``, one after the other.
+
+    ``source`` is whatever ``load`` or ``load_generator`` take; of a lone generator, only that part is written where all
+    are asked for. ``size`` is that of the pictures that are drawn. Raises ConfigError for what is not installed or does
+    not fit, OutputError when files exist or cannot be written, or when a graph gives other numbers than its model.
+    """
+    if form == "onnx":
+        _require("onnx", "onnxscript", "onnxruntime")
+    if size is not None and tuple(parts) == ("encoder",):
+        raise ConfigError("an encoder draws nothing: leave out --size, or export another --part")
+    name = _SUFFIX.sub("", Path(source).name)
+    files = {part: out / f"{name}.{part}{SUFFIXES[form]}" for part in parts}
+    photos.claim(out, list(files.values()), [Path(source)], overwrite)
+    model = _opened(source, parts)
+    for part in parts if isinstance(model, PSP) else ("generator",):
+        yield export_graph(graph_of(model, part, size), form, files[part])
+
+
+def _require(*modules: str) -> None:
+    try:
+        for name in modules:
+            importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f"ONNX needs {error.name}, which is not installed: pip install 'pixel2style[onnx]'"
+        ) from error
+
+
+def _opened(source: str | Path, parts: Sequence[Part]) -> PSP | nn.Module:
+    if tuple(parts) == ("generator",):
+        return checkpoints.load_generator(source)
+    try:
+        return checkpoints.load(source)
+    except CheckpointError as error:
+        if "generator" not in parts:
+            raise
+        try:
+            return checkpoints.load_generator(source)
+        except CheckpointError:
+            raise error from None
+
+
+@torch.no_grad()
+def export_graph(graph: Graph, form: Form, file: Path) -> Exported:
+    """Trace, write, read, compare, and only then move into place."""
+    write, open_again = FORMS[form]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of exporters, about their own insides
+        program = torch.export.export(
+            graph.network,
+            (graph.example(2),),
+            dynamic_shapes=({0: torch.export.Dim("batch", max=LARGEST)},),
+            strict=False,
+        )
+        try:
+            with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as hidden:
+                part = Path(hidden, file.name)
+                write(program, graph, part)
+                gives = differences(graph, open_again(part))
+                for name, found in gives.items():
+                    if not found.is_small:
+                        raise OutputError(
+                            f"{file.name} gives {name} up to {found.error:.1g} away from the model's, which go to "
+                            f"{found.largest:.1g}: nothing was written; try other versions of torch and onnxruntime"
+                        )
+                for made in sorted(Path(hidden).iterdir()):
+                    made.replace(file.parent / made.name)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(f"{file} cannot be written ({reason}); choose a folder that has room") from error
+    return Exported(file, graph.takes, gives)
+
+
+def differences(graph: Graph, run: Run) -> dict[str, Difference]:
+    """By output: the largest difference between what ``run`` and the model give, and the model's largest number."""
+    gives = dict.fromkeys(graph.gives, Difference())
+    for count in BATCHES:
+        shown = graph.example(count)
+        expected = graph.network(shown)
+        wanted = (expected,) if isinstance(expected, Tensor) else expected
+        for name, mine, theirs in zip(graph.gives, wanted, run(shown), strict=True):
+            fits = mine.shape == theirs.shape
+            error = float((mine - theirs).abs().max()) if fits else math.nan
+            before = gives[name]
+            # numpy's maximum keeps NaN, Python's may not
+            gives[name] = Difference(
+                float(np.maximum(before.error, error)), max(before.largest, float(mine.abs().max()))
+            )
+    return gives
+
+
+def _write_onnx(program: torch.export.ExportedProgram, graph: Graph, file: Path) -> None:
+    made = torch.onnx.export(
+        program, dynamo=True, input_names=[graph.takes], output_names=graph.gives, opset_version=OPSET, verbose=False
+    )
+    assert made is not None
+    _describe(made.model, graph)
+    made.save(file)
+
+
+def _describe(model: Any, graph: Graph) -> None:
+    """Say what the graph is, call its open axis ``batch``, and leave out where in our code each node comes from."""
+    model.metadata_props.update(graph.facts)
+    model.graph.name = graph.facts["part"]
+    model.producer_name, model.producer_version = "pixel2style", __version__
+    ends = [*model.graph.inputs, *model.graph.outputs]
+    traced = str(ends[0].shape[0])
+    values = [value for node in model.graph for value in node.outputs]
+    for value in (*ends, *values):
+        if value.shape is not None:
+            for axis, length in enumerate(value.shape):
+                if str(length) == traced:
+                    value.shape[axis] = "batch"
+    for value in ends:
+        value.doc_string = graph.facts[value.name]
+    for thing in (*model.graph, *values, *model.graph.initializers.values(), model.graph):
+        thing.metadata_props.clear()
+
+
+def _open_onnx(file: Path) -> Run:
+    runtime = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    taken = session.get_inputs()[0].name
+    return lambda shown: [torch.from_numpy(found) for found in session.run(None, {taken: shown.numpy()})]
+
+
+def _write_torch(program: torch.export.ExportedProgram, graph: Graph, file: Path) -> None:
+    torch.export.save(program, file, extra_files=dict(graph.facts))
+
+
+def _open_torch(file: Path) -> Run:
+    run = torch.export.load(file).module()
+
+    def tensors(shown: Tensor) -> Sequence[Tensor]:
+        found = run(shown)
+        return (found,) if isinstance(found, Tensor) else found
+
+    return tensors
+
+
+Write = Callable[[torch.export.ExportedProgram, Graph, Path], None]
+FORMS: dict[Form, tuple[Write, Callable[[Path], Run]]] = {
+    "onnx": (_write_onnx, _open_onnx),
+    "torch": (_write_torch, _open_torch),
+}

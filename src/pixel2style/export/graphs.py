@@ -1,0 +1,130 @@
+"""What of a model becomes a graph: its parts as functions of one tensor, what to try them with, what to say of them.
+
+Axes: ``b`` batch, ``c`` channels, ``s`` side of the encoder's input, ``k`` rows, ``d`` width, ``r`` side of what is
+drawn. This module does not know in which form a graph is written (``export``).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, cast
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import __version__
+from ..config import GeneratorConfig, ModelConfig
+from ..errors import ConfigError
+from ..generators.sampling import draw
+from ..models.psp import PSP, Generator
+
+Part = Literal["encoder", "generator", "whole"]
+PARTS: tuple[Part, ...] = ("encoder", "generator", "whole")
+
+
+class Encode(nn.Module):
+    """Pictures to rows, all looks and the average included: ``[b c s s] -> [b k d]``."""
+
+    def __init__(self, model: PSP):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As ``PSP.encode``."""
+        return self.model.encode(images)
+
+
+class Draw(nn.Module):
+    """Rows to pictures: ``[b k d] -> [b 3 r r]``."""
+
+    def __init__(self, generator: nn.Module, size: int):
+        super().__init__()
+        self.generator, self.size = generator, size
+
+    def forward(self, ws: Tensor) -> Tensor:
+        """As ``synthesize`` of the generator."""
+        return cast(Generator, self.generator).synthesize(ws, self.size)
+
+
+class EncodeAndDraw(nn.Module):
+    """Pictures to pictures, and the rows between: ``[b c s s] -> [b 3 r r], [b k d]``."""
+
+    def __init__(self, model: PSP, size: int):
+        super().__init__()
+        self.model, self.size = model, size
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``PSP.encode``, then ``PSP.decode``."""
+        ws = self.model.encode(images)
+        return self.model.decode(ws, self.size), ws
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A part of a model, ready to be traced: what goes in, what comes out, and what to try it with."""
+
+    network: nn.Module
+    takes: str
+    gives: tuple[str, ...]
+    example: Callable[[int], Tensor]
+    """So many inputs, as the part meets them."""
+    facts: dict[str, str]
+    """What its file says of itself."""
+
+
+def graph_of(model: PSP | nn.Module, part: Part, size: int | None = None) -> Graph:
+    """One part of a model or of a lone generator, drawing ``size`` pixels. Raises ConfigError for what does not fit."""
+    generator = cast(Generator, model.generator if isinstance(model, PSP) else model)
+    size = generator.size if size is None else size
+    if not 1 <= size <= generator.size:
+        raise ConfigError(f"this generator draws up to {generator.size} pixels: ask for 1 to that, not --size {size}")
+    facts = {"ws": f"rows of W+, [batch, {generator.rows}, {generator.width}]"}
+    if part != "encoder":
+        facts |= {"drawn": f"RGB in about [-1, 1], [batch, 3, {size}, {size}]"}
+    if part == "generator":
+        network: nn.Module = Draw(cast(nn.Module, generator), size)
+        return Graph(network, "ws", ("drawn",), partial(rows, generator), _facts(part, generator.config, facts))
+    assert isinstance(model, PSP)
+    if model.corrects_itself:
+        model.average_image()  # kept, so that graphs hold it as a constant
+    height, width = model.encoder.config.input_shape
+    facts |= {"images": f"{_meaning(model)}, [batch, {model.source_channels}, {height}, {width}]"}
+    network = Encode(model) if part == "encoder" else EncodeAndDraw(model, size)
+    gives = ("ws",) if part == "encoder" else ("drawn", "ws")
+    return Graph(network, "images", gives, partial(pictures, model), _facts(part, model.config, facts))
+
+
+def _facts(part: Part, config: ModelConfig | GeneratorConfig, facts: dict[str, str]) -> dict[str, str]:
+    stored: TypeAdapter[Any] = TypeAdapter(ModelConfig | GeneratorConfig)
+    return {"pixel2style": __version__, "part": part, "config": stored.dump_json(config).decode(), **facts}
+
+
+def _meaning(model: PSP) -> str:
+    """What the numbers of a model's pictures mean."""
+    if model.config.task == "inpaint":
+        return "RGB in [-1, 1], 0 where it is hidden, then 1 where it is known and 0 where it is hidden"
+    kinds = {3: "RGB in [-1, 1]", 1: "gray in [0, 1], 1 is white"}
+    return kinds.get(model.source_channels, "a channel for each class, 1 where it is and 0 elsewhere")
+
+
+@torch.no_grad()
+def rows(generator: Generator, count: int) -> Tensor:
+    """Rows such as encoders write, each its own draw of the mapping network: ``[count k d]``, the same every time."""
+    rng = torch.Generator().manual_seed(count)
+    w = draw(generator, count * generator.rows, rng, torch.empty(0))
+    return w.reshape(count, generator.rows, generator.width)
+
+
+@torch.no_grad()
+def pictures(model: PSP, count: int) -> Tensor:
+    """What a model may be shown: drawn by its generator, or label maps and sketches of that: ``[count c s s]``."""
+    drawn = model.redraw(rows(cast(Generator, model.generator), count)).clamp(-1, 1)
+    channels = model.source_channels
+    if channels == 3:
+        return drawn
+    gray = drawn.mean(1, keepdim=True) / 2 + 0.5
+    if channels == 1:
+        return gray
+    return functional.one_hot((gray[:, 0] * (channels - 1)).long(), channels).permute(0, 3, 1, 2).float()

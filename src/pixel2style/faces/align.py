@@ -1,0 +1,227 @@
+"""Find faces and cut them out as FFHQ did: eyes level, the same distance from the mouth, a margin around the head.
+
+The networks were trained on such crops, so a photograph passes here first. The crop is a square in the photograph,
+turned with the head: its *quad*, four corners from the top left, counter-clockwise. FFHQ computed it from 68 landmarks;
+five (eyes, nose, mouth corners) give the same figures, because only the eyes' and the mouth's centres enter
+(Karras et al. 2019, arXiv 1812.04948, appendix A; recipe of the dataset's authors).
+
+Landmarks and quads are (x, y) in pixels of the photograph, in the order left eye, right eye, nose, left and right mouth
+corner *as seen in the picture*. This module does not know about files: a picture comes in upright, by ``images.load``.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from .. import assets
+from ..errors import NoFaceError
+from .mtcnn import MTCNN
+
+Points = NDArray[np.float64]
+Choice = Literal["largest", "most_probable", "central"]
+
+DETECTION_SIDE = 1024
+"""A larger photograph is reduced to this longest side before faces are sought: enough for any face worth encoding."""
+MIN_FACES = (40.0, 20.0)
+"""The least face sought, pixels of the reduced photograph; the second only when nothing was found with the first."""
+BORDER = 0.1
+"""What is cut around the quad, and what must at least lie inside the photograph, in units of the quad's side."""
+EDGE = 0.3
+"""How wide the blend from photograph to made-up surroundings is when the quad leaves the photograph, same units."""
+BLUR = 0.02
+"""Standard deviation of the blur in the made-up surroundings, same units."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face found: box (left, top, right, bottom) [4], probability, landmarks [5 2]; pixels of the photograph."""
+
+    box: Points
+    probability: float
+    landmarks: Points
+
+    @property
+    def area(self) -> float:
+        """Of the box, square pixels."""
+        return float(np.prod(self.box[2:] - self.box[:2]))
+
+    @property
+    def quad(self) -> Points:
+        """The FFHQ crop [4 2]: top left, bottom left, bottom right, top right."""
+        return ffhq_quad(self.landmarks)
+
+
+class FaceAligner:
+    """The bundled detector on one device, and the crop. Loads its weights once."""
+
+    def __init__(self, device: str | torch.device = "cpu"):
+        self.device = torch.device(device)
+        self._detector = MTCNN()
+        self._detector.load_state_dict(assets.read("mtcnn"))
+        self._detector.requires_grad_(False).eval().to(self.device)
+
+    def detect(self, image: Image.Image) -> list[Face]:
+        """Every face in an upright photograph, largest first; an empty list when there is none."""
+        ratio = min(1.0, DETECTION_SIDE / max(image.size))
+        width, height = (max(1, round(side * ratio)) for side in image.size)
+        reduced = _rgb(image).resize((width, height), Image.Resampling.BOX)
+        scale = np.array(image.size) / np.array(reduced.size)
+        pixels = torch.from_numpy(np.array(reduced)).to(self.device).permute(2, 0, 1)[None].contiguous()
+        pixels = pixels.float().sub_(127.5).div_(128.0)
+        for min_face in MIN_FACES:
+            found = self._detector.detect(pixels, min_face)[0]
+            faces = [
+                Face(box * np.tile(scale, 2), float(probability), landmarks * scale)
+                for box, probability, landmarks in zip(
+                    found.boxes.double().cpu().numpy(),
+                    found.probabilities.cpu().numpy(),
+                    found.landmarks.double().cpu().numpy(),
+                    strict=True,
+                )
+            ]
+            if faces:
+                break
+        return sorted(faces, key=lambda face: face.area, reverse=True)
+
+    def find(self, image: Image.Image, choice: Choice = "largest") -> Face:
+        """The one face that counts. Raises NoFaceError when there is none."""
+        faces = self.detect(image)
+        if not faces:
+            raise NoFaceError("no face was found: choose a picture that shows one, or pass --no-align if it is cropped")
+        if choice == "most_probable":
+            return max(faces, key=lambda face: face.probability)
+        if choice == "central":
+            middle = np.array(image.size) / 2
+            return min(faces, key=lambda face: float(np.hypot(*((face.box[:2] + face.box[2:]) / 2 - middle))))
+        return faces[0]
+
+    def align(
+        self, image: Image.Image, size: int = 256, transform_size: int | None = None, choice: Choice = "largest"
+    ) -> Image.Image:
+        """The FFHQ crop of one face of an upright photograph, ``size`` x ``size``. Raises NoFaceError."""
+        return crop(image, self.find(image, choice).quad, size, transform_size)
+
+
+def ffhq_quad(landmarks: Points) -> Points:
+    """The FFHQ crop [4 2] of five landmarks [5 2]: a square, turned with the head.
+
+    Its half side is the larger of 2 eye distances and 1.8 times the way from eyes to mouth; its centre lies a tenth of
+    that way below the eyes; its axis is the mean of the line through the eyes and the normal of the line to the mouth.
+    """
+    left, right, _, *mouth = np.asarray(landmarks, dtype=np.float64)
+    eyes = (left + right) / 2
+    across = right - left
+    down = np.mean(mouth, axis=0) - eyes
+    axis = across + np.array([down[1], -down[0]])
+    axis *= max(2.0 * np.hypot(*across), 1.8 * np.hypot(*down)) / np.hypot(*axis)
+    normal = np.array([-axis[1], axis[0]])
+    centre = eyes + 0.1 * down
+    return np.stack([centre - axis - normal, centre - axis + normal, centre + axis + normal, centre + axis - normal])
+
+
+def crop(image: Image.Image, quad: Points, size: int = 256, transform_size: int | None = None) -> Image.Image:
+    """What ``quad`` [4 2] shows of ``image``, ``size`` x ``size``.
+
+    A quad much larger than ``size`` is reduced first. Where it leaves the photograph, the photograph is mirrored,
+    blurred and faded to its median colour, as in FFHQ. The turned square is drawn at ``transform_size`` (by default as
+    large as the quad needs, at most 4 ``size``) and reduced to ``size``.
+    """
+    image = _rgb(image)
+    quad = np.array(quad, dtype=np.float64)
+    side = float(np.hypot(*(quad[3] - quad[0])))
+
+    shrink = int(side / size / 2)
+    if shrink > 1:
+        # Cut first: reducing the whole of a large photograph for a small face wastes time and memory.
+        image, quad = _cut(image, quad, side)
+        reduced = (max(1, round(image.width / shrink)), max(1, round(image.height / shrink)))
+        quad = (quad + 0.5) * (np.array(reduced) / np.array(image.size)) - 0.5
+        image, side = image.resize(reduced, Image.Resampling.LANCZOS), side / shrink
+
+    image, quad = _cut(image, quad, side)
+    image, quad = _surround(image, quad, side)
+
+    if transform_size is None:
+        transform_size = size * min(4, max(1, int(np.ceil(side / size))))
+    corners = tuple((quad + 0.5).ravel().tolist())
+    turned = image.transform((transform_size, transform_size), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
+    return turned if transform_size == size else turned.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def paste_back(photo: Image.Image, aligned: Image.Image, quad: Points, feather: float = 0.1) -> Image.Image:
+    """``photo`` with ``aligned``, a picture of what ``quad`` [4 2] showed, put back in its place.
+
+    Towards its edges it fades into the photograph, over ``feather`` of the quad's side.
+    """
+    photo = _rgb(photo)
+    quad = np.asarray(quad, dtype=np.float64)
+    across, down = quad[3] - quad[0], quad[1] - quad[0]
+    side = float(np.hypot(*across))
+    low = np.maximum(np.floor(quad.min(axis=0)).astype(int), 0)
+    high = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + 1, photo.size)
+    if side < 1.0 or (high <= low).any():
+        return photo.copy()
+
+    # Reduced first, because a transform reads single pixels and would alias.
+    length = min(aligned.width, max(1, round(side)))
+    patch = _rgb(aligned).resize((length, length), Image.Resampling.LANCZOS)
+    depth = np.minimum(np.arange(length) + 0.5, length - 0.5 - np.arange(length)) / length
+    depth = np.minimum(depth[None, :], depth[:, None]) / max(feather, 0.5 / length)
+    patch.putalpha(Image.fromarray((depth.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)))
+
+    # A point p of the photograph lies at ((p - corner) . across, (p - corner) . down) / side^2 of the quad. Pillow
+    # hands over pixel centres, half a pixel to the right of and below the landmarks' coordinates.
+    rows = np.stack([across, down]) * length / side**2
+    offset = rows @ (low - quad[0] - 0.5)
+    matrix = (*rows[0].tolist(), float(offset[0]), *rows[1].tolist(), float(offset[1]))
+    extent = (int(high[0] - low[0]), int(high[1] - low[1]))
+    placed = patch.transform(extent, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    result = photo.copy()
+    result.paste(placed.convert("RGB"), (int(low[0]), int(low[1])), placed.getchannel("A"))
+    return result
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The picture itself where it is RGB already: a copy of a large one is costly."""
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _cut(image: Image.Image, quad: Points, side: float) -> tuple[Image.Image, Points]:
+    """The part of the photograph around the quad, and the quad in it."""
+    border = max(round(side * BORDER), 3)
+    low = np.maximum(np.floor(quad.min(axis=0)).astype(int) - border, 0)
+    high = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + border, image.size)
+    low = np.minimum(low, np.array(image.size) - 1)
+    high = np.maximum(high, low + 1)
+    return image.crop((int(low[0]), int(low[1]), int(high[0]), int(high[1]))), quad - low
+
+
+def _surround(image: Image.Image, quad: Points, side: float) -> tuple[Image.Image, Points]:
+    """Make up what the photograph lacks around the quad, when it lacks more than a sliver."""
+    border = max(round(side * BORDER), 3)
+    before = np.maximum(border - np.floor(quad.min(axis=0)).astype(int), 0)
+    after = np.maximum(np.ceil(quad.max(axis=0)).astype(int) + border - np.array(image.size), 0)
+    if max(before.max(), after.max()) <= max(border - 4, 0):
+        return image, quad
+    least = round(side * EDGE)
+    before, after = np.maximum(before, least), np.maximum(after, least)
+
+    pixels = np.pad(np.asarray(image), ((before[1], after[1]), (before[0], after[0]), (0, 0)), mode="reflect")
+    height, width = pixels.shape[:2]
+    # How deep a pixel lies in the made-up part: below 0 in the photograph, 1 at the outer edge.
+    x = np.arange(width)
+    y = np.arange(height)
+    depth_x = 1.0 - np.minimum(x / before[0], (width - 1 - x) / after[0])
+    depth_y = 1.0 - np.minimum(y / before[1], (height - 1 - y) / after[1])
+    depth = np.maximum(depth_x[None, :], depth_y[:, None]).astype(np.float32)[:, :, None]
+
+    mirrored = Image.fromarray(pixels)
+    blurred = np.asarray(mirrored.filter(ImageFilter.GaussianBlur(side * BLUR)), dtype=np.float32)
+    made_up = pixels.astype(np.float32)
+    made_up += (blurred - made_up) * np.clip(depth * 3.0 + 1.0, 0.0, 1.0)
+    made_up += (np.median(pixels, axis=(0, 1)).astype(np.float32) - made_up) * np.clip(depth, 0.0, 1.0)
+    return Image.fromarray(made_up.round().clip(0, 255).astype(np.uint8)), quad + before

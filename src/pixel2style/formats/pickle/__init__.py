@@ -1,0 +1,1 @@
+"""Pickles that are read and never run."""

@@ -1,0 +1,1 @@
+"""Generators: rows of W+ to pictures. One folder each."""

@@ -1,0 +1,1 @@
+"""MobileStyleGAN, the bundled generator."""

@@ -1,0 +1,228 @@
+"""StyleGAN2: the generator that rows of W+ are written for (Karras et al., arXiv 1912.04958), and StyleGAN2-ADA's.
+
+The two are one network (arXiv 2006.06676 changes how it is trained). ADA's may be told what to draw, a label mapped
+beside the noise, and may cut off what its convolutions make (``config.clamp``).
+
+Modules carry the names that the widely used PyTorch checkpoints carry, so a file in that layout loads with two
+adjustments: ``*.conv.weight`` of a modulated convolution loses its leading axis of one (5 axes there, 4 here), and
+fixed filters (``*.kernel``) are not state here. The generator's keys: ``style.1`` to ``style.n`` (mapping);
+``input.input``, ``conv1``, ``to_rgb1``, ``convs.0`` on, ``to_rgbs.0`` on (synthesis); ``noises.noise_0`` on (constant
+noise); ``embed`` (labels), which those files do not know; and ``w_avg``, which they keep beside the state or not at
+all.
+
+Axes: ``b`` batch, ``k`` rows, ``d`` width of a row, ``n`` numbers of noise, ``c`` channels, ``h w`` height and width,
+``r`` side of a picture.
+This module does not know where weights come from.
+"""
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...config import GeneratorConfig
+from ...errors import ConfigError
+from ...ops import GAIN, SLOPE, EqualLinear, ModulatedConv2d, activate, area, upsample
+from ..sampling import check, noise_width, rows_of, size_of, truncated
+from .sizes import channels_at
+
+MAPPING_LR_MUL = 0.01
+LAYOUT = torch.channels_last
+"""Of features in memory: on a CPU it is the faster one at every size (``benchmarks/modulated_conv.py``)."""
+
+
+def channels_of(config: GeneratorConfig) -> list[int]:
+    """Channels of the maps at 4, 8, ... ``config.size`` pixels. Raises ConfigError where that cannot be drawn."""
+    if config.size < 8 or config.size & (config.size - 1):
+        raise ConfigError(f"a StyleGAN2 picture's size is a power of two of at least 8: {config.size} is not")
+    sides = [4 << n for n in range(config.size.bit_length() - 2)]
+    if config.channels and len(config.channels) != len(sides):
+        raise ConfigError(
+            f"channels of a StyleGAN2 of {config.size} pixels are {len(sides)} numbers, for 4, 8, ... {config.size}: "
+            f"{len(config.channels)} were given"
+        )
+    channels = list(config.channels) or [channels_at(side, config.channel_multiplier) for side in sides]
+    if min(channels) < 1:
+        raise ConfigError(
+            f"channel multiplier {config.channel_multiplier} leaves no channels at {config.size} pixels: raise it"
+        )
+    return channels
+
+
+def _cut(x: Tensor, clamp: float | None) -> Tensor:
+    """Nothing beyond ``clamp`` either way; in place where no gradient asks for what was there."""
+    if clamp is None:
+        return x
+    kept = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return x.clamp(-clamp, clamp) if kept else x.clamp_(-clamp, clamp)
+
+
+class PixelNorm(nn.Module):
+    """Scale every vector to unit mean square: ``[b d] -> [b d]``."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        """``[b d] -> [b d]``."""
+        return z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+class NoiseStrength(nn.Module):
+    """How much of a layer's noise is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """``[1 1 h w] -> [1 1 h w]``."""
+        return noise * self.weight
+
+
+class BiasedActivation(nn.Module):
+    """Add a bias to every channel, then ``activate``: ``[b c h w] -> [b c h w]``."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[b c h w] -> [b c h w]``."""
+        return activate(x + self.bias[:, None, None])
+
+
+class Constant(nn.Module):
+    """The learned 4x4 map that every picture starts from."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
+
+    def forward(self, batch: int) -> Tensor:
+        """``[batch c 4 4]``."""
+        return self.input.expand(batch, -1, -1, -1)
+
+
+class StyledConv(nn.Module):
+    """Modulated convolution, noise, bias, activation: ``[b i h w], [b d], noise -> [b o h w]``."""
+
+    def __init__(self, i: int, o: int, width: int, up: bool = False, clamp: float | None = None):
+        super().__init__()
+        self.conv = ModulatedConv2d(i, o, 3, width, up=up)
+        self.noise = NoiseStrength()
+        self.activate = BiasedActivation(o)
+        self.clamp = clamp
+
+    def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
+        """``[b i h w], [b d], [1 1 h w] -> [b o h w]``, twice as large with ``up``.
+
+        At high resolution memory traffic costs as much as the convolution, so demodulation, noise, bias and gain are
+        three passes over the features: the gain is moved in front of the activation, which is homogeneous. Where no
+        gradient will ask for the convolution's output, its memory takes the result. Compilers fuse by themselves.
+        """
+        y, factor = self.conv.undemodulated(x, style)
+        assert factor is not None
+        bias = self.activate.bias[:, None, None].to(y.dtype)
+        if torch.compiler.is_compiling():  # PyTorch 2.6 cannot export addcmul
+            y = y * (factor * GAIN) + bias * GAIN
+        else:
+            y = torch.addcmul(bias * GAIN, y, factor * GAIN, out=None if torch.is_grad_enabled() else y)
+        if noise is not None:
+            y += (self.noise(noise) * GAIN).to(y.dtype)
+        return _cut(functional.leaky_relu_(y, SLOPE), self.clamp)
+
+
+class ToRGB(nn.Module):
+    """A layer's share of the picture, added to the enlarged share of the layers below: ``[b c h w] -> [b 3 h w]``."""
+
+    def __init__(self, channels: int, width: int, clamp: float | None = None):
+        super().__init__()
+        self.conv = ModulatedConv2d(channels, 3, 1, width, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+        self.clamp = clamp
+
+    def forward(self, x: Tensor, style: Tensor, below: Tensor | None = None) -> Tensor:
+        """``[b c h w], [b d], [b 3 h/2 w/2] -> [b 3 h w]``."""
+        image = _cut(self.conv(x, style) + self.bias, self.clamp)
+        return image if below is None else image + upsample(below)
+
+
+class StyleGAN2(nn.Module):
+    """The generator: ``map`` takes noise to rows, ``synthesize`` takes rows to pictures.
+
+    It is born frozen: no parameter asks for a gradient, so backward through ``synthesize`` reaches the rows and spends
+    nothing on weights. Whoever wants to tune it says ``requires_grad_(True)``. Its noise is constant, so the same rows
+    give the same picture. ``w_avg`` ``[d]`` is zero until a file or ``sampling.average_w`` fills it.
+
+    Row 0 drives the 4x4 layer; rows 1 + 2i and 2 + 2i the two layers at 8·2^i pixels, whose share of the picture row
+    3 + 2i weighs; row 1 also weighs the 4x4 layer's share.
+    """
+
+    w_avg: Tensor
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        channels = channels_of(config)
+        doublings = len(channels) - 1
+        width, clamp = config.width, config.clamp
+        self.config = config
+        self.rows = 2 * doublings + 2
+        self.width = width
+        self.noise_width = noise_width(config)
+        self.size = config.size
+
+        self.embed = EqualLinear(config.classes, width) if config.classes else None
+        inputs = [self.noise_width + (width if config.classes else 0), *[width] * (config.mapping_layers - 1)]
+        mapping = [EqualLinear(i, width, lr_mul=MAPPING_LR_MUL, activation=True) for i in inputs]
+        self.style = nn.Sequential(PixelNorm(), *mapping)
+
+        self.input = Constant(channels[0])
+        self.conv1 = StyledConv(channels[0], channels[0], width, clamp=clamp)
+        self.to_rgb1 = ToRGB(channels[0], width, clamp)
+        self.convs = nn.ModuleList()
+        self.to_rgbs = nn.ModuleList()
+        for i, o in itertools.pairwise(channels):
+            self.convs += [StyledConv(i, o, width, up=True, clamp=clamp), StyledConv(o, o, width, clamp=clamp)]
+            self.to_rgbs.append(ToRGB(o, width, clamp))
+        self.noises = nn.Module()
+        for layer in range(2 * doublings + 1):
+            side = 4 << (layer + 1) // 2
+            self.noises.register_buffer(f"noise_{layer}", torch.randn(1, 1, side, side))
+        self.register_buffer("w_avg", torch.zeros(width))
+        self.requires_grad_(False)
+
+    def map(self, z: Tensor, truncation: float = 1.0, labels: Tensor | None = None) -> Tensor:
+        """Normal noise to the generator's own latents: ``[b n] -> [b d]``.
+
+        ``truncation`` below 1 pulls them towards ``w_avg``: more typical pictures, less variety (StyleGAN, section B).
+        ``labels`` ``[b classes]``, usually 1 at the class wanted and 0 elsewhere, go to a generator that was taught
+        with some, and to no other. Raises ConfigError for noise or labels that do not fit.
+        """
+        check(self.config, z, labels)
+        if self.embed is None or labels is None:
+            w: Tensor = self.style(z)
+        else:
+            norm, *layers = self.style
+            w = torch.cat([norm(z), norm(self.embed(labels.to(z.dtype)))], dim=1)
+            for layer in layers:
+                w = layer(w)
+        return truncated(w, self.w_avg, truncation)
+
+    def synthesize(self, ws: Tensor, size: int | None = None, noise: bool = True) -> Tensor:
+        """Rows to pictures: ``[b k d]``, or ``[b d]`` for every row alike, ``-> [b 3 r r]``, RGB in about [-1, 1].
+
+        ``size`` below the full one averages pixels over areas; without ``noise`` nothing is added to the features.
+        Raises ConfigError where rows or size do not fit.
+        """
+        ws = rows_of(ws, self.rows, self.width).to(self.input.input.dtype)
+        size = size_of(size, self.size)
+        row = ws.unbind(dim=1)
+        added = [getattr(self.noises, f"noise_{layer}") if noise else None for layer in range(self.rows - 1)]
+        x = self.conv1(self.input(ws.shape[0]).contiguous(memory_format=LAYOUT), row[0], added[0])
+        image: Tensor = self.to_rgb1(x, row[1])
+        for n, to_rgb in enumerate(self.to_rgbs):
+            first = 2 * n + 1
+            x = self.convs[first - 1](x, row[first], added[first])
+            x = self.convs[first](x, row[first + 1], added[first + 1])
+            image = to_rgb(x, row[first + 2], image)
+        image = image.contiguous()
+        return image if size == self.size else area(image, size)

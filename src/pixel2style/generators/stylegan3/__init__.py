@@ -1,0 +1,1 @@
+"""StyleGAN3, and the reader and writer of its published files."""

@@ -1,0 +1,156 @@
+"""Models to and from the Hugging Face Hub, through huggingface_hub's mixin; ``PSP`` has its three methods.
+
+The mixin wraps a model instead of being its ancestor: importing it takes a fifth of a second, for which only those who
+share should wait. A repository is what ``save_pretrained`` writes: ``model.safetensors``, complete, in our format;
+``README.md``; and ``config.json``, read by people and by the hub, never by us: the weights carry their own.
+"""
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, ModelCard, ModelHubMixin, hf_hub_download
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from .. import checkpoints, tasks
+from ..checkpoints import fetch
+from ..checkpoints.fetch import MODEL
+from ..config import ModelConfig
+from ..errors import ConfigError, OutputError
+from ..models.psp import PSP
+from ..training import run_folder
+from . import card
+
+CONFIG, CARD, LOG = "config.json", "README.md", "log.jsonl"
+
+_JSON: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
+
+
+def load(source: str | Path, **options: Any) -> PSP:
+    """The model that ``checkpoints.load`` finds; ``options`` are ``fetch.from_hub``'s, for repositories."""
+    return checkpoints.load(fetch.local(source, **options) if options else source)
+
+
+OPTIONS = {
+    name
+    for method in (ModelHubMixin.save_pretrained, ModelHubMixin.push_to_hub)
+    for name, parameter in inspect.signature(method).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
+"""What the mixin takes; it passes over what it does not know."""
+
+
+class Repository(ModelHubMixin):
+    """A model and what there is to say of it, as the mixin saves and pushes it."""
+
+    def __init__(
+        self,
+        model: PSP,
+        dtype: torch.dtype = torch.float32,
+        metrics: Mapping[str, float] | None = None,
+        measured_on: str = "",
+        run: str | Path | None = None,
+        license: str | None = None,
+    ):
+        self.model, self.dtype = model, dtype
+        facts = card.Facts(
+            about=_about(model.config.task),
+            weights={"encoder": _count(model.encoder), "generator": _count(model.generator)},
+            license=license,
+        )
+        facts = facts if run is None else _of_run(facts, model, Path(run))
+        if metrics is not None:
+            facts = replace(facts, metrics=dict(metrics), measured_on=measured_on)
+        self.facts = facts
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """As the mixin's. Raises OutputError where the folder cannot be written, or holds another thing's settings."""
+        config = Path(save_directory) / CONFIG
+        for name in options.keys() - OPTIONS:
+            raise TypeError(f"save_pretrained has no option {name!r}: there are {', '.join(sorted(OPTIONS))}")
+        try:
+            if config.exists():
+                _JSON.validate_json(config.read_bytes())  # the mixin begins by removing it
+            return super().save_pretrained(save_directory, **options)
+        except ValidationError:
+            raise OutputError(f"{config} belongs to something else, as a run: choose another folder") from None
+        except OSError as error:
+            if type(error).__module__.partition(".")[0] != "builtins":  # of the hub's client
+                raise
+            raise OutputError(f"{save_directory}: cannot be written ({error.strerror}); choose another") from error
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        checkpoints.save(self.model, save_directory / MODEL, dtype=self.dtype)
+        config = json.dumps(asdict(self.model.config), indent=2)
+        (save_directory / CONFIG).write_text(config + "\n", encoding="utf-8")
+        readme = save_directory / CARD
+        if readme.is_file() and card.is_untouched(readme.read_text(encoding="utf-8", errors="replace")):
+            readme.unlink()  # the mixin writes one where there is none
+
+    def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
+        """The README, by the model's configuration and what is known of it."""
+        return ModelCard(card.card(self.model.config, self.facts))
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """As the mixin's; a README there that somebody has edited stays as it is."""
+        token = options.get("token")
+        repo_id = HfApi(token=token).create_repo(repo_id, private=options.get("private"), exist_ok=True).repo_id
+        self.facts = replace(self.facts, repo=repo_id)
+        ignored = options.pop("ignore_patterns", None) or []
+        ignored = [ignored] if isinstance(ignored, str) else list(ignored)
+        if self._is_edited(repo_id, options.get("branch"), token):
+            ignored.append(CARD)
+        return str(super().push_to_hub(repo_id, ignore_patterns=ignored or None, **options))
+
+    def _is_edited(self, repo: str, revision: str | None, token: str | None) -> bool:
+        """Whether the repository has a README that is not ours, or not ours alone."""
+        try:
+            there = Path(hf_hub_download(repo, CARD, revision=revision, token=token))
+        except fetch.failures():  # there is none; or the push will say what is wrong
+            return False
+        return not card.is_untouched(there.read_text(encoding="utf-8", errors="replace"))
+
+
+def _about(task: str) -> str:
+    try:
+        return tasks.find_task(task).about
+    except ConfigError:
+        return ""  # a task of its author's own
+
+
+def _count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _of_run(facts: card.Facts, model: PSP, folder: Path) -> card.Facts:
+    """What a run's folder says of its model. Raises ConfigError for a folder that is none or holds another model."""
+    config = run_folder.read_config(folder / run_folder.CONFIG)
+    judged = {run_folder.MODEL: card.judgement, run_folder.BEST: card.best_judgement}
+    for name, judgement in judged.items():
+        if (folder / name).is_file() and _same(model.encoder, checkpoints.load(folder / name).encoder):
+            judged_at, metrics = judgement(folder / LOG) or (None, {})
+            where = ", ".join(card.folder_names(config.validation))
+            return replace(
+                facts,
+                run=config,
+                steps=judged_at if name == run_folder.BEST else _last_step(folder),
+                metrics=metrics,
+                measured_on=f"pictures that the run did not learn from ({where}), at step {judged_at}",
+            )
+    raise ConfigError(f"{folder}: holds another model than this one; give the run that it came out of")
+
+
+def _last_step(folder: Path) -> int | None:
+    """When the run's last state was saved, which is when its last model was."""
+    steps = [int(found[1]) for found in (run_folder.STATE.fullmatch(file.name) for file in folder.iterdir()) if found]
+    return max(steps, default=None)
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key].cpu(), theirs[key]) for key in ours)

@@ -1,0 +1,1 @@
+"""A model in use: pictures in, pictures and rows out."""

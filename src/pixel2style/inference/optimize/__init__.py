@@ -1,0 +1,1 @@
+"""Rows fitted to one picture."""

@@ -1,0 +1,1 @@
+"""pSp and the networks it is built of."""

@@ -1,0 +1,108 @@
+"""ResNet-34 without its max-pool, the trunk for other things than faces (ReStyle, arXiv 2104.02699, section 4).
+
+Blocks stand in one list and names are those of the published encoders; ``renamed`` reads torchvision's. Without the
+max-pool the maps are twice as large as a ResNet's, so that they have the strides that heads are built for.
+
+Axes: ``b`` batch, ``c`` channels, ``s`` side. This module does not know what a tap is used for.
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .recompute import recompute
+
+STAGES = (3, 4, 6, 3)
+"""Blocks in each of the four stages."""
+
+STAGE_CHANNELS = (64, 128, 256, 512)
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the pictures, in [0, 1], that torchvision's networks were taught on."""
+
+
+class Block(nn.Module):
+    """Two convolutions beside a shortcut: ``[b c s s] -> [b c' s/stride s/stride]`` (arXiv 1512.03385, figure 2)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample: nn.Module = nn.Identity()
+        if in_channels != channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The shortcut plus what the layers add to it, where that is positive."""
+        added = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(added + self.downsample(x))
+
+
+class ResNet34(nn.Module):
+    """The encoder's trunk: ``taps(x)`` gives the maps at strides 4, 8 and 16.
+
+    These are the outputs of blocks 6, 12 and 15 counted from zero. With ``recompute`` every block keeps its input alone
+    for the backward pass, and runs twice.
+    """
+
+    tap_channels: tuple[int, int, int] = STAGE_CHANNELS[1:]
+    recompute = False
+
+    def __init__(self, input_channels: int = 3):
+        super().__init__()
+        self.conv1 = nn.Conv2d(input_channels, STAGE_CHANNELS[0], 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(STAGE_CHANNELS[0])
+        self.relu = nn.PReLU(STAGE_CHANNELS[0])
+        blocks: list[nn.Module] = []
+        before = STAGE_CHANNELS[0]
+        for stage, (channels, count) in enumerate(zip(STAGE_CHANNELS, STAGES, strict=True)):
+            for index in range(count):
+                blocks.append(Block(before, channels, 2 if stage and index == 0 else 1))
+                before = channels
+        self.body = nn.Sequential(*blocks)
+        self._taps = [sum(STAGES[: stage + 1]) - 1 for stage in (1, 2, 3)]
+
+    def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``[b c s s] -> ([b 128 s/4 s/4], [b 256 s/8 s/8], [b 512 s/16 s/16])``."""
+        found = []
+        x = self.relu(self.bn1(self.conv1(x)))
+        for index, block in enumerate(self.body):
+            x = recompute(block, x) if self.recompute else block(x)
+            if index in self._taps:
+                found.append(x)
+        low, middle, high = found
+        return low, middle, high
+
+
+def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of torchvision's ResNet-34 under the names of ``ResNet34``; its classifier is left out.
+
+    The published encoders have a PReLU where torchvision has a ReLU, its slope of 0. What has no place keeps its name.
+    """
+    made = {"relu.weight": torch.zeros(STAGE_CHANNELS[0])}
+    for key, value in weights.items():
+        stage = re.fullmatch(r"layer([1-4])\.(\d{1,3})\.(.+)", key)
+        if stage and int(stage[2]) < STAGES[int(stage[1]) - 1]:
+            made[f"body.{sum(STAGES[: int(stage[1]) - 1]) + int(stage[2])}.{stage[3]}"] = value
+        elif not key.startswith("fc."):
+            made[key] = value
+    return made
+
+
+def for_our_pictures(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A trunk that was taught on pictures less ``MEAN`` over ``DEVIATION``, made to read pictures in [-1, 1].
+
+    Exact but for the pixels that the first layer adds around a picture.
+    """
+    made = dict(weights)
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
+    first = weights["conv1.weight"]
+    made["conv1.weight"] = first / (2 * deviation)
+    made["bn1.running_mean"] = weights["bn1.running_mean"] - (first * (0.5 - mean) / deviation).sum((1, 2, 3))
+    return made

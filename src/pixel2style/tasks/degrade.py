@@ -1,0 +1,205 @@
+"""From a target picture to the source an encoder must learn to undo: fewer pixels, a drawing, a hidden part.
+
+Axes: ``b`` batch, ``c`` channels, ``h w`` height and width, ``s`` side. This module does not know tasks or files.
+Random numbers come from a generator on the CPU, so that every device makes the same source.
+"""
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import ConfigError
+
+CUBIC_A = -0.5
+
+
+def cubic(distance: Tensor) -> Tensor:
+    """Keys' cubic convolution kernel, a = -0.5: weight of a pixel at ``distance`` (1981, equation 4)."""
+    t = distance.abs()
+    near = ((CUBIC_A + 2) * t - (CUBIC_A + 3)) * t * t + 1
+    far = CUBIC_A * (((t - 5) * t + 8) * t - 4)
+    return torch.where(t < 1, near, torch.where(t < 2, far, torch.zeros_like(t)))
+
+
+def reduction(length: int, factor: int) -> Tensor:
+    """The matrix ``[length/factor length]`` that reduces a line of pixels, float64; each of its rows sums to 1.
+
+    The kernel is as many times wider as the line gets shorter, so that nothing aliases. Beyond the border the line is
+    mirrored about its last pixel, as in pSp's published super-resolution (PIL would drop those taps instead).
+    """
+    count = length // factor
+    centres = (torch.arange(count, dtype=torch.float64) + 0.5) * factor
+    pixels = torch.arange(-2 * factor, length + 2 * factor)
+    return _gathered(cubic((pixels + 0.5 - centres[:, None]) / factor), pixels, length)
+
+
+def _gathered(weights: Tensor, pixels: Tensor, length: int) -> Tensor:
+    """Weights ``[n m]`` of the pixels ``[m]``, some beyond the border, as ``[n length]`` of those within."""
+    period = max(2 * (length - 1), 1)
+    mirrored = pixels % period
+    mirrored = torch.minimum(mirrored, period - mirrored)
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return torch.zeros(len(weights), length, dtype=torch.float64).index_add(1, mirrored, weights)
+
+
+def bicubic_down(images: Tensor, factor: int) -> Tensor:
+    """Reduce pictures bicubically, antialiased: ``[b c h w] -> [b c h/factor w/factor]``; factor 1 changes nothing.
+
+    Values keep their range but for the kernel's slight overshoot at edges. Raises ConfigError when ``factor`` is below
+    1 or does not divide the sides.
+    """
+    height, width = images.shape[-2:]
+    if factor < 1 or height % factor or width % factor:
+        raise ConfigError(f"a {width}x{height} picture cannot be reduced {factor} times: pick a factor of both sides")
+    if factor == 1:
+        return images
+    rows, columns = reduction(height, factor).to(images), reduction(width, factor).to(images)
+    return rows @ images @ columns.t()
+
+
+def enlargement(length: int, factor: int) -> Tensor:
+    """The matrix ``[length*factor length]`` that enlarges a line of pixels, float64; each of its rows sums to 1."""
+    places = (torch.arange(length * factor, dtype=torch.float64) + 0.5) / factor - 0.5
+    pixels = torch.arange(-2, length + 2)
+    return _gathered(cubic(pixels - places[:, None]), pixels, length)
+
+
+def low_resolution(images: Tensor, factor: int) -> Tensor:
+    """Pictures ``[... h w]`` in [-1, 1] as if they had ``factor`` times fewer pixels a side; factor 1 changes nothing.
+
+    Reduced, clipped as a file would be, and enlarged back, both bicubically and without a shift. Raises ConfigError
+    when ``factor`` is below 1 or does not divide the sides.
+    """
+    few = bicubic_down(images, factor)
+    if factor == 1:
+        return images
+    height, width = few.shape[-2:]
+    rows, columns = enlargement(height, factor).to(images), enlargement(width, factor).to(images)
+    return (rows @ few.clamp(-1, 1) @ columns.t()).clamp(-1, 1)
+
+
+def sketch(images: Tensor, style: str, rng: torch.Generator) -> Tensor:
+    """Draw photographs ``[... 3 s s]`` in [-1, 1] as with a pencil: ``[... 1 s s]`` in [0, 1], 1 is paper.
+
+    ``style``: "pencil" (hatching that follows the light), "lines" (contours alone), "shaded" (contours over soft tone).
+    How thick, dark and soft the lines are is random, so that a line by hand is one of many. Lengths grow with ``s``.
+    """
+    gray = luma(images)
+    unit = images.shape[-1] / 256
+    if style == "pencil":
+        return _dodged(gray, unit, rng)
+    lines = _contours(gray, unit, rng)
+    if style == "lines":
+        return lines
+    if style == "shaded":
+        return lines * _tone(gray, unit, rng)
+    raise ConfigError(f"there is no sketch {style}: choose pencil, lines or shaded")
+
+
+def luma(images: Tensor) -> Tensor:
+    """How bright pictures ``[... 3 h w]`` in [-1, 1] are to the eye (BT.601): ``[... 1 h w]`` in [0, 1]."""
+    weights = torch.tensor([0.299, 0.587, 0.114]).to(images)
+    return ((images * weights[:, None, None]).sum(-3, keepdim=True) + 1) / 2
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Pictures ``[... h w]`` through a Gaussian of ``sigma`` pixels; the border goes on beyond itself."""
+    reach = max(1, math.ceil(3 * sigma))
+    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    line = torch.exp(-0.5 * (places / sigma) ** 2)
+    line = (line / line.sum()).to(images)
+    maps = F.pad(images.reshape(-1, 1, *images.shape[-2:]), [reach] * 4, mode="replicate")
+    maps = F.conv2d(F.conv2d(maps, line[None, None, None]), line[None, None, :, None])
+    return maps.reshape(images.shape)
+
+
+def _dodged(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
+    """Colour dodge of a picture with its blurred negative: paper where it is even, darker where it gets darker."""
+    near = blurred(gray, unit * between(0.5, 0.9, rng))  # grain of the camera's is none of the paper's
+    wide = blurred(gray, unit * between(2, 9, rng))
+    return ((near + 0.02) / (wide + 0.02)).clamp(0, 1) ** between(1.2, 3.5, rng)
+
+
+def _contours(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
+    """A line where a picture is darker than around it: a difference of Gaussians, by local brightness, thresholded.
+
+    After XDoG (Winnemöller et al., Computers & Graphics 2012, section 2), without its dark areas.
+    """
+    fine = unit * between(0.5, 1.5, rng)
+    near, far = blurred(gray, fine), blurred(gray, 1.6 * fine)
+    depth = (far - near) / (far + 0.15)
+    line = torch.tanh(between(15, 40, rng) * (depth - between(0.01, 0.03, rng)).clamp(min=0))
+    return 1 - between(0.7, 1.0, rng) * line
+
+
+def _tone(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
+    """A picture's light and shade, softened and pale."""
+    soft = blurred(gray, unit * between(1.5, 5, rng))
+    return 1 - between(0.2, 0.55, rng) * (1 - soft)
+
+
+def mask(kind: str, side: int, rng: torch.Generator) -> Tensor:
+    """Which pixels are known: ``[1 side side]``, 1 where they are, 0 where they are hidden.
+
+    ``kind``: "box" (one to four of them), "strokes" (of a thick brush) or "half" (left, right, top or bottom).
+    """
+    if kind == "half":
+        return _half(side, rng)
+    canvas = Image.new("L", (side, side), 1)
+    brush = ImageDraw.Draw(canvas)
+    if kind == "box":
+        for _ in range(whole(1, 4, rng)):
+            _box(brush, side, rng)
+    elif kind == "strokes":
+        for _ in range(whole(3, 7, rng)):
+            _stroke(brush, side, rng)
+    else:
+        raise ConfigError(f"there is no mask {kind}: choose box, half or strokes")
+    return torch.from_numpy(np.array(canvas))[None].float()
+
+
+def hide(images: Tensor, known: Tensor) -> Tensor:
+    """Pictures ``[... 3 h w]`` with hidden pixels 0, then the mask ``[... 1 h w]`` itself: ``[... 4 h w]``."""
+    known = known.to(images)
+    return torch.cat([images * known, known.expand(*images.shape[:-3], -1, -1, -1)], -3)
+
+
+def _half(side: int, rng: torch.Generator) -> Tensor:
+    known = torch.ones(1, side, side)
+    known[:, : side // 2] = 0
+    return torch.rot90(known, whole(0, 3, rng), (1, 2)).contiguous()
+
+
+def _box(brush: ImageDraw.ImageDraw, side: int, rng: torch.Generator) -> None:
+    width, height = (round(side * between(0.15, 0.5, rng)) for _ in range(2))
+    left, top = (whole(-length // 4, side - length + length // 4, rng) for length in (width, height))
+    brush.rectangle((left, top, left + width - 1, top + height - 1), fill=0)
+
+
+def _stroke(brush: ImageDraw.ImageDraw, side: int, rng: torch.Generator) -> None:
+    x, y = (side * between(0.1, 0.9, rng) for _ in range(2))
+    heading, width = between(0, 2 * math.pi, rng), side * between(0.05, 0.13, rng)
+    points = [(x, y)]
+    for _ in range(whole(3, 8, rng)):
+        heading += between(-1, 1, rng)
+        reach = side * between(0.06, 0.2, rng)
+        x = min(max(x + reach * math.cos(heading), 0), side)
+        y = min(max(y + reach * math.sin(heading), 0), side)
+        points.append((x, y))
+    brush.line(points, fill=0, width=round(width))
+    for x, y in points:
+        brush.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=0)
+
+
+def between(low: float, high: float, rng: torch.Generator) -> float:
+    """A number from ``low`` to ``high``, all as likely."""
+    return low + (high - low) * float(torch.rand((), generator=rng))
+
+
+def whole(low: int, high: int, rng: torch.Generator) -> int:
+    """A whole number from ``low`` to ``high``, both included."""
+    return int(torch.randint(low, high + 1, (), generator=rng))

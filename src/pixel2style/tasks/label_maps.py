@@ -1,0 +1,130 @@
+"""Label maps: pictures whose numbers are classes, read as numbers and never as colours to blend.
+
+A palette picture says its classes by index, a gray one by value, a colour one through a table of colours. Whatever is
+resized is resized to the nearest pixel: between two classes there is no third.
+
+Axes: ``h w`` a map in its file, ``s`` side that an encoder sees, ``classes`` one channel each. This module does not
+know what a class means, nor which picture a map belongs to.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .. import images
+from ..config import SourceConfig
+from ..errors import ConfigError, ImageError
+
+Classes = npt.NDArray[np.int64]
+
+_COLOUR = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
+_NAMED = 5
+"""How many wrong numbers or colours an error names before it only counts them."""
+
+
+def colour_table(source: SourceConfig) -> tuple[str, ...]:
+    """The classes' colours, ``#rrggbb`` in order, with the file that may list them (one a line) read.
+
+    Empty where no colours are given. Raises ConfigError for a file that cannot be read, what is no colour, a colour of
+    two classes, and a table of another length than ``source.classes``.
+    """
+    entries = source.colours
+    if len(entries) == 1 and not _COLOUR.fullmatch(entries[0]):
+        entries = _listed(Path(entries[0]))
+    table = tuple(_colour(entry) for entry in entries)
+    for colour in table:
+        if table.count(colour) > 1:
+            raise ConfigError(f"{colour} is listed for two classes: give each class its own colour")
+    if table and len(table) != source.classes:
+        raise ConfigError(f"{len(table)} colours are listed for {source.classes} classes: make --source.classes fit")
+    return table
+
+
+def read(path: Path, side: int, source: SourceConfig) -> Tensor:
+    """The label map in a file as ``[classes side side]``: 1 where a pixel is of the class, 0 elsewhere.
+
+    Raises what ``classes_in`` does.
+    """
+    found = torch.from_numpy(nearest(classes_in(path, source), side))
+    return torch.zeros(source.classes, side, side).scatter_(0, found[None], 1.0)
+
+
+def classes_in(path: Path, source: SourceConfig) -> Classes:
+    """The class of each pixel of the map in a file: ``[h w]``.
+
+    Raises ImageError for a file that is no label map, and for one with a class or a colour that ``source`` does not
+    have; the error names them.
+    """
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        raise ImageError(f"{path} is a JPEG, which blurs its numbers: export label maps as PNG")
+    picture = images.load_raw(path)
+    if picture.mode in ("RGB", "RGBA") and source.colours:
+        return _by_colour(path, np.asarray(picture.convert("RGB")), source)
+    found = _by_number(path, picture)
+    if found.size and (found.max() >= source.classes or found.min() < 0):
+        wrong = [str(number) for number in np.unique(found) if not 0 <= number < source.classes]
+        raise ImageError(
+            f"{path} holds {_several('class', wrong)}, and classes go from 0 to {source.classes - 1}: "
+            "mend it, or train with more --source.classes"
+        )
+    return found
+
+
+def nearest(found: Classes, side: int) -> Classes:
+    """``[h w] -> [side side]``: each pixel takes the class of the one below its centre."""
+    rows, columns = (((np.arange(side) + 0.5) * length / side).astype(np.int64) for length in found.shape)
+    resized: Classes = found[rows[:, None], columns]
+    return resized
+
+
+def _by_number(path: Path, picture: Image.Image) -> Classes:
+    values = np.asarray(picture.getchannel(0) if picture.mode in ("LA", "PA") else picture)
+    if values.ndim == 3:
+        if (values[..., :3] != values[..., :1]).any():
+            raise ImageError(f"{path} is drawn in colours: train with the classes' colours listed as --source.colours")
+        values = values[..., 0]
+    if not np.issubdtype(values.dtype, np.integer) and values.dtype != np.bool_:
+        raise ImageError(f"{path} holds fractions, no classes: export label maps as PNG of 8 or 16 bits")
+    return values.astype(np.int64)
+
+
+def _by_colour(path: Path, pixels: npt.NDArray[np.uint8], source: SourceConfig) -> Classes:
+    table = np.array([int(colour[1:], 16) for colour in colour_table(source)])
+    order = np.argsort(table)
+    red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
+    keys = red << 16 | green << 8 | blue
+    found: Classes = order[np.searchsorted(table[order], keys).clip(max=len(table) - 1)]
+    strange = table[found] != keys
+    if strange.any():
+        names = [f"#{key:06x}" for key in np.unique(keys[strange])]
+        raise ImageError(
+            f"{path} holds {_several('colour', names)}, of none of the {source.classes} classes in --source.colours: "
+            "mend it, or train with its colour listed"
+        )
+    return found
+
+
+def _several(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    plural = {"class": "classes"}.get(what, f"{what}s") if len(names) > 1 else what
+    return f"{plural} {', '.join(names[:_NAMED])}{more}"
+
+
+def _listed(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is neither a colour (#rrggbb) nor a file that lists colours: check it") from error
+    return tuple(line.split()[0] for line in lines if line.strip())
+
+
+def _colour(entry: str) -> str:
+    match = _COLOUR.fullmatch(entry)
+    if match is None:
+        raise ConfigError(f"{entry} is no colour: write #rrggbb, as #ff8000")
+    return f"#{match[1].lower()}"

@@ -1,0 +1,373 @@
+"""Files come from addresses whole, once, and only if they are the ones that were meant."""
+
+import hashlib
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from email.message import Message
+from pathlib import Path
+
+import pytest
+
+import pixel2style as p2s
+from pixel2style import cli
+from pixel2style.checkpoints import cache, download, fetch
+from pixel2style.checkpoints.addresses import _Redirects, quoted
+from pixel2style.errors import CheckpointError, OutputError
+from pixel2style.files import cache_folder
+from tests.support.stand_in import same, tiny_model
+from tests.support.web_server import Site, serving
+
+CONTENT = random.Random(0).randbytes(700_001)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+FETCH = "import sys; from pixel2style.checkpoints import fetch; print(fetch.local(sys.argv[1]))"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("PIXEL2STYLE_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIXEL2STYLE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "PAUSE", 0.0)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving(Site(files={"/w/model.pt": CONTENT}, tags={"/w/model.pt": '"one"'})) as served:
+        yield served
+
+
+def url(site: Site, digest: str | None = DIGEST, path: str = "/w/model.pt") -> str:
+    return f"{site.address}{path}" + (f"#sha256={digest}" if digest else "")
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def test_a_file_comes_once_and_serves_from_then_on(site: Site) -> None:
+    file = fetch.local(url(site))
+    assert (file.name, file.read_bytes()) == ("model.pt", CONTENT)
+    assert fetch.local(url(site)) == file
+    assert len(site.asked) == 1
+
+
+def test_the_same_file_of_another_address_is_not_fetched_again(site: Site) -> None:
+    file = fetch.local(url(site))
+    assert fetch.local(url(site, path="/elsewhere.pt")) == file
+
+
+def test_an_address_without_a_digest_is_refused_until_it_was_fetched_with_one(site: Site) -> None:
+    with pytest.raises(CheckpointError, match=r"add #sha256=.*pixel2style fetch ADDRESS --trust"):
+        fetch.local(url(site, None))
+    assert site.asked == []
+    file = fetch.local(url(site))
+    assert fetch.local(url(site, None)) == file
+
+
+def test_trust_at_first_use_records_what_came_and_holds_later_files_to_it(site: Site, own_cache: Path) -> None:
+    assert fetch.local(url(site, None), trust=True).read_bytes() == CONTENT
+    fetch.local(url(site, None)).unlink()
+    site.files["/w/model.pt"], site.tags["/w/model.pt"] = b"another", '"two"'
+    with pytest.raises(CheckpointError, match=f"not {DIGEST}"):
+        fetch.local(url(site, None), trust=True)
+
+
+def test_a_wrong_digest_leaves_nothing_behind(site: Site, own_cache: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"has the SHA-256 {DIGEST}, not {'0' * 64}"):
+        fetch.local(url(site, "0" * 64))
+    assert [file.suffix for file in files_in(own_cache)] == [".lock"]
+
+
+def test_a_cut_connection_goes_on_where_it_ended(site: Site) -> None:
+    site.cuts = [100_000, 200_000]
+    assert fetch.local(url(site)).read_bytes() == CONTENT
+    assert [asked for _, asked in site.asked] == [None, "bytes=100000-", "bytes=300000-"]
+
+
+def test_a_later_call_goes_on_where_an_earlier_one_gave_up(site: Site) -> None:
+    site.cuts = [50_000] * download.TRIES
+    with pytest.raises(CheckpointError, match=r"5 attempts failed.*goes on where this one stopped"):
+        fetch.local(url(site))
+    assert fetch.local(url(site)).read_bytes() == CONTENT
+    assert site.asked[-1][1] == "bytes=250000-"
+
+
+@pytest.mark.parametrize("how", ["no ranges", "no tag", "changed"])
+def test_it_starts_over_where_going_on_would_mix_two_files(site: Site, how: str) -> None:
+    site.cuts, other = [100_000] * download.TRIES, CONTENT[::-1]
+    site.ranges = how != "no ranges"
+    if how == "no tag":
+        site.tags.clear()
+    with pytest.raises(CheckpointError):
+        fetch.local(url(site))
+    if how == "changed":
+        site.files["/w/model.pt"], site.tags["/w/model.pt"] = other, '"two"'
+    wanted = site.files["/w/model.pt"]
+    assert fetch.local(url(site, hashlib.sha256(wanted).hexdigest())).read_bytes() == wanted
+
+
+def test_a_part_that_the_server_refuses_is_asked_for_from_the_start(site: Site) -> None:
+    site.cuts = [100_000]
+    site.answers = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(download, "TRIES", 1)
+        with pytest.raises(CheckpointError):
+            fetch.local(url(site))
+    site.answers = [416]
+    assert fetch.local(url(site)).read_bytes() == CONTENT
+    assert [asked for _, asked in site.asked] == [None, "bytes=100000-", None]
+
+
+def test_another_part_than_the_one_asked_for_is_not_taken(site: Site) -> None:
+    site.cuts = [100_000]
+    site.headers = {"Content-Range": "bytes 7-9/700001"}
+    with pytest.raises(CheckpointError, match="another part"):
+        fetch.local(url(site))
+
+
+def test_a_server_that_is_busy_is_asked_again_and_one_that_refuses_is_not(site: Site) -> None:
+    site.answers = [503, 429]
+    assert fetch.local(url(site)).read_bytes() == CONTENT
+    with pytest.raises(CheckpointError, match="the server answers 404; check the address"):
+        fetch.local(url(site, "1" * 64, "/missing.pt"))
+    assert len(site.asked) == 4
+
+
+def test_a_silent_server_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "TIMEOUT", 0.05)
+    monkeypatch.setattr(download, "TRIES", 2)
+    awake = threading.Event()
+    site.pause = lambda: awake.wait(5)
+    with pytest.raises(CheckpointError, match=r"2 attempts failed \(the connection broke: timed out\)"):
+        fetch.local(url(site))
+    awake.set()
+
+
+def test_a_killed_process_loses_nothing_that_had_come(site: Site, own_cache: Path) -> None:
+    blocks: list[float] = []
+    held = threading.Event()
+
+    def pause() -> None:
+        blocks.append(time.monotonic())
+        if len(blocks) == 5:
+            held.wait(20)
+
+    site.pause = pause
+    process = subprocess.Popen([sys.executable, "-c", FETCH, url(site)])
+    part = own_cache / "partial"
+    while not any(file.stat().st_size >= 4 << 16 for file in part.glob("*.part")):
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    held.set()
+    assert fetch.local(url(site)).read_bytes() == CONTENT
+    assert site.asked[-1][1] == f"bytes={4 << 16}-"
+
+
+def test_two_processes_at_once_fetch_a_file_once(site: Site) -> None:
+    site.pause = lambda: time.sleep(0.05)
+    both = [
+        subprocess.Popen([sys.executable, "-c", FETCH, url(site)], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    said = [process.communicate(timeout=30)[0].strip() for process in both]
+    assert said[0] == said[1]
+    assert Path(said[0]).read_bytes() == CONTENT
+    assert len(site.asked) == 1
+
+
+@pytest.mark.parametrize("name", ["PIXEL2STYLE_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_only_what_is_here_serves(site: Site, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(CheckpointError, match=r"is not in .*cache, and .* forbids to download it"):
+        fetch.local(url(site))
+    monkeypatch.setenv(name, "0")
+    file = fetch.local(url(site))
+    monkeypatch.setenv(name, "true")
+    assert fetch.local(url(site)) == file
+    assert fetch.local(url(site, None)) == file
+    assert len(site.asked) == 1
+
+
+def test_a_kept_file_that_was_damaged_is_fetched_again(site: Site) -> None:
+    file = fetch.local(url(site))
+    file.write_bytes(CONTENT[:-1])
+    assert fetch.local(url(site)).read_bytes() == CONTENT
+    assert len(site.asked) == 2
+
+
+def test_a_kept_file_is_read_again_only_when_it_was_touched(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = fetch.local(url(site))
+    read: list[Path] = []
+    digest_of = cache.digest_of
+    monkeypatch.setattr(cache, "digest_of", lambda file, kind: (read.append(file), digest_of(file, kind))[1])
+    fetch.local(url(site))
+    assert read == []
+    os.utime(file)
+    fetch.local(url(site))
+    fetch.local(url(site))
+    assert read == [file]
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("http://example.org/model.pt", "not encrypted"),
+        ("http://127.0.0.1.example.org/model.pt", "not encrypted"),
+        ("https://user:secret@example.org/model.pt", "holds a password"),
+        ("https://secret@example.org/model.pt", "holds a password"),
+        ("file:///etc/passwd", "give its path"),
+        ("ftp://example.org/model.pt", "only https"),
+        ("data://text/plain,x", "only https"),
+        ("https:///model.pt", "only https"),
+        ("https://[bad/model.pt", "is no address"),
+        ("https://example.org:x/model.pt", "is no address"),
+        ("https://example.org/model.pt#sha256=12", "64 hexadecimal digits"),
+        ("https://example.org/model.pt#md5=12", "64 hexadecimal digits"),
+    ],
+)
+def test_what_is_not_asked_for_at_all(source: str, complaint: str) -> None:
+    with pytest.raises(CheckpointError, match=complaint) as error:
+        fetch.local(source)
+    assert "secret" not in str(error.value)
+
+
+def test_redirects_are_followed_but_not_to_files_passwords_or_strangers_without_encryption(site: Site) -> None:
+    site.moved = {
+        "/ok": "/w/model.pt",
+        "/file": f"file://{Path(__file__)}",
+        "/ftp": "ftp://example.org/x",
+        "/plain": "http://example.org/x",
+        "/password": "https://me:secret@example.org/x",
+        "/round": "/round",
+    }
+    assert fetch.local(url(site, path="/ok")).read_bytes() == CONTENT
+    for path, complaint in [
+        ("/file", "do not follow"), ("/ftp", "only https|do not follow"), ("/plain", "not encrypted"),
+        ("/password", "holds a password"), ("/round", "do not follow"),
+    ]:  # fmt: skip
+        with pytest.raises(CheckpointError, match=complaint) as error:
+            fetch.local(url(site, "2" * 64, path))
+        assert "secret" not in str(error.value)
+
+
+def test_an_encrypted_address_never_leads_to_an_unencrypted_one() -> None:
+    asked = urllib.request.Request("https://example.org/a")
+    with pytest.raises(CheckpointError, match="leads out of encryption"):
+        _Redirects().redirect_request(asked, io.BytesIO(), 302, "", Message(), "http://localhost/b")
+
+
+def test_tokens_in_an_address_are_sent_and_not_shown(site: Site, own_cache: Path) -> None:
+    fetch.local(f"{site.address}/w/model.pt?token=hush#sha256={DIGEST}")
+    assert site.asked == [("/w/model.pt?token=hush", None)]
+    assert not any(b"hush" in file.read_bytes() for file in files_in(own_cache) if file.suffix == ".json")
+    with pytest.raises(CheckpointError) as error:
+        fetch.local(f"{site.address}/none?token=hush#sha256={'3' * 64}")
+    assert "hush" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/%2e%2e%2f%2e%2e%2fpasswd", "passwd"), ("/..", "model"), ("/", "model"), ("/.bashrc", "bashrc"),
+        ("/a%00b%5Cc.pt", "a_b_c.pt"), ("/" + "x" * 300 + ".pt", "x" * 77 + ".pt"), ("/a b é.pt", "a_b__.pt"),
+    ],
+)  # fmt: skip
+def test_no_name_leads_out_of_the_cache(path: str, name: str, own_cache: Path) -> None:
+    site = Site(headers={"Content-Disposition": 'attachment; filename="../../evil.sh"'})
+
+    with serving(site):
+        site.files = {path: CONTENT, quoted(path): CONTENT}
+        file = fetch.local(url(site, path=path))
+    assert file.parent == own_cache / "files" / DIGEST
+    assert file.name.endswith(name)
+    assert not file.name.startswith(".")
+
+
+def test_a_file_too_large_to_be_a_model_is_refused(site: Site, own_cache: Path) -> None:
+    site.headers = {"Content-Length": str(9 << 30)}
+    with pytest.raises(CheckpointError, match=r"larger than .* GiB"):
+        fetch.local(url(site))
+    assert [file.suffix for file in files_in(own_cache)] == [".lock"]
+
+
+def test_a_file_without_a_length_stops_where_no_model_is_as_large(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "LARGEST", 100_000)
+    with serving(Site(files={"/x": CONTENT}, headers={"Content-Length": ""})) as site:
+        with pytest.raises(CheckpointError, match="is larger"):
+            fetch.local(url(site, path="/x"))
+        assert [file.suffix for file in files_in(own_cache)] == [".lock"]
+
+
+def test_a_full_disk_is_said_before_anything_comes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "SPARE", 1 << 60)
+    with pytest.raises(OutputError, match=r"needs .* GB where .* GB are free; make room"):
+        fetch.local(url(site))
+
+
+def test_a_cache_that_cannot_be_written_is_said(site: Site, own_cache: Path) -> None:
+    own_cache.write_text("in the way", encoding="utf-8")
+    with pytest.raises(OutputError, match="set PIXEL2STYLE_CACHE"):
+        fetch.local(url(site))
+
+
+def test_what_is_here_wins_and_plain_paths_stay_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "user" / "repo").mkdir(parents=True)
+    (tmp_path / "user" / "repo" / fetch.MODEL).touch()
+    assert fetch.local("user/repo") == Path("user/repo", fetch.MODEL)
+    for name in ("nowhere.pt", "a/nowhere.pt", "user/nowhere", "./a/b", "../a/b", "/a/b/c", "faces", "a//b", "~/a/b"):
+        assert fetch.local(name) == Path(name)
+    with pytest.raises(CheckpointError, match=r"holds no model.safetensors; name one of user/repo/old.pt"):
+        (tmp_path / "user" / "repo" / fetch.MODEL).rename(tmp_path / "user" / "repo" / "old.pt")
+        fetch.local("user/repo")
+
+
+def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIXEL2STYLE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/pixel2style")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "pixel2style"
+
+
+def test_the_command_says_where_a_file_lies_and_what_it_is(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["fetch", url(site, None)]) == 2
+    assert "add #sha256=" in capsys.readouterr().err
+    assert cli.main(["fetch", url(site, None), "--trust"]) == 0
+    file, digest = capsys.readouterr().out.splitlines()
+    assert (Path(file).read_bytes(), digest.strip()) == (CONTENT, f"sha256 {DIGEST}")
+    assert cli.main(["fetch", url(site, None)]) == 0
+    assert cli.main(["fetch", "nowhere.pt"]) == 2
+    assert len(site.asked) == 1
+
+
+def test_a_command_takes_an_address_where_it_takes_a_file(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "tiny.safetensors"
+    p2s.save(tiny_model(), model)
+    site.files["/tiny"] = model.read_bytes()
+    address = url(site, cache.digest_of(model), "/tiny")
+    assert same(p2s.load(address), tiny_model())
+    assert p2s.load_generator(address).config == tiny_model().config.generator
+    assert cli.main(["convert", address, str(tmp_path / "out.safetensors")]) == 0
+    assert same(p2s.load(tmp_path / "out.safetensors"), tiny_model())
+    assert len(site.asked) == 1
+
+
+def test_whatever_comes_is_read_as_any_other_file(site: Site) -> None:
+    site.files["/bad.pt"] = b"\x80\x04cos\nsystem\n(S'exit 1'\ntR."
+    with pytest.raises(CheckpointError):
+        p2s.load(url(site, hashlib.sha256(site.files["/bad.pt"]).hexdigest(), "/bad.pt"))

@@ -1,0 +1,325 @@
+"""The command line as a user meets it: what is written, what is refused before any work, what is said."""
+
+import gc
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import pixel2style as p2s
+from pixel2style import cli, images
+from pixel2style import photos as folders
+from pixel2style.cli import training
+from pixel2style.inference import folder as pipeline
+from pixel2style.metrics.scores import Judges
+from tests.support import stand_in
+from tests.support.paths import ROOT
+
+ASTRONAUT = ROOT / "examples" / "astronaut.png"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stand_in.save_random_model(tmp_path_factory.mktemp("model") / "random.safetensors")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with a.png, b.jpg and deep/a.png, all different."""
+    folder = tmp_path / "photos"
+    for seed, name in enumerate(["a.png", "b.jpg", "deep/a.png"]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(seed).integers(0, 256, (40 + seed, 50, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / name)
+    return folder
+
+
+def run(command: str, *arguments: object) -> int:
+    return cli.main([*shlex.split(command), *map(str, arguments)])
+
+
+def picture(file: Path) -> Image.Image:
+    with Image.open(file) as image:
+        return image.copy()
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+
+def test_one_real_photograph_gives_reconstruction_pair_aligned_face_and_rows(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run("invert", ASTRONAUT, "--out", out, "--model", model) == 0
+    assert written(out) == ["astronaut.aligned.png", "astronaut.pair.png", "astronaut.png", "latents.safetensors"]
+    size = stand_in.SIZE
+    assert picture(out / "astronaut.png").size == (size, size)
+    assert picture(out / "astronaut.pair.png").size == (2 * size, size)
+    assert picture(out / "astronaut.aligned.png").size == (size, size)
+    said = capsys.readouterr()
+    assert all(str(out / name) in said.out for name in written(out))
+    assert said.err == ""
+
+
+def test_the_bundled_model_draws_a_stranger_recognisably(tmp_path: Path) -> None:
+    assert run("invert", ASTRONAUT, "--out", tmp_path) == 0
+    photo, drawn = (images.to_tensor(picture(tmp_path / f"astronaut{end}"))[None] for end in (".aligned.png", ".png"))
+    assert drawn.shape == (1, 3, 1024, 1024)
+    scores = Judges()(drawn, photo).means()
+    assert scores["l2"] < 0.065
+    assert scores["lpips"] < 0.25
+    assert scores["identity"] > 0.7
+
+
+def test_the_rows_that_are_written_draw_the_reconstruction_that_is_written(tmp_path: Path, model: Path) -> None:
+    assert run("invert --no-align", ASTRONAUT, "--out", tmp_path, "--model", model) == 0
+    ws = load_file(tmp_path / "latents.safetensors")["astronaut"]
+    assert ws.shape == (stand_in.ROWS, stand_in.WIDTH)
+    drawn = images.to_picture(p2s.load(model).decode(ws[None])[0])
+    difference = np.asarray(drawn).astype(int) - np.asarray(picture(tmp_path / "astronaut.png"))
+    assert np.abs(difference).max() <= 1
+
+
+def test_a_folder_keeps_its_structure_and_every_photograph_its_own_rows(
+    tmp_path: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run("invert --no-align", photos, "--out", out, "--model", model) == 0
+    names = ["a", "b", "deep/a"]
+    assert written(out) == sorted(
+        [f"{n}{end}" for n in names for end in (".pair.png", ".png")] + ["latents.safetensors"]
+    )
+    rows = load_file(out / "latents.safetensors")
+    assert sorted(rows) == names
+    assert not torch.equal(rows["a"], rows["deep/a"])
+    assert "3 of 3 photographs" in capsys.readouterr().out
+
+
+def test_a_later_run_adds_its_rows_to_the_earlier_ones(tmp_path: Path, model: Path, photos: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("a.png", "b.jpg"):
+        assert run("invert --no-align", photos / name, "--out", out, "--model", model) == 0
+    rows = load_file(out / "latents.safetensors")
+    assert sorted(rows) == ["a", "b"]
+    assert not torch.equal(rows["a"], rows["b"])
+
+
+def test_a_file_of_something_else_is_not_replaced_by_rows(
+    tmp_path: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "latents.safetensors").write_text("precious")
+    assert run("invert --no-align --overwrite", photos, "--out", tmp_path, "--model", model) == 2
+    assert (tmp_path / "latents.safetensors").read_text() == "precious"
+    assert "move it away" in capsys.readouterr().err
+
+
+def test_a_batch_gives_what_single_photographs_give(tmp_path: Path, model: Path, photos: Path) -> None:
+    for batch in (1, 2):
+        assert run("invert --no-align", photos, "--out", tmp_path / str(batch), "--model", model, "--batch", batch) == 0
+    single, double = (load_file(tmp_path / name / "latents.safetensors") for name in "12")
+    for name in single:
+        assert torch.allclose(single[name], double[name], atol=1e-5)
+
+
+def test_an_existing_result_is_refused_before_any_work_and_replaced_when_asked(
+    tmp_path: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "b.png").write_text("precious")
+    command = ("invert --no-align", photos, "--out", out, "--model", model)
+    assert run(*command) == 2
+    assert written(out) == ["b.png"]
+    assert (out / "b.png").read_text() == "precious"
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "--overwrite" in said
+    assert run(*command, "--overwrite") == 0
+    assert (out / "b.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_beside_the_photographs_never_replace_one(tmp_path: Path, model: Path, photos: Path) -> None:
+    before = (photos / "a.png").read_bytes()
+    assert run("invert --no-align --overwrite", photos, "--out", photos, "--model", model) == 2
+    assert (photos / "a.png").read_bytes() == before
+
+
+def test_running_into_a_folder_inside_the_photographs_twice_does_the_same_ones(model: Path, photos: Path) -> None:
+    command = ("invert --no-align --overwrite", photos, "--out", photos / "out", "--model", model)
+    assert run(*command) == 0
+    first = written(photos / "out")
+    assert run(*command) == 0
+    assert written(photos / "out") == first
+
+
+def test_align_writes_a_square_of_the_size_asked_for(tmp_path: Path) -> None:
+    assert run("align --size 128", ASTRONAUT, "--out", tmp_path) == 0
+    assert written(tmp_path) == ["astronaut.png"]
+    assert picture(tmp_path / "astronaut.png").size == (128, 128)
+
+
+def test_a_photograph_without_a_face_fails_by_name_and_the_others_are_done(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run("align --size 64", ASTRONAUT, photos / "b.jpg", "--out", out) == 2
+    assert written(out) == ["astronaut.png"]
+    said = capsys.readouterr().err
+    assert "b.jpg: no face" in said
+    assert "--no-align" in said
+
+
+@pytest.mark.parametrize("command", ["align", "invert --no-align"])
+def test_a_photograph_whose_name_no_result_can_carry_fails_and_the_others_are_done(
+    tmp_path: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (photos / "__metadata__.png").write_bytes((photos / "a.png").read_bytes())
+    (photos / os.fsdecode(b"\xff.png")).write_bytes((photos / "a.png").read_bytes())
+    more = ["--model", model] if command.startswith("invert") else []
+    assert run(command, photos, "--out", tmp_path / "out", *more) == 2
+    assert capsys.readouterr().err.count("rename it") == 2
+    if more:
+        assert set(load_file(tmp_path / "out" / "latents.safetensors")) == {"a", "b", "deep/a"}
+
+
+def test_stopping_keeps_what_was_finished(
+    tmp_path: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pipeline.Session.invert_many
+
+    def interrupted(self: pipeline.Session, *arguments: object, **options: object) -> Iterator[object]:
+        yield next(whole(self, *arguments, **options))  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline.Session, "invert_many", interrupted)
+    out = tmp_path / "out"
+    assert run("invert --no-align", photos, "--out", out, "--model", model) == 130
+    assert written(out) == ["a.pair.png", "a.png", "latents.safetensors"]
+    assert list(load_file(out / "latents.safetensors")) == ["a"]
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_no_more_pictures_are_held_than_one_batch_has(tmp_path: Path, model: Path) -> None:
+    for index in range(6):
+        Image.new("RGB", (32, 32), (index, 0, 0)).save(tmp_path / f"{index}.png")
+    held = []
+    for _ in pipeline.Session(model, "cpu").invert_many(folders.find([str(tmp_path)]), align=False):
+        gc.collect()
+        held.append(sum(issubclass(type(thing), Image.Image) for thing in gc.get_objects()))
+    assert len(held) == 6
+    assert max(held[1:]) <= held[1]
+
+
+def test_models_lists_every_bundled_model_with_its_terms(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models") == 0
+    said = capsys.readouterr().out
+    bundled = sorted((ROOT / "src" / "pixel2style" / "assets").glob("*.safetensors"))
+    for file in bundled:
+        assert re.search(rf"^{file.stem}\b", said, re.MULTILINE), file.stem
+    assert said.count("Licence") >= len(bundled)
+
+
+def test_an_unknown_model_is_refused_with_the_names_there_are(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("invert --no-align --model facse", photos, "--out", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "facse" in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_refused(
+    tmp_path: Path, model: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("invert --no-align --device cuda", photos, "--out", tmp_path / "out", "--model", model) == 2
+    assert "--device cpu" in capsys.readouterr().err
+
+
+def test_a_model_that_reads_no_photographs_is_refused(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sketches = stand_in.save_random_model(tmp_path / "sketch.safetensors", channels=1)
+    assert run("invert --no-align", photos, "--out", tmp_path / "out", "--model", sketches) == 2
+    assert "not photographs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("invrt", "invert"),
+        ("invert me.png", "--out"),
+        ("invert me.png --out {} --bath 2", "--batch"),
+        ("invert me.png --out {} --device gpu", "cuda"),
+        ("invert me.png --out {} --batch two", "--batch"),
+        ("invert me.png --out {} --batch 0", "--batch"),
+        ("invert --out {}", "no photograph"),
+        ("align me.png --out {} --size 0", "--size"),
+        ("align me.png --out {} --size 1000000", "--size"),
+    ],
+)
+def test_a_slip_of_the_keyboard_is_one_line_that_helps(
+    tmp_path: Path, words: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code = run(words.format(shlex.quote(str(tmp_path / "out"))))
+    except SystemExit as end:
+        code = int(end.code or 0)
+    assert code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert told in said.err
+
+
+def test_help_is_shown_when_nothing_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert all(command in said for command in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_option_is_explained_in_help_and_readme(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, parameter in inspect.signature(cli.COMMANDS[command]).parameters.items():
+        if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
+            option = f"--{'no-' if parameter.default is True else ''}{name.replace('_', '-')}"
+            assert option in said
+            assert f"`{option}" in readme
+            assert f"{name}: " in (cli.COMMANDS[command].__doc__ or "")
+
+
+def test_the_readme_names_no_option_that_does_not_exist() -> None:
+    commands = cli.COMMANDS.values()
+    names = {name.replace("_", "-") for command in commands for name in inspect.signature(command).parameters}
+    names |= {option.removeprefix("--") for option in training.options()}
+    for script in ("inversion.py", "tasks.py"):
+        benchmark = (ROOT / "benchmarks" / script).read_text(encoding="utf-8")
+        names |= set(re.findall(r'add_argument\("--([a-z0-9-]+)"', benchmark))
+    for option in re.findall(r"`?--([a-z][a-z._-]*)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert option in {*names, "no-align", "no-faces", "help", "version", "num_processes"}, option
+
+
+def test_the_installed_program_prints_its_version() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "pixel2style", "--version"], capture_output=True, text=True, check=True
+    )
+    assert process.stdout == f"pixel2style {p2s.__version__}\n"
+    assert process.stderr == ""

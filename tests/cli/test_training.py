@@ -1,0 +1,419 @@
+"""``pixel2style train`` as its user meets it: help, mistakes, orders of words, stopping, several processes, ``tiny``.
+
+``python tests/test_cli_training.py > tests/golden/train_options.txt`` writes what the options are pinned by.
+"""
+
+import ast
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+
+import pixel2style as p2s
+from pixel2style import cli, config, images
+from pixel2style.cli import training
+from pixel2style.config import LossConfig, TrainConfig
+from pixel2style.tasks.presets import PRESETS
+from pixel2style.training import loop, run_folder, stopping
+from tests.support.paths import GOLDEN
+from tests.support.small_run import small_config
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+GOLDEN = GOLDEN / "train_options.txt"
+GENERATOR = "mobilestylegan_ffhq_1024"
+Said = pytest.CaptureFixture[str]
+
+
+def documented() -> Iterator[tuple[str, str, Any]]:
+    """Option, sentence and default of every field, as config.py has them."""
+    tree = ast.parse(Path(config.__file__).read_text())
+    sentences: dict[tuple[str, str], str] = {}
+    for group in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        for field, sentence in zip(group.body, group.body[1:], strict=False):
+            match field, sentence:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    sentences[group.name, name] = " ".join(text.split())
+
+    def walk(shape: Any, prefix: str) -> Iterator[tuple[str, str, Any]]:
+        own = [base.__name__ for base in type(shape).__mro__]
+        for field in fields(shape):
+            name, value = prefix + field.name.replace("_", "-"), getattr(shape, field.name)
+            if is_dataclass(value):
+                yield from walk(value, f"{name}.")
+            else:
+                yield name, next((sentences[o, field.name] for o in own if (o, field.name) in sentences), ""), value
+
+    yield from walk(TrainConfig(), "--")
+
+
+def listed() -> str:
+    """The pinned text: an option a line, its default and what it means."""
+    return "".join(f"{name} = {value!r}: {sentence}\n" for name, sentence, value in documented())
+
+
+def words_of(text: str) -> str:
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", text).split())
+
+
+def helped(capsys: Said, *words: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", *words])
+    assert end.value.code == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    return said.out
+
+
+def configured(line: str) -> TrainConfig:
+    return training.configuration("train", line.split())
+
+
+def complaint(capsys: Said, *words: str) -> str:
+    """The one line that a command that cannot work leaves with."""
+    try:
+        code = cli.main(["train", *words])
+    except SystemExit as end:
+        code = cast(int, end.code)
+    said = capsys.readouterr()
+    assert (code, said.out, said.err.count("\n")) == (2, "", 1)
+    return said.err.removeprefix("pixel2style: ").rstrip()
+
+
+def test_options_are_those_that_are_pinned() -> None:
+    assert listed() == GOLDEN.read_text(), "if it was meant: python tests/test_cli_training.py > " + str(GOLDEN)
+
+
+@pytest.mark.parametrize("words", [(), ("-h",), ("--help",)])
+def test_help_lists_every_preset(capsys: Said, words: tuple[str, ...]) -> None:
+    lines = helped(capsys, *words).splitlines()
+    for name, preset in PRESETS.items():
+        assert [line.split(maxsplit=1) for line in lines if line.startswith(f"  {name} ")] == [[name, preset.about]]
+    assert all(len(line) <= 120 for line in lines)
+
+
+@pytest.mark.parametrize("words", [("tiny", "--help"), ("tiny", "--data", "a", "-h"), ("--help", "tiny")])
+def test_a_presets_help_explains_every_field_with_its_value(capsys: Said, words: tuple[str, ...]) -> None:
+    said = words_of(helped(capsys, *words))
+    for name, sentence, _ in documented():
+        assert sentence, f"{name} is not explained"
+        assert re.search(rf"{re.escape(name)}\W", said), name
+        assert sentence in said, name
+    assert f"--steps INT Where the run ends. (default: {PRESETS['tiny'].config.steps})" in said
+    assert "``" not in said
+
+
+def test_help_comes_without_torch() -> None:
+    script = (
+        "import sys; from pixel2style import cli\n"
+        "for words in (['train'], ['train', 'tiny', '--help'], ['train', 'tiny', '--bacth', '1'], ['doctor']):\n"
+        "    try: cli.main(words)\n"
+        "    except SystemExit: pass\n"
+        "print('heavy' if 'torch' in sys.modules else 'light')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("light\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("tyny --data D", "there is no preset tyny: did you mean tiny?"),
+        ("superres-compct --data D", "there is no preset superres-compct: did you mean superres-compact?"),
+        ("xyzzy", "there is no preset xyzzy: choose one of invert, frontalize"),
+        ("--data D --out O tyny", "there is no preset tyny: did you mean tiny?"),
+        ("--data D tyny", "name a preset, first or last: did you mean tiny?"),
+        ("--data D --out O", "name a preset, first or last: invert, frontalize"),
+        ("--data D --out tiny", "name a preset, first or last"),
+        ("--mirror", "name a preset first: invert"),
+        ("tiny --los.lpips 1", "there is no option --los.lpips: did you mean --loss.lpips?"),
+        ("tiny --loss.lpps 1", "there is no option --loss.lpps: did you mean --loss.lpips?"),
+        ("tiny --bacth 5", "there is no option --bacth: did you mean --batch?"),
+        ("tiny --bacth=5", "there is no option --bacth: did you mean --batch?"),
+        ("tiny --lpips 1", "there is no option --lpips: did you mean --loss.lpips?"),
+        ("tiny --no-mirorr", "there is no option --no-mirorr: did you mean --no-mirror?"),
+        ("--data D --loss.lpps 1 tiny", "there is no option --loss.lpps: did you mean --loss.lpips?"),
+        ("tiny --xyzzy", "there is no option --xyzzy: pixel2style train PRESET --help lists them"),
+        ("tiny --batch 0", "--batch must be greater than 0, not 0"),
+        ("tiny --loss.w_norm -1", "--loss.w-norm must be greater than or equal to 0, not -1.0"),
+        ("tiny --source.factors 2 0", "--source.factors must be greater than 0, not 0"),
+        ("tiny --encoder.input-size 0", "--encoder.input-size must be greater than 0, not 0"),
+        ("tiny --ema 1", "--ema must be less than 1, not 1.0"),
+        ("tiny --batch five", "--batch: invalid literal"),
+        ("tiny --optimizer sgd", "invalid choice 'sgd' for argument '--optimizer'"),
+        ("tiny --track wandbb", "invalid choice 'wandbb' for argument '--track'"),
+        ("tiny --mirror Flase", "--mirror is yes or no: write --mirror True or --mirror False, not Flase"),
+        ("tiny --batch", "Missing value for argument '--batch'"),
+        ("tiny spare", "Unrecognized options: spare"),
+        ("tiny", "a run needs pictures: name a folder of them with --data"),
+        ("tiny --data D", "a run needs a folder of its own: name one with --out"),
+        ("tiny --data /missing/folder --out O", "/missing/folder holds no pictures"),
+        ("tiny --data D --out O --task inverrt", "there is no task inverrt: did you mean invert?"),
+        ("/missing/config.json --data D", "/missing/config.json: cannot be read"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_says_what_was_meant(
+    capsys: Said, line: str, sentence: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sentence in complaint(capsys, *line.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "mirror"),
+    [
+        ("--mirror", True),
+        ("--no-mirror", False),
+        ("--mirror True", True),
+        ("--mirror false", False),
+        ("--mirror=no", False),
+        ("--mirror yes", True),
+        ("--no-mirror False", True),
+    ],
+)
+def test_yes_and_no_may_be_said_either_way(words: str, mirror: bool) -> None:
+    for preset in ("tiny", "invert"):
+        assert configured(f"{preset} {words} --batch 3") == replace(PRESETS[preset].config, mirror=mirror, batch=3)
+    assert configured(f"{words} tiny").mirror == mirror
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tiny --data A B --out X",
+        "--data A B --out X tiny",
+        "--out X --data A B tiny",
+        "tiny --out=X --data A B",
+    ],
+)
+def test_words_may_stand_in_any_order(line: str) -> None:
+    assert configured(line) == replace(PRESETS["tiny"].config, data=("A", "B"), out="X")
+
+
+def test_single_fields_override_a_preset() -> None:
+    found = configured(
+        "superres --loss.w_norm 0.01 --source.factors 4 8 --seed 3 --start-from None --track wandb tensorboard"
+    )
+    preset = PRESETS["superres"].config
+    assert found == replace(
+        preset, loss=replace(preset.loss, w_norm=0.01), source=replace(preset.source, factors=(4, 8)), seed=3,
+        track=("wandb", "tensorboard"),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("small")
+
+
+@pytest.fixture
+def small(folder: Path) -> str:
+    """The config.json of a run that takes a second."""
+    loss = LossConfig(lpips=0.0, identity=0.0)
+    file = folder / "config.json"
+    file.write_bytes(TypeAdapter(TrainConfig).dump_json(small_config(folder, loss=loss, validation=("",)[:0])))
+    return str(file)
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line for line in found if "train/loss" in line]
+
+
+def test_a_run_is_repeated_from_its_configuration_or_its_folder(small: str, tmp_path: Path, capsys: Said) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    assert cli.main(["train", small, "--out", str(first), "--loss.l2", "2"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    beginning, *steps, last = said.out.splitlines()
+    assert beginning == "2 pictures, on cpu, from step 0 of 4"
+    assert [line.split()[:4] for line in steps] == [["step", str(step), "of", "4"] for step in range(1, 5)]
+    assert last == f"finished at step 4, more with --steps: {first / 'model.safetensors'}"
+    assert cli.main(["train", small, "--out", str(tmp_path / "short"), "--minutes", "0.0001"]) == 0
+    assert "time is up at step 1 of 4; the same command goes on" in capsys.readouterr().out
+    assert cli.main(["train", str(first / run_folder.CONFIG), "--out", str(second)]) == 0
+    assert cli.main(["train", "--out", str(third), str(first)]) == 0
+    losses = [[line["train/loss"] for line in logged(run)] for run in (first, second, third)]
+    assert losses[0] == losses[1] == losses[2]
+    assert run_folder.read_config(second / run_folder.CONFIG) == replace(
+        run_folder.read_config(first / run_folder.CONFIG), out=str(second)
+    )
+
+
+def test_a_folder_that_holds_no_run_is_no_preset(capsys: Said, tmp_path: Path) -> None:
+    assert "name a preset or the config.json of a run" in complaint(capsys, str(tmp_path), "--data", "D")
+
+
+def test_memory_that_runs_out_is_answered_by_what_takes_less(
+    small: str, tmp_path: Path, capsys: Said, monkeypatch: Any
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loop, "fit", full)
+    assert "with --accumulate 2 or more, or with --checkpointing" in complaint(capsys, small, "--out", str(tmp_path))
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "pixel2style", "train", *words]
+
+
+def environment(**about: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", **about}
+
+
+def wait_for(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(words):
+            return
+    raise AssertionError(f"{words} was never said: {process.communicate()[1]}")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_says_so_in_one_sentence_and_goes_on(
+    small: str, tmp_path: Path, number: int, code: int, capsys: Said
+) -> None:
+    words = [small, "--out", str(tmp_path)]
+    running = subprocess.Popen(
+        command(*words, "--steps", "100000"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(),
+    )  # fmt: skip
+    wait_for(running, "step 3 ")
+    running.send_signal(number)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == code
+    said = re.fullmatch(r"pixel2style: stopped and saved at step (\d+); the same command goes on from there\n", err)
+    assert said
+    end = int(said[1]) + 2
+    assert cli.main(["train", *words, "--steps", str(end)]) == 0
+    assert [line["step"] for line in logged(tmp_path)] == list(range(1, end + 1))
+
+
+@pytest.mark.parametrize(("processes", "interrupts"), [("1", True), ("2", False)])
+def test_a_second_ctrl_c_interrupts_at_once_but_for_a_launchers_echo(
+    monkeypatch: Any, processes: str, interrupts: bool
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    stop = stopping.Stop()
+    with stop.listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt) if interrupts else contextlib.nullcontext():
+            os.kill(os.getpid(), signal.SIGINT)
+        stop.patience = 0.0
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert stop.signal == signal.SIGINT
+
+
+def test_a_launcher_that_would_start_fewer_processes_than_asked_for_is_refused(
+    small: str, tmp_path: Path, capsys: Said, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert "replace --cpu by --multi_gpu" in complaint(capsys, small, "--out", str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+LAUNCHERS = {
+    "accelerate": ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port"],
+    "torchrun": ["torch.distributed.run", "--nproc-per-node", "2", "--master-port"],
+}
+
+
+def launched(launcher: str, *words: str) -> subprocess.Popen[str]:
+    port = str(29100 + os.getpid() % 800 + 10 * list(LAUNCHERS).index(launcher))
+    line = [sys.executable, "-m", *LAUNCHERS[launcher], port, "-m", "pixel2style", "train", *words]
+    quiet = environment(TORCH_CPP_LOG_LEVEL="ERROR")
+    return subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet, start_new_session=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_speak_and_write_as_one_and_stop_together(
+    small: str, tmp_path: Path, launcher: str, capsys: Said
+) -> None:
+    two, one = tmp_path / "two", tmp_path / "one"
+    running = launched(launcher, small, "--out", str(two), "--precision", "fp32")
+    out, err = running.communicate(timeout=300)
+    assert running.returncode == 0, err
+    steps = [f"step {step}" for step in range(1, 5)]
+    assert [" ".join(line.split()[:2]) for line in out.splitlines()] == ["2 pictures,", *steps, "finished at"]
+    assert "pixel2style:" not in err
+    assert cli.main(["train", small, "--out", str(one)]) == 0
+    for ours, theirs in zip(logged(two), logged(one), strict=True):
+        assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-3)
+    names = [sorted(path.name for path in run.iterdir()) for run in (one, two)]
+    assert names[0] == names[1]
+    stopped = launched(launcher, small, "--out", str(two), "--steps", "100000")
+    wait_for(stopped, "step 8 ")
+    os.killpg(stopped.pid, signal.SIGINT)  # as a terminal does
+    _, err = stopped.communicate(timeout=300)
+    assert stopped.returncode != 0
+    assert len(re.findall(r"pixel2style: stopped and saved at step \d+", err)) == 1, err
+    kept = run_folder.RunFolder(two).kept()
+    assert kept is not None
+    step = kept["counts"][0]
+    assert step >= 8
+    assert [line["step"] for line in logged(two)] == list(range(1, step + 1))
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of ten faces that the bundled generator draws."""
+    place = tmp_path_factory.mktemp("ten")
+    generator = p2s.load_generator("mobilestylegan_ffhq_1024")
+    z = torch.randn(10, generator.width, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        for number, w in enumerate(generator.map(z).split(1)):
+            images.save(generator.synthesize(w, 256)[0].clamp(-1, 1), place / f"{number}.png")
+    return str(place)
+
+
+def judged(run: Path) -> dict[int, dict[str, float]]:
+    """What validation said, by step."""
+    found = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line for line in found if "validation/loss" in line}
+
+
+def tiny(ten: str, run: Path, *words: str) -> tuple[dict[str, float], dict[str, float]]:
+    """What the first and the last judgement of ``tiny`` say, on ten faces that are its validation too."""
+    assert cli.main(["train", "tiny", "--data", ten, "--validation", ten, "--out", str(run), *words]) == 0
+    first, *_, last = judged(run).values()
+    return first, last
+
+
+def test_tiny_has_begun_to_learn_ten_faces_within_a_few_steps(ten: str, tmp_path: Path) -> None:
+    first, last = tiny(ten, tmp_path, "--steps", "12")
+    for term in ("loss", "l2", "lpips", "identity"):
+        assert last[f"validation/{term}"] < 0.98 * first[f"validation/{term}"]
+
+
+@pytest.mark.slow
+def test_tiny_overfits_ten_faces_in_two_minutes_of_two_cores(ten: str, tmp_path: Path) -> None:
+    begun = time.process_time()  # of all threads: what else the machine does is not counted
+    first, last = tiny(ten, tmp_path)
+    spent = time.process_time() - begun
+    for term in ("loss", "l2", "lpips"):
+        assert last[f"validation/{term}"] < 0.65 * first[f"validation/{term}"]
+    assert last["validation/identity"] < 0.4 * first["validation/identity"]
+    assert spent < 2 * 120
+
+
+if __name__ == "__main__":
+    print(listed(), end="")

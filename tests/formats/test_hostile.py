@@ -1,0 +1,143 @@
+"""Whatever file a user is handed, opening it runs nothing, costs little and ends in a model or in one sentence."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import pixel2style as p2s
+from pixel2style import checkpoints
+from pixel2style.checkpoints import inspect
+from pixel2style.errors import CheckpointError, Pixel2StyleError
+from pixel2style.generators.stylegan2 import nvidia
+from tests.support import hostile_pickles, nvidia_pickles
+from tests.support.hostile_files import everything, saved, tiny_state
+from tests.support.official_layout import random_generator
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SECONDS, BYTES = 2.0, 500e6
+MARKER = Path("/tmp") / f"pixel2style-ran-{os.getpid()}"
+FILES = everything(MARKER) | {f"pickle: {name}": content for name, content in hostile_pickles.pickles(MARKER).items()}
+DOORS: dict[str, Callable[[Path], object]] = {
+    "load": p2s.load,
+    "load_generator": p2s.load_generator,
+    "inspect": inspect.examine,
+}
+ONLY_NUMBERS_SAY = {"another filter", "a short storage"}
+"""What is wrong with these cannot be seen without reading, which ``inspect`` does not."""
+
+
+def memory(line: str) -> float:
+    """Bytes of this process now (VmRSS) or at most since the last ``forget`` (VmHWM)."""
+    status = Path("/proc/self/status").read_text()
+    return float(status.partition(f"{line}:")[2].split()[0]) * 1024
+
+
+def forget() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def refused(path: Path, door: str) -> str:
+    """The sentence with which ``door`` refuses, once it is shown that refusing cost little and ran nothing."""
+    forget()
+    before, start = memory("VmRSS"), time.process_time()
+    with pytest.raises(CheckpointError) as caught:
+        DOORS[door](path)
+    took, cost = time.process_time() - start, memory("VmHWM") - before
+    assert not MARKER.exists()
+    assert took < SECONDS
+    assert cost < BYTES
+    sentence = str(caught.value)
+    assert sentence.isprintable()
+    assert f"{path.name}: " in sentence
+    assert len(sentence) < 2000
+    return sentence
+
+
+def test_the_corpus_has_more_than_five_hundred_files() -> None:
+    assert len(FILES) > 500
+    assert len(set(FILES.values())) > 480
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_hostile_file_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
+    for suffix in (".pt", ".safetensors"):
+        file = tmp_path / f"model{suffix}"
+        file.write_bytes(FILES[name])
+        for door in DOORS:
+            if door != "inspect" or name not in ONLY_NUMBERS_SAY:
+                refused(file, door)
+
+
+def families(folder: Path) -> dict[str, Path]:
+    """An honest file of each container and layout."""
+    generator = random_generator(size=8, width=8, channels=(4, 4))
+    state = {"g_ema": tiny_state(), "latent_avg": torch.zeros(8)}
+    contents = {
+        "rosinality zip.pt": saved(state),
+        "rosinality before zips.pt": saved(state, zipped=False),
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    nvidia_pickles.written(
+        folder / "nvidia.pkl", {"G_ema": nvidia_pickles.module(nvidia.stylegan2_state(generator)[0])}
+    )
+    save_file(tiny_state(), folder / "rosinality.safetensors")
+    checkpoints.save(generator, folder / "ours.safetensors")
+    checkpoints.convert(folder / "ours.safetensors", folder / "nvidia state.pt", to="nvidia-state")
+    return {file.name: file for file in folder.iterdir()}
+
+
+def test_every_honest_file_is_read_and_refused_at_every_tenth_of_its_length(tmp_path: Path) -> None:
+    """Longest first, so that one file on the disk is enough for each."""
+    files = families(tmp_path)
+    assert len(files) == 6
+    for path in files.values():
+        assert p2s.load_generator(path).size == 8
+        assert "8 pixels" in inspect.examine(path).facts["generator"]
+        length = path.stat().st_size
+        for tenths in range(9, -1, -1):
+            os.truncate(path, length * tenths // 10)
+            refused(path, "load_generator")
+            refused(path, "inspect")
+
+
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name in ("pipe", "loop", "gone", "zeros", "folder"):
+        for door in DOORS:
+            with pytest.raises(Pixel2StyleError, match=name):
+                DOORS[door](tmp_path / name)
+
+
+def test_a_vast_file_of_nothing_is_refused_without_reading_it(tmp_path: Path) -> None:
+    for name, start in {"zeros.pt": b"", "blob.pkl": b"\x80\x04\x8e" + (5 << 30).to_bytes(8, "little")}.items():
+        with (tmp_path / name).open("wb") as file:
+            file.write(start)
+            file.truncate(6 << 30)
+        for door in DOORS:
+            refused(tmp_path / name, door)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a page that was not found", "is a web page, not a file of weights"),
+        ("a pointer of git-lfs", "is a pointer of git-lfs"),
+        ("a picture", "is a picture"),
+        ("gzip", "is a compressed archive"),
+        ("nothing", "is empty"),
+    ],
+)
+def test_what_is_often_taken_for_a_model_is_called_what_it_is(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").write_bytes(FILES[name])
+    assert said in refused(tmp_path / "model.pt", "load")
