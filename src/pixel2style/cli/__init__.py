@@ -199,7 +199,7 @@ def evaluate(
         overwrite=overwrite,
         follow=_with_progress,
     )
-    wrong = [str(verdict.error) for verdict in evaluation.failed] + evaluation.alone
+    wrong = [str(row.error) for row in evaluation.failed] + evaluation.unmatched
     for sentence in wrong:
         complain(sentence)
     print(*report.lines(evaluation), f"report: {out / report.PAGE}", sep="\n")
