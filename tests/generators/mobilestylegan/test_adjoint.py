@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from pixel2style.generators.mobilestylegan import adjoint
-from pixel2style.generators.mobilestylegan.network import Block, inverse_haar
+from pixel2style.generators.mobilestylegan.adjoint import inverse_haar
+from pixel2style.generators.mobilestylegan.network import Block
 from tests.support.golden_rule import relative_error
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,7 +44,7 @@ def test_a_haar_step_and_its_gradients_are_those_of_the_plain_operations() -> No
     rng = torch.Generator().manual_seed(1)
     bands, style = torch.randn(2, 8, 5, 3, generator=rng).double(), torch.randn(2, 8, generator=rng).double()
     ours, theirs = inputs(bands, style), inputs(bands, style)
-    made, plain = adjoint.inverse_haar(*ours), adjoint.plain_haar(*theirs)
+    made, plain = adjoint.inverse_haar(*ours), adjoint._haar_as_graph(adjoint._half(*theirs))
     same_with_gradients(made, ours, plain, theirs)
 
 
@@ -115,11 +116,11 @@ def test_noise_that_learns_takes_the_plain_way(block: Block) -> None:
 
 def test_torch_func_passes_through() -> None:
     images, style, *weights = conv_inputs()
-    if not adjoint.pays(*inputs(images, style), *weights):
+    if not adjoint.is_usable(*inputs(images, style), *weights):
         pytest.fail("this would show nothing")
 
     def drawn(row: Tensor) -> Tensor:
-        way = adjoint.separable_conv if adjoint.pays(images, row, *weights) else CONV
+        way = adjoint.separable_conv if adjoint.is_usable(images, row, *weights) else CONV
         return way(images, row, *weights)
 
     made, back = torch.func.vjp(drawn, style)

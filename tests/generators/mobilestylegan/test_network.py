@@ -11,7 +11,8 @@ from torch.nn import functional
 from pixel2style import checkpoints
 from pixel2style.config import GeneratorConfig
 from pixel2style.errors import ConfigError
-from pixel2style.generators.mobilestylegan.network import HEAD_SIZE, MobileStyleGAN, inverse_haar
+from pixel2style.generators.mobilestylegan.adjoint import inverse_haar
+from pixel2style.generators.mobilestylegan.network import HEAD_SIZE, MobileStyleGAN
 from tests.support.golden_rule import arr, figures, relative_error, small
 
 HALF_PRECISION = 5e-3

@@ -30,9 +30,9 @@ def doubling(name: str, heights: list[int], channels: int = 4) -> Step:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-@pytest.mark.parametrize("around", [0, 1, 2])
+@pytest.mark.parametrize("halo", [0, 1, 2])
 @pytest.mark.parametrize("size", [64, 300, 100_000])
-def test_strips_are_the_rows_of_the_whole_map_and_so_is_what_lies_around_them(monkeypatch, steps, around, size):
+def test_strips_are_the_rows_of_the_whole_map_and_so_is_their_halo(monkeypatch, steps, halo, size):
     monkeypatch.setattr(strips, "STRIP", size)
     images, heights = arr("images", 1, 4, 11, 5), list[int]()
     chain = [doubling(str(number), heights) for number in range(steps)]
@@ -40,11 +40,11 @@ def test_strips_are_the_rows_of_the_whole_map_and_so_is_what_lies_around_them(mo
     for step in chain:
         whole = step(whole, slice(None))
 
-    found = list(strips.strips(images, chain, around))
-    assert [strip.wanted.start for strip in found[1:]] == [strip.wanted.stop for strip in found[:-1]]
-    assert torch.allclose(torch.cat([strip.of(strip.maps) for strip in found], 2), whole, atol=1e-6)
+    found = list(strips.strips(images, chain, halo))
+    assert [strip.rows.start for strip in found[1:]] == [strip.rows.stop for strip in found[:-1]]
+    assert torch.allclose(torch.cat([strip.crop(strip.maps) for strip in found], 2), whole, atol=1e-6)
     for strip in found:
-        first, last = max(0, strip.wanted.start - around), min(whole.shape[2], strip.wanted.stop + around)
+        first, last = max(0, strip.rows.start - halo), min(whole.shape[2], strip.rows.stop + halo)
         given = strip.maps[:, :, first - strip.top : last - strip.top]
         assert torch.allclose(given, whole[:, :, first:last], atol=1e-6)
 
@@ -68,4 +68,4 @@ def test_a_strip_is_done_with_before_the_next_is_begun(monkeypatch):
 def test_what_is_made_of_a_strip_at_another_size_is_cut_alike():
     strip = strips.Strip(arr("maps", 1, 2, 6, 3), range(10, 13), 8)
     larger = functional.interpolate(strip.maps, scale_factor=2.0)
-    assert torch.equal(strip.of(larger), larger[:, :, 4:10])
+    assert torch.equal(strip.crop(larger), larger[:, :, 4:10])
