@@ -22,8 +22,8 @@ from pixel2style import assets, checkpoints, images, tasks
 from pixel2style.config import SourceConfig
 from pixel2style.faces import align, mtcnn
 from pixel2style.formats import quantized
-from pixel2style.metrics.features import LPIPS
-from pixel2style.metrics.scores import Judges, Scores
+from pixel2style.metrics.lpips import LPIPS
+from pixel2style.metrics.scores import Scorer, Scores
 from pixel2style.models.psp import PSP
 from pixel2style.training.dataset import Pictures
 
@@ -35,7 +35,7 @@ Stored = tuple[State, float]
 
 
 @torch.no_grad()
-def judged(model: PSP, pictures: Pictures, judges: Judges, enlarged: bool = False) -> Scores:
+def judged(model: PSP, pictures: Pictures, judges: Scorer, enlarged: bool = False) -> Scores:
     """Scores of what a model makes of all ``pictures``, or of its sources as they are."""
     parts = []
     for first in range(0, len(pictures), 8):
@@ -104,7 +104,7 @@ def as_low_rank(rank: int, base: State) -> Callable[[State], Stored]:
     return made
 
 
-def models(model: PSP, ways: dict[str, Callable[[State], Stored]], pictures: Pictures, judges: Judges) -> Iterator[str]:
+def models(model: PSP, ways: dict[str, Callable[[State], Stored]], pictures: Pictures, judges: Scorer) -> Iterator[str]:
     """Lines of a table: each way's size and mean scores, and by how much these differ from the first way's."""
     original = {key: value.clone() for key, value in own(model).items()}
     yield "| stored as | MB | L2 | LPIPS | identity |\n|---|---|---|---|---|"
@@ -153,7 +153,7 @@ def mtcnn_in_halves(photo: Path) -> Iterator[str]:
         yield f"  {part} moves by {(one - other).abs().max():.3f} pixels"
 
 
-def at_factors(model: PSP, data: list[str], judges: Judges) -> Iterator[str]:
+def at_factors(model: PSP, data: list[str], judges: Scorer) -> Iterator[str]:
     yield "| factor | L2 | LPIPS | identity | bicubic: L2 | LPIPS | identity |\n|---|---|---|---|---|---|---|"
     for factor in (4, 8, 16, 32):
         pictures = validation(data, "superres", model, (factor,))
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--factors", action="store_true")
     options = parser.parse_args()
-    judges = Judges()
+    judges = Scorer()
     model, base = checkpoints.load(options.model), checkpoints.load(BASE)
     if options.factors:
         print(*at_factors(model, options.data, judges), sep="\n")

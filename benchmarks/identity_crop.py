@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pixel2style.metrics.features import ARCFACE, BUNDLED, CHIP, Crop, Identity
+from pixel2style.metrics.identity import ARCFACE, BUNDLED, DLIB, Crop, Identity
 from pixel2style.ops import COMPARE_SIZE
 
 CROPS: dict[str, Sequence[tuple[int, int, int]]] = {
@@ -27,7 +27,7 @@ CROPS: dict[str, Sequence[tuple[int, int, int]]] = {
     "dlib": ((35, 32, 188), (48, 37, 182), (56, 37, 182), (72, 37, 182), (59, 26, 204), (70, 44, 168)),
 }
 """Beside the chosen one: first row, first column, side."""
-CHOSEN = {"mobilefacenet": ARCFACE, "dlib": CHIP}
+CHOSEN = {"mobilefacenet": ARCFACE, "dlib": DLIB}
 
 
 def read(folder: Path, people: int) -> Tensor:

@@ -26,7 +26,7 @@ import photographs
 from pixel2style import checkpoints, images
 from pixel2style.errors import ConfigError
 from pixel2style.inference.optimize import adam
-from pixel2style.metrics.scores import Judges, Scores
+from pixel2style.metrics.scores import Scorer, Scores
 from pixel2style.models.psp import PSP
 from pixel2style.ops import COMPARE_SIZE
 
@@ -46,7 +46,7 @@ class Row:
     seconds: float
 
 
-def measure(name: str, model: PSP, invert: Invert, pictures: list[Tensor], judges: Judges) -> Row:
+def measure(name: str, model: PSP, invert: Invert, pictures: list[Tensor], judges: Scorer) -> Row:
     """Invert, draw and judge photographs one after the other."""
     scores, seconds = [], []
     before, drawn = None, torch.empty(0)
@@ -111,7 +111,7 @@ def table(rows: list[Row]) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     pictures = [images.to_tensor(photograph)[None] for photograph in photographs.read(arguments.data)]
-    judges = Judges()
+    judges = Scorer()
     rows = []
     for name, model, invert, count in inverters(arguments, len(pictures)):
         rows.append(measure(name, model, invert, photographs.spaced(pictures, count), judges))

@@ -39,8 +39,9 @@ from modulated_conv import grouped
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
 from pixel2style.generators.stylegan2 import network
 from pixel2style.generators.stylegan2.network import StyleGAN2
-from pixel2style.metrics.features import LPIPS, Identity
+from pixel2style.metrics.identity import Identity
 from pixel2style.metrics.losses import Objective
+from pixel2style.metrics.lpips import LPIPS
 from pixel2style.models import encoders
 from pixel2style.models.backbones.ir_se import ArcFace, Unit
 from pixel2style.models.psp import PSP

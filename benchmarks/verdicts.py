@@ -1,6 +1,6 @@
 """What judges say of the answers to a task, picture by picture and of all.
 
-To scores that every task has (``evaluate.Judges``) come those of hidden pixels, the angle of the face, and features for
+To scores that every task has (``evaluate.Scorer``) come those of hidden pixels, the angle of the face, and features for
 a Fréchet distance between all answers and all photographs: AlexNet's last map that LPIPS compares, averaged over the
 picture. This module does not know where answers come from.
 """
@@ -17,7 +17,7 @@ from pixel2style import images
 from pixel2style.faces import pose
 from pixel2style.faces.align import FaceAligner
 from pixel2style.metrics import frechet
-from pixel2style.metrics.scores import Judges
+from pixel2style.metrics.scores import Scorer
 
 SCORES = ("l2", "lpips", "identity", "identity_dlib")
 HIDDEN = ("l2_hidden", "lpips_hidden")
@@ -42,7 +42,7 @@ class Panel:
     """The judges of every task, loaded once."""
 
     def __init__(self) -> None:
-        self.judges = Judges(full=True)
+        self.judges = Scorer(full=True)
         self._aligner = FaceAligner()
 
     @torch.no_grad()

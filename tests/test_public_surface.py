@@ -94,3 +94,12 @@ def test_every_bundled_file_has_a_card_and_is_in_the_notice() -> None:
     for file in bundled:
         assert {"origin", "licence"} <= set(cards.read(file).facts), file
         assert re.search(rf"^{re.escape(file.stem)}\b", notice, re.MULTILINE), file
+
+
+def test_an_old_name_is_found_at_the_old_path_with_a_warning() -> None:
+    sys.modules.pop("pixel2style.evaluate", None)
+    with pytest.warns(DeprecationWarning, match=r"metrics\.scores"):
+        from pixel2style.evaluate import Judges
+    from pixel2style.metrics.scores import Scorer
+
+    assert Judges is Scorer

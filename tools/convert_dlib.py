@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pixel2style.assets import FOLDER
-from pixel2style.metrics.dlib_resnet import NAME, STAGES, FaceResNet, unpacked
+from pixel2style.metrics.dlib_resnet import NAME, STAGES, FaceResNet, dequantize
 
 SHA256 = "0d77fffeef362ef9c0939cf6c567f3a2e8e177f114fa257a3270cbd2e509b031"
 MODEL = "package/model/face_recognition_model"
@@ -68,7 +68,7 @@ def plain(stored: Stored) -> Tensor:
 
 
 def packed(found: dict[str, Stored]) -> dict[str, Tensor]:
-    """What is bundled, see ``faceresnet.unpacked``."""
+    """What is bundled, see ``dlib_resnet.dequantize``."""
     names = [f"{prefix}_{ending}" for prefix, (_, endings) in STAGES.items() for ending in endings]
     places = {"conv32_down": "stem"}
     places |= {f"{name}/{conv}": f"units.{name}.{conv}" for name in names for conv in ("conv1", "conv2")}
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER / f"{NAME}.safetensors")
     arguments = parser.parse_args()
     tensors = packed(arrays(*read(arguments.archive)))
-    FaceResNet().load(unpacked(tensors))
+    FaceResNet().load(dequantize(tensors))
     temporary = arguments.out.with_name(arguments.out.name + ".part")
     save_file(tensors, temporary)
     temporary.chmod(0o644)

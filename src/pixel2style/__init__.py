@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .metrics import features
     from .models.psp import PSP
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "PSP",

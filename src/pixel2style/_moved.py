@@ -1,11 +1,12 @@
 """Old import paths of documented modules: they work for one release and warn (CHANGELOG, 0.5).
 
-``import pixel2style.session`` gives ``pixel2style.inference.session``, the same module object.
+``import pixel2style.session`` gives ``pixel2style.inference.session``, the same module object. It also gets the old
+names of what was renamed in it.
 """
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -37,15 +38,20 @@ MOVED = {
     "train": "training.loop",
     "translation": "inference.prepare",
 }
+RENAMED = {"evaluate": {"Judges": "Scorer"}}
+"""``{old path: {old name: new name}}``."""
 
 
 class _Alias(Loader):
-    def __init__(self, new: str):
+    def __init__(self, new: str, renamed: Mapping[str, str]):
         self.new = new
+        self.renamed = renamed
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = import_module(self.new)
         self.own = module.__spec__
+        for old, new in self.renamed.items():
+            setattr(module, old, getattr(module, new))
         return module
 
     def exec_module(self, module: ModuleType) -> None:
@@ -61,7 +67,7 @@ class _Finder(MetaPathFinder):
             return None
         new = f"{PACKAGE}.{MOVED[name]}"
         warnings.warn(f"{fullname} is now {new}; the old path goes in 0.6", DeprecationWarning, stacklevel=2)
-        return ModuleSpec(fullname, _Alias(new))
+        return ModuleSpec(fullname, _Alias(new, RENAMED.get(name, {})))
 
 
 def install() -> None:

@@ -21,7 +21,7 @@ from pixel2style import cli, images
 from pixel2style import photos as folders
 from pixel2style.cli import training
 from pixel2style.inference import folder as pipeline
-from pixel2style.metrics.scores import Judges
+from pixel2style.metrics.scores import Scorer
 from tests.support import stand_in
 from tests.support.paths import ROOT
 
@@ -76,7 +76,7 @@ def test_the_bundled_model_draws_a_stranger_recognisably(tmp_path: Path) -> None
     assert run("invert", ASTRONAUT, "--out", tmp_path) == 0
     photo, drawn = (images.to_tensor(picture(tmp_path / f"astronaut{end}"))[None] for end in (".aligned.png", ".png"))
     assert drawn.shape == (1, 3, 1024, 1024)
-    scores = Judges()(drawn, photo).means()
+    scores = Scorer()(drawn, photo).means()
     assert scores["l2"] < 0.065
     assert scores["lpips"] < 0.25
     assert scores["identity"] > 0.7

@@ -15,7 +15,7 @@ from pixel2style.errors import ConfigError
 from pixel2style.evaluation import compare
 from pixel2style.evaluation.compare import Evaluation, Pair, Row, compared, matched, spread
 from pixel2style.faces.align import FaceAligner
-from pixel2style.metrics.scores import METRICS, Judges
+from pixel2style.metrics.scores import METRICS, Scorer
 from tests.support.paths import ASTRONAUT
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # a second one waits more than it helps on a busy machine
@@ -32,10 +32,10 @@ def face(aligner: FaceAligner) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def judges(tmp_path_factory: pytest.TempPathFactory) -> Judges:
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIXEL2STYLE_CACHE", str(tmp_path_factory.mktemp("empty")))
-        return Judges(full=True)
+        return Scorer(full=True)
 
 
 def touched(folder: Path, *names: str) -> Path:
@@ -127,7 +127,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> list[P
 
 
 @pytest.fixture(scope="module")
-def scored(pairs: list[Pair], judges: Judges, aligner: FaceAligner) -> dict[str, Row]:
+def scored(pairs: list[Pair], judges: Scorer, aligner: FaceAligner) -> dict[str, Row]:
     return {row.pair.name: row for row in compared(pairs, judges, aligner, batch=4)}
 
 
@@ -151,7 +151,7 @@ def test_a_pair_that_cannot_be_compared_has_an_error_and_the_others_scores(score
 
 
 def test_scores_do_not_depend_on_the_batch(
-    scored: dict[str, Row], pairs: list[Pair], judges: Judges, aligner: FaceAligner
+    scored: dict[str, Row], pairs: list[Pair], judges: Scorer, aligner: FaceAligner
 ) -> None:
     for row in compared(pairs, judges, aligner, batch=1):
         before = scored[row.pair.name]
@@ -160,7 +160,7 @@ def test_scores_do_not_depend_on_the_batch(
 
 
 def test_faces_are_not_searched_where_there_are_none(pairs: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Evaluation(Path("r"), Path("o"), list(compared(pairs[:1], Judges(faces=False), None, 4)), [], 1.0)
+    found = Evaluation(Path("r"), Path("o"), list(compared(pairs[:1], Scorer(faces=False), None, 4)), [], 1.0)
     assert found.undetected is None and found.summary()["undetected"] is None
     assert "identity" not in found.metrics
 

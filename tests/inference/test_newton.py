@@ -16,7 +16,7 @@ from pixel2style.inference import prepare
 from pixel2style.inference.optimize import newton
 from pixel2style.inference.optimize.newton import Corrector, Curvature
 from pixel2style.inference.session import Session
-from pixel2style.metrics.scores import Judges
+from pixel2style.metrics.scores import Scorer
 from pixel2style.models.psp import PSP
 from pixel2style.ops import pooled
 from tests.support import stand_in
@@ -67,7 +67,7 @@ def test_three_steps_bring_the_astronaut_closer_in_every_respect_and_hardly_move
     better = Corrector(model, curvature)(photograph, ws, 3, watch=lambda step, loss: told.append(loss))
     assert len(told) == 4
     assert min(told) < 0.92 * told[0]
-    judges = Judges(full=True)
+    judges = Scorer(full=True)
     with torch.no_grad():
         before, after = (judges(pooled(model.decode(rows)), photograph).means() for rows in (ws, better))
     assert after["lpips"] < before["lpips"]

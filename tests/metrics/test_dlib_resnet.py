@@ -10,7 +10,7 @@ from pixel2style.errors import CheckpointError, ConfigError
 from pixel2style.faces.align import FaceAligner
 from pixel2style.metrics import dlib_resnet
 from pixel2style.metrics.dlib_resnet import FaceResNet, Unit
-from pixel2style.metrics.features import CHIP, Identity, face_crop
+from pixel2style.metrics.identity import DLIB, Identity, face_crop
 from tests.support.golden_rule import figures, img, relative_error
 from tests.support.paths import ASTRONAUT
 
@@ -30,7 +30,7 @@ def in_bytes(picture: Tensor) -> Tensor:
 def test_it_gives_the_vectors_of_dlib_itself_up_to_the_published_bytes(face: Tensor) -> None:
     # The figures are dlib 20.0.1's with its own float32 file. 3 to 4 % is what bytes for weights cost (the card says
     # so): another mean colour, scale, padding or shortcut is off by more.
-    pictures = torch.cat([img("face", 2, 3, 150, 150), face_crop(face, CHIP)])
+    pictures = torch.cat([img("face", 2, 3, 150, 150), face_crop(face, DLIB)])
     with torch.no_grad():
         found = dlib_resnet.pretrained()(in_bytes(pictures))
     known = torch.cat([figures("dlib_face_resnet")[key] for key in ("noise", "astronaut")])
@@ -61,9 +61,9 @@ def test_one_person_is_above_the_threshold_and_a_stranger_below(face: Tensor) ->
 
 
 def test_the_crop_lies_inside_and_is_symmetric() -> None:
-    assert CHIP.left * 2 + CHIP.side == 256
-    assert CHIP.top + CHIP.side <= 256
-    assert face_crop(torch.zeros(1, 3, 512, 512), CHIP).shape == (1, 3, 150, 150)
+    assert DLIB.left * 2 + DLIB.side == 256
+    assert DLIB.top + DLIB.side <= 256
+    assert face_crop(torch.zeros(1, 3, 512, 512), DLIB).shape == (1, 3, 150, 150)
 
 
 def test_kernels_are_bundled_as_the_published_bytes() -> None:
@@ -79,8 +79,8 @@ def test_a_gain_multiplies_its_own_channel() -> None:
         "w.range": torch.tensor([0.5, -1.0]),
         "w.gain": torch.tensor([2.0, 3.0]),
     }
-    assert dlib_resnet.unpacked(stored)["w"].flatten().tolist() == [-2.0, 0.0]
-    assert dlib_resnet.unpacked({"w": stored["w"], "w.gain": stored["w.gain"]})["w"].flatten().tolist() == [0.0, 6.0]
+    assert dlib_resnet.dequantize(stored)["w"].flatten().tolist() == [-2.0, 0.0]
+    assert dlib_resnet.dequantize({"w": stored["w"], "w.gain": stored["w.gain"]})["w"].flatten().tolist() == [0.0, 6.0]
 
 
 def test_other_sizes_weights_and_names_are_refused() -> None:

@@ -10,7 +10,9 @@ from PIL import Image
 
 import convert_lpips
 from pixel2style.errors import CheckpointError, ConfigError
-from pixel2style.metrics.features import LPIPS, NETS, Identity, cache_folder, face_crop
+from pixel2style.files import cache_folder
+from pixel2style.metrics.identity import Identity, face_crop
+from pixel2style.metrics.lpips import LPIPS, NETS
 from pixel2style.models.backbones.ir_se import ArcFace
 from tests.support.golden_rule import GOLDEN, arr, figures, img, relative_error, weights
 from tests.support.paths import ROOT

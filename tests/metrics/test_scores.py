@@ -10,8 +10,8 @@ from torch import Tensor
 from pixel2style import images
 from pixel2style.errors import CheckpointError
 from pixel2style.faces.align import FaceAligner
-from pixel2style.metrics.features import LPIPS, NETS
-from pixel2style.metrics.scores import METRICS, Judges, Scores
+from pixel2style.metrics.lpips import LPIPS, NETS
+from pixel2style.metrics.scores import METRICS, Scorer, Scores
 from pixel2style.ops import pooled
 from tests.support.paths import ASTRONAUT
 
@@ -22,8 +22,8 @@ def face() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def judges() -> Judges:
-    return Judges()
+def judges() -> Scorer:
+    return Scorer()
 
 
 def noisy(face: Tensor, amount: float) -> Tensor:
@@ -31,37 +31,37 @@ def noisy(face: Tensor, amount: float) -> Tensor:
     return (pooled(face) + amount * pooled(noise)).clamp(-1, 1)
 
 
-def test_equal_pictures_score_perfectly(judges: Judges, face: Tensor) -> None:
+def test_equal_pictures_score_perfectly(judges: Scorer, face: Tensor) -> None:
     scores = judges(face, face)
     assert scores.l2.item() == 0 and scores.lpips.item() == 0
     assert scores.psnr.item() == float("inf")
     assert scores.identity.item() == pytest.approx(1, abs=1e-5)
 
 
-def test_every_score_falls_with_noise(judges: Judges, face: Tensor) -> None:
+def test_every_score_falls_with_noise(judges: Scorer, face: Tensor) -> None:
     little, much = (judges(noisy(face, amount), face) for amount in (0.2, 2.0))
     assert little.l2 < much.l2 and little.lpips < much.lpips
     assert little.psnr > much.psnr and little.identity > much.identity
 
 
-def test_psnr_is_of_the_full_range(judges: Judges) -> None:
+def test_psnr_is_of_the_full_range(judges: Scorer) -> None:
     black = torch.full((1, 3, 256, 256), -1.0)
     scores = judges(black + 0.2, black)
     assert scores.l2.item() == pytest.approx(0.04, rel=1e-5)
     assert scores.psnr.item() == pytest.approx(20, abs=1e-4)
 
 
-def test_a_larger_picture_is_judged_by_its_area_means(judges: Judges, face: Tensor) -> None:
+def test_a_larger_picture_is_judged_by_its_area_means(judges: Scorer, face: Tensor) -> None:
     small = face.unflatten(2, (256, 2)).unflatten(4, (256, 2)).mean((3, 5))
     assert judges(face, small).l2.item() < 1e-12
 
 
-def test_what_cannot_be_saved_is_not_judged(judges: Judges) -> None:
+def test_what_cannot_be_saved_is_not_judged(judges: Scorer) -> None:
     white = torch.ones(1, 3, 256, 256)
     assert judges(white * 3, white).l2.item() == 0
 
 
-def test_a_picture_is_judged_alike_alone_and_in_a_batch(judges: Judges, face: Tensor) -> None:
+def test_a_picture_is_judged_alike_alone_and_in_a_batch(judges: Scorer, face: Tensor) -> None:
     made = torch.cat([noisy(face, 0.2), noisy(face, 0.5), face.flip(3)[..., ::2, ::2]])
     targets = pooled(face).expand(3, -1, -1, -1)
     together = judges(made, targets)
@@ -76,23 +76,23 @@ def test_means_are_over_pictures() -> None:
     assert Scores.joined(parts).means() == dict.fromkeys(("l2", "psnr", "lpips", "identity"), 2.0)
 
 
-def test_one_picture_s_scores_are_its_own(judges: Judges, face: Tensor) -> None:
+def test_one_picture_s_scores_are_its_own(judges: Scorer, face: Tensor) -> None:
     scores = judges(torch.cat([pooled(face), noisy(face, 0.5)]), pooled(face).expand(2, -1, -1, -1))
     assert scores.of(0)["l2"] == 0 < scores.of(1)["l2"]
     assert scores.of(1) == pytest.approx({name: score[1].item() for name, score in scores.each().items()})
 
 
 def test_pictures_that_are_no_faces_have_no_identity(face: Tensor) -> None:
-    assert set(Judges(faces=False)(face, face).means()) == {"l2", "psnr", "lpips"}
-    with_all = Judges(faces=False, full=True)(face, face).means()
+    assert set(Scorer(faces=False)(face, face).means()) == {"l2", "psnr", "lpips"}
+    with_all = Scorer(faces=False, full=True)(face, face).means()
     assert "ms_ssim" in with_all and not {"identity", "identity_dlib"} & set(with_all)
 
 
 def test_where_there_is_time_more_is_said_and_the_rest_stays_the_same(
-    judges: Judges, face: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    judges: Scorer, face: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PIXEL2STYLE_CACHE", str(tmp_path))
-    full = Judges(full=True)(noisy(face, 0.5), face)
+    full = Scorer(full=True)(noisy(face, 0.5), face)
     means = full.means()
     assert list(means) == [name for name in METRICS if name != "lpips_vgg"]
     assert full.vgg is None
@@ -112,7 +112,7 @@ def test_vgg_judges_where_its_weights_lie_in_the_cache(
     save_file(weights, tmp_path / "lpips_vgg.safetensors")
     monkeypatch.setenv("PIXEL2STYLE_CACHE", str(tmp_path))
     made, target = noisy(face, 0.5), pooled(face)
-    scores = Judges(faces=False, full=True)(made, target)
+    scores = Scorer(faces=False, full=True)(made, target)
     vgg = LPIPS("vgg")
     with torch.no_grad():
         assert scores.means()["lpips_vgg"] == pytest.approx(vgg(made, target).item(), rel=1e-4)
@@ -125,9 +125,9 @@ def test_damaged_weights_of_vgg_are_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     (tmp_path / "lpips_vgg.safetensors").write_bytes(b"no tensors")
     monkeypatch.setenv("PIXEL2STYLE_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match=r"lpips_vgg\.safetensors"):
-        Judges(faces=False, full=True)
+        Scorer(faces=False, full=True)
 
 
-def test_a_picture_without_its_target_is_refused(judges: Judges, face: Tensor) -> None:
+def test_a_picture_without_its_target_is_refused(judges: Scorer, face: Tensor) -> None:
     with pytest.raises(ValueError, match="target"):
         judges(face.expand(2, -1, -1, -1), face)

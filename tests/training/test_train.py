@@ -219,7 +219,7 @@ def test_the_same_weights_judged_twice_say_the_same(unbroken):
     config, state = unbroken
     _, teacher = taught(config)
     pictures = setup.validation_pictures(config, 64)
-    judges = loop.Judges("cpu")
+    judges = loop.Scorer("cpu")
     first, second = (loop.validation.judge(state, teacher, judges, pictures) for _ in range(2))
     assert first.losses == second.losses
     assert first.scores == second.scores

@@ -19,8 +19,8 @@ from .. import images, photos
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import FaceAligner
 from ..metrics import frechet
-from ..metrics.features import how_to_get
-from ..metrics.scores import METRICS, Judges
+from ..metrics.lpips import how_to_get
+from ..metrics.scores import METRICS, Scorer
 from ..ops import pooled
 
 COMPANIONS = (".pair", ".aligned")
@@ -180,7 +180,7 @@ def _without_companions(named: dict[str, Path]) -> dict[str, Path]:
     return {name: file for name, file in named.items() if bases.get(name) not in named}
 
 
-def compared(pairs: Sequence[Pair], judges: Judges, faces: FaceAligner | None, batch: int) -> Iterator[Row]:
+def compared(pairs: Sequence[Pair], judges: Scorer, faces: FaceAligner | None, batch: int) -> Iterator[Row]:
     """A row for each pair, in order, ``batch`` pairs at once; a pair that cannot be read carries its error."""
     remaining = iter(pairs)
     with ThreadPoolExecutor(READERS) as readers:
@@ -192,7 +192,7 @@ def compared(pairs: Sequence[Pair], judges: Judges, faces: FaceAligner | None, b
 
 
 def _rows(
-    group: Sequence[tuple[Pair, Tensor | ImageError]], judges: Judges, faces: FaceAligner | None
+    group: Sequence[tuple[Pair, Tensor | ImageError]], judges: Scorer, faces: FaceAligner | None
 ) -> Iterator[Row]:
     readable = [both for _, both in group if isinstance(both, Tensor)]
     scores = judges(*torch.stack(readable, 1)) if readable else None

@@ -24,7 +24,7 @@ from .. import images, photos
 from ..errors import ConfigError, ImageError, OutputError
 from ..faces.align import FaceAligner
 from ..metrics import fid
-from ..metrics.scores import METRICS, Judges
+from ..metrics.scores import METRICS, Scorer
 from ..ops import COMPARE_SIZE
 from ..runtime import Device, choose_device
 from . import compare
@@ -70,7 +70,7 @@ def evaluate_into(
     outputs = [out / name for name in (SCORES, SUMMARY, PAGE)]
     photos.claim(out, outputs, [file for pair in pairs for file in (pair.result, pair.original)], overwrite)
     where = choose_device(device)
-    judges = Judges(where, faces=faces, full=True)
+    judges = Scorer(where, faces=faces, full=True)
     aligner = FaceAligner(where if where.type == "cuda" else "cpu") if faces else None
     start = time.perf_counter()
     rows = list(follow(compare.compared(pairs, judges, aligner, batch), len(pairs)))

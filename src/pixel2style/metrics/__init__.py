@@ -1,1 +1,1 @@
-"""How alike two pictures, or two sets of pictures, are; and losses made of it."""
+"""Metrics: similarity of two images or two sets of images, and the losses built from them."""

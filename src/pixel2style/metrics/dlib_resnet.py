@@ -1,10 +1,9 @@
-"""dlib's face ResNet: a second opinion on identity, by a network that nothing here was ever trained with.
+"""dlib's face ResNet: an independent identity metric, from a network that no loss uses.
 
-An encoder that learned to please one identity network may please it more than anybody else; this one judges only. It
-is the network of 29 convolutions that Davis King describes with his public-domain weights (dlib-models, version 1):
-ResNet-34 (arXiv 1512.03385) with half the filters and fewer units, without padding where it strides, a shortcut by
-averages that is filled up with zeros, and every normalisation frozen into gains and shifts. This module does not know
-how a face is cropped for it: see ``features``.
+An encoder trained with one identity network may overfit to it, so it is evaluated with another. This is the network of
+29 convolutions that Davis King describes with his public-domain weights (dlib-models, version 1): ResNet-34 (arXiv
+1512.03385) with half the filters and fewer units, no padding at stride 2, average-pooled shortcuts padded with zero
+channels, and batch normalisation as constant gains and shifts.
 
 Axes: ``b`` batch, ``c`` channels, ``s`` side of a map.
 """
@@ -29,7 +28,7 @@ STAGES = {
     "conv128": (128, ("down", "1", "2")),
     "conv256": (256, ("down", "1", "2", "down_out")),
 }
-"""Units in computing order, as the published file calls them: ``{prefix: (channels, endings)}``."""
+"""Units in order, by their names in the published file: ``{prefix: (channels, endings)}``."""
 
 
 class Unit(nn.Module):
@@ -42,25 +41,26 @@ class Unit(nn.Module):
         self.down = down
 
     def forward(self, x: Tensor) -> Tensor:
-        """The unit. A halved shortcut and the convolutions may differ in size: the smaller is filled up with zeros."""
+        """A pooled shortcut and the convolutions may differ in shape: the smaller one is padded with zeros."""
         out = self.conv2(F.relu(self.conv1(x)))
         if self.down:
             x = F.avg_pool2d(x, 2)
-            sizes = [max(a, b) for a, b in zip(x.shape[1:], out.shape[1:], strict=True)]
-            x, out = _filled_up(x, sizes), _filled_up(out, sizes)
+            shape = [max(a, b) for a, b in zip(x.shape[1:], out.shape[1:], strict=True)]
+            x, out = _pad(x, shape), _pad(out, shape)
         return F.relu(x + out)
 
 
-def _filled_up(x: Tensor, sizes: list[int]) -> Tensor:
-    channels, height, width = (wanted - there for wanted, there in zip(sizes, x.shape[1:], strict=True))
+def _pad(x: Tensor, shape: list[int]) -> Tensor:
+    """Append zeros to ``[b c h w]`` up to ``shape`` ``[c h w]``."""
+    channels, height, width = (target - size for target, size in zip(shape, x.shape[1:], strict=True))
     return F.pad(x, (0, width, 0, height, 0, channels)) if channels or height or width else x
 
 
 class FaceResNet(nn.Module):
     """Faces to identity vectors: ``[b 3 150 150]`` in [-1, 1] ``-> [b 128]`` (not normalised).
 
-    Vectors of one person lie within .6 of each other (euclidean), as it was trained. The weights are random until
-    ``load`` is called (or use ``pretrained``).
+    It was trained so that vectors of one person have a Euclidean distance below .6. Weights are random;
+    ``pretrained`` gives the network with its own.
     """
 
     mean: Tensor
@@ -89,27 +89,27 @@ class FaceResNet(nn.Module):
         return vectors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take weights, strictly. Raises CheckpointError when keys or shapes do not fit."""
+        """Set all weights. Raises CheckpointError when keys or shapes do not fit."""
         try:
             self.load_state_dict(dict(tensors))
         except RuntimeError as error:
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"these are not weights of dlib's face ResNet: {reason}") from error
+            raise CheckpointError(f"these weights do not fit dlib's face ResNet: {reason}") from error
 
 
-def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights as they are stored to weights as they compute.
+def dequantize(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Stored weights as float32.
 
-    A ``KEY`` of bytes has a ``KEY.range`` [2], step and least value. A convolution's frozen normalisation is stored
-    beside it (``KEY.gain`` [c]), since bytes that were multiplied by it would no longer be the published ones.
+    An 8-bit ``KEY`` has a ``KEY.range`` ``[2]``: step and minimum. The gain of a convolution's normalisation is stored
+    beside it (``KEY.gain`` ``[c]``), so that the 8-bit values stay the published ones.
     """
     tensors = {}
     for key, value in stored.items():
         if key.endswith((".range", ".gain")):
             continue
         if f"{key}.range" in stored:
-            step, least = stored[f"{key}.range"]
-            value = value.float() * step + least
+            step, minimum = stored[f"{key}.range"]
+            value = value.float() * step + minimum
         if f"{key}.gain" in stored:
             value = value * stored[f"{key}.gain"].view(-1, 1, 1, 1)
         tensors[key] = value.float()
@@ -117,7 +117,7 @@ def unpacked(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def pretrained() -> FaceResNet:
-    """The bundled network; freeze it (``requires_grad_(False)``) to use it as a judge."""
+    """The network with the bundled weights, not frozen."""
     network = FaceResNet()
-    network.load(unpacked(assets.read(NAME)))
+    network.load(dequantize(assets.read(NAME)))
     return network

@@ -1,7 +1,7 @@
-"""FID as others report it: torch-fidelity's Inception network and arithmetic, on the weights that the user has.
+"""FID as commonly reported: torch-fidelity's Inception network and arithmetic, with weights that the user provides.
 
-Those weights lie in no package, so nothing here can be bundled; torch-fidelity is an optional library, imported where
-it is used. This module does not know which pictures belong together.
+The weights are in no package, so they cannot be bundled. torch-fidelity is an optional library, imported where it is
+used.
 """
 
 import importlib
@@ -21,8 +21,8 @@ from ..formats import weights
 from . import frechet
 
 
-class Levels(Dataset[Tensor]):
-    """Pictures as torch-fidelity takes them: bytes ``[3 h w]``."""
+class ImageFiles(Dataset[Tensor]):
+    """Image files as torch-fidelity takes them: ``[3 h w]``, 8 bits."""
 
     def __init__(self, files: Sequence[Path]):
         self.files = files
@@ -35,7 +35,7 @@ class Levels(Dataset[Tensor]):
 
 
 def library() -> ModuleType:
-    """torch-fidelity. Raises ConfigError when it is not installed."""
+    """The module torch_fidelity. Raises ConfigError when it is not installed."""
     try:
         return importlib.import_module("torch_fidelity")
     except ImportError as error:
@@ -43,9 +43,9 @@ def library() -> ModuleType:
 
 
 class Inception:
-    """The weights in the file that torch-fidelity publishes (weights-inception-2015-12-05-6726825d.pth).
+    """FID with the weights file that torch-fidelity publishes (weights-inception-2015-12-05-6726825d.pth).
 
-    Raises ConfigError without torch-fidelity, CheckpointError for a file that holds no weights.
+    Raises ConfigError without torch-fidelity, CheckpointError for a file without weights.
     """
 
     def __init__(self, file: Path):
@@ -54,27 +54,27 @@ class Inception:
         self.state = weights.tensors(weights.read(file), str(file))
 
     def fid(self, results: Sequence[Path], originals: Sequence[Path], device: torch.device) -> float | None:
-        """FID of two crowds of pictures, each at its own size; None for less than two.
+        """FID between two sets of image files, each at its own size; None for fewer than two images.
 
-        They go one by one, since they need not be of one size. Raises CheckpointError for weights of another network.
+        The batch size is 1, since sizes may differ. Raises CheckpointError for weights of another network.
         """
         if min(len(results), len(originals)) < frechet.LEAST:
             return None
         with tempfile.TemporaryDirectory() as folder:
-            # torch-fidelity unpickles whatever it is given, so it is given a file of ours that holds tensors only.
-            plain = Path(folder) / "inception.pth"
-            torch.save(self.state, plain)
+            # torch-fidelity unpickles its file without checks, so it gets one of ours that holds tensors only.
+            checked = Path(folder) / "inception.pth"
+            torch.save(self.state, checked)
             try:
                 found = self.library.calculate_metrics(
-                    input1=Levels(results),
-                    input2=Levels(originals),
+                    input1=ImageFiles(results),
+                    input2=ImageFiles(originals),
                     fid=True,
                     cuda=device.type == "cuda",
                     batch_size=1,
                     cache=False,
                     save_cpu_ram=True,
                     verbose=False,
-                    feature_extractor_weights_path=str(plain),
+                    feature_extractor_weights_path=str(checked),
                 )
             except RuntimeError as error:
                 if "state_dict" not in str(error):

@@ -1,25 +1,24 @@
-"""Fréchet distances: how far apart two crowds of pictures are, whoever is in them.
+"""The Fréchet distance between two sets of feature vectors, as in FID (Heusel et al. 2017, arXiv 1706.08500, eq. 6).
 
-Both are taken for normal distributions of feature vectors (Heusel et al. 2017, arXiv 1706.08500, equation 6). With
-Inception's features it is FID, see ``fid``; with others, such as VGG16's, it is a number of its own and is not called
-so. Both fall with the number of pictures: compare only what was measured on equally many. This module does not know
-whose features they are.
+Both sets are modelled as normal distributions. With Inception's features the distance is FID (``fid``); with other
+features, for example VGG16's, it is another metric and must not be called FID. It falls with the number of images:
+compare only values of equally many.
 
-Axes: ``n`` pictures, ``d`` features.
+Axes: ``n`` images, ``d`` features.
 """
 
 import torch
 from torch import Tensor
 
 LEAST = 2
-"""One picture has no spread."""
+"""Images in a set: one image has no covariance."""
 
 
 def distance(a: Tensor, b: Tensor) -> float | None:
-    """|difference of means|² + trace(A + B - 2 (AB)^½) of two crowds of features ``[n d]``; None for less than two.
+    """|difference of means|² + trace(A + B - 2 (AB)^½) of two sets ``[n d]``; None for fewer than two images.
 
-    The covariances A and B are never formed: with AᵀA = A', BᵀB = B' the last trace is the nuclear norm of A'B'ᵀ,
-    which stays exact when there are fewer pictures than features.
+    The covariances A and B are never computed: with A = X'X and B = Y'Y the trace of (AB)^½ is the nuclear norm of XY',
+    which is exact for fewer images than features too.
     """
     if min(len(a), len(b)) < LEAST:
         return None
@@ -32,7 +31,7 @@ def distance(a: Tensor, b: Tensor) -> float | None:
 
 
 def _root(features: Tensor) -> Tensor:
-    """A matrix ``[min(n, d) d]`` whose square is the covariance."""
-    away = (features - features.mean(0)) / (len(features) - 1) ** 0.5
-    root: Tensor = torch.linalg.qr(away, mode="r").R
+    """X ``[min(n, d) d]`` for which X'X is the covariance."""
+    centred = (features - features.mean(0)) / (len(features) - 1) ** 0.5
+    root: Tensor = torch.linalg.qr(centred, mode="r").R
     return root

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ..config import LossConfig
 from ..errors import ConfigError
 from ..ops import COMPARE_SIZE
-from .features import LPIPS, Identity, face_window
+from .identity import Identity, face_window
+from .lpips import LPIPS
 from .similarity import Similarity
 
 

@@ -1,9 +1,9 @@
-"""How good reconstructions are, picture by picture, at 256 pixels: the one judge for training and for everybody else.
+"""Scores of reconstructions, image by image, at 256 pixels: the same in training, evaluation and benchmarks.
 
-Pictures are judged as they would be saved, so clipped to [-1, 1], and compared at the size at which the paper compares
-them; larger ones are area-pooled to it. This module does not know what made a picture, nor in which files it lies.
+Images are clipped to [-1, 1], as a file would hold them, and resized to 256 pixels (``ops.pooled``), the size at which
+pSp is evaluated.
 
-Axes: ``b`` batch, ``h w`` sides of a picture.
+Axes: ``b`` batch, ``h w`` sides of an image.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import pooled
-from .features import LPIPS, Identity, cached_lpips, unit_length
+from .identity import Identity
+from .lpips import LPIPS, cached_weights, unit_length
 from .ms_ssim import ms_ssim
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What one score means."""
+    """How a score is shown, and whether less or more is better."""
 
     title: str
     better: Literal["less", "more"]
@@ -31,21 +32,25 @@ METRICS = {
     "l2": Metric("L2", "less", "Mean squared difference of pixels in [-1, 1]; 0 is equal."),
     "psnr": Metric("PSNR", "more", "The same in decibels below the full range."),
     "ms_ssim": Metric("MS-SSIM", "more", "Structure at five sizes; 1 is equal."),
-    "lpips": Metric("LPIPS (alex)", "less", "How different it looks, by AlexNet's features; 0 is equal."),
-    "lpips_vgg": Metric("LPIPS (vgg)", "less", "How different it looks, by VGG16's features; 0 is equal."),
+    "lpips": Metric("LPIPS (alex)", "less", "Distance of AlexNet's features; 0 is equal."),
+    "lpips_vgg": Metric("LPIPS (vgg)", "less", "Distance of VGG16's features; 0 is equal."),
     "identity": Metric(
-        "identity", "more", "Cosine by MobileFaceNet, which also trains encoders: one person .73, strangers .01."
+        "identity",
+        "more",
+        "Cosine by MobileFaceNet, which encoders are trained with: .73 for one person, .01 for different people.",
     ),
     "identity_dlib": Metric(
-        "identity (dlib)", "more", "Cosine by dlib's network, which trains nothing: one person .95, strangers .84."
+        "identity (dlib)",
+        "more",
+        "Cosine by dlib's network, which nothing is trained with: .95 for one person, .84 for different people.",
     ),
 }
-"""Every score by its name, in the order in which tables show them. What cosines mean is measured on LFW (the cards)."""
+"""Every score by name, in the order of tables. The typical cosines are measured on LFW (see the cards)."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the judges say of each of ``b`` pictures (see ``METRICS``); every field is ``[b]``, on the CPU, or None."""
+    """The ``METRICS`` of ``b`` images: every field is ``[b]``, on the CPU, or None where it was not computed."""
 
     l2: Tensor
     psnr: Tensor
@@ -55,36 +60,36 @@ class Scores:
     lpips_vgg: Tensor | None = None
     identity_dlib: Tensor | None = None
     vgg: Tensor | None = None
-    """No score: VGG16's last map, averaged over the picture, of result and target ``[b 2 512]`` (see ``frechet``)."""
+    """Not a score: VGG16's last map of result and target, averaged over the image, ``[b 2 512]`` (for ``frechet``)."""
 
     def __len__(self) -> int:
         return len(self.l2)
 
     def each(self) -> dict[str, Tensor]:
-        """The scores that there are, ``[b]``, by name."""
+        """The computed scores ``[b]`` by name."""
         return {name: score for name in METRICS if (score := getattr(self, name)) is not None}
 
     def means(self) -> dict[str, float]:
-        """The mean of each score by its name."""
+        """The mean of each score by name."""
         return {name: float(score.mean()) for name, score in self.each().items()}
 
     def of(self, index: int) -> dict[str, float]:
-        """The scores of one picture by their names."""
+        """The scores of one image by name."""
         return {name: float(score[index]) for name, score in self.each().items()}
 
     @staticmethod
     def joined(parts: "Sequence[Scores]") -> "Scores":
-        """Scores of several batches by the same judges as one, in order."""
+        """Several batches with the same metrics as one, in order."""
         columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Scores)}
         return Scores(**{name: torch.cat(column) for name, column in columns.items() if column[0] is not None})
 
 
-class Judges(nn.Module):
-    """The frozen judges on one device: pictures and what they should be, ``[b 3 h w]`` of any sizes, to ``Scores``.
+class Scorer(nn.Module):
+    """Images and their targets, ``[b 3 h w]`` of any sizes, to ``Scores``, with frozen networks on one device.
 
-    Pictures are RGB in [-1, 1] and show faces aligned as in FFHQ; else ``faces=False`` leaves identity out. ``full``
-    adds what training has no time for: MS-SSIM, the independent judge of identity, and VGG16 where its weights lie in
-    the cache folder. Raises CheckpointError when those are damaged.
+    Images are RGB in [-1, 1]. ``faces`` adds identity, for faces aligned as in FFHQ. ``full`` adds the metrics that
+    are too slow for training: MS-SSIM, identity by dlib's network, and LPIPS of VGG16 where its weights are in the
+    cache folder. Raises CheckpointError when those are damaged.
     """
 
     def __init__(self, device: torch.device | str = "cpu", faces: bool = True, full: bool = False):
@@ -92,36 +97,36 @@ class Judges(nn.Module):
         self.device = torch.device(device)
         self.full = full
         self.lpips = LPIPS("alex")
-        self.vgg = LPIPS("vgg") if full and cached_lpips("vgg").is_file() else None
+        self.vgg = LPIPS("vgg") if full and cached_weights("vgg").is_file() else None
         self.identity = Identity() if faces else None
         self.identity_dlib = Identity("dlib") if faces and full else None
         self.to(self.device)
 
     @torch.no_grad()
-    def forward(self, made: Tensor, target: Tensor) -> Scores:
-        """Scores of ``made``, each picture against the one at its place in ``target``. Raises ValueError for others."""
-        if len(made) != len(target):
-            raise ValueError(f"every picture needs its target, got {len(made)} and {len(target)}")
-        made, target = (pooled(images.to(self.device).float().clamp(-1, 1)) for images in (made, target))
-        l2 = (made - target).square().mean((1, 2, 3))
-        found = {"l2": l2, "psnr": 10 * torch.log10(4 / l2), "lpips": self.lpips(made, target)}
+    def forward(self, images: Tensor, target: Tensor) -> Scores:
+        """Scores of ``images``, each against its target. Raises ValueError when their numbers differ."""
+        if len(images) != len(target):
+            raise ValueError(f"every image needs a target, got {len(images)} images and {len(target)} targets")
+        images, target = (pooled(batch.to(self.device).float().clamp(-1, 1)) for batch in (images, target))
+        l2 = (images - target).square().mean((1, 2, 3))
+        scores = {"l2": l2, "psnr": 10 * torch.log10(4 / l2), "lpips": self.lpips(images, target)}
         if self.identity is not None:
-            found["identity"] = self.identity(made, target)
+            scores["identity"] = self.identity(images, target)
         if self.full:
-            found["ms_ssim"] = ms_ssim(made, target)
+            scores["ms_ssim"] = ms_ssim(images, target)
         if self.identity_dlib is not None:
-            found["identity_dlib"] = self.identity_dlib(made, target)
+            scores["identity_dlib"] = self.identity_dlib(images, target)
         if self.vgg is not None:
-            found["lpips_vgg"], found["vgg"] = _by_vgg(self.vgg, made, target)
-        return Scores(**{name: score.cpu() for name, score in found.items()})
+            scores["lpips_vgg"], scores["vgg"] = _vgg_scores(self.vgg, images, target)
+        return Scores(**{name: score.cpu() for name, score in scores.items()})
 
-    def __call__(self, made: Tensor, target: Tensor) -> Scores:
+    def __call__(self, images: Tensor, target: Tensor) -> Scores:
         """See ``forward``."""
-        return cast(Scores, super().__call__(made, target))
+        return cast(Scores, super().__call__(images, target))
 
 
-def _by_vgg(vgg: LPIPS, made: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """LPIPS ``[b]`` and the averages of the last map ``[b 2 512]`` from one pass of each picture."""
-    maps = [list(vgg.maps(images)) for images in (made, target)]
+def _vgg_scores(vgg: LPIPS, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """LPIPS ``[b]`` and the averages of the last map ``[b 2 512]``, from one pass of each image."""
+    maps = [list(vgg.maps(batch)) for batch in (images, target)]
     averages = torch.stack([levels[-1].mean((2, 3)) for levels in maps], 1)
     return vgg.distance(*([unit_length(level) for level in levels] for levels in maps)), averages

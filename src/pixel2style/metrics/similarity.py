@@ -1,61 +1,58 @@
-"""A frozen judge for pictures that are no faces: how alike two are in general features (pSp's MoCo similarity loss).
+"""Similarity of images that are not faces: the cosine of general features (pSp's MoCo similarity loss).
 
-The published judge is MoCo-v2's ResNet-50 (arXiv 2003.04297), which is not bundled: ``foreign.load_moco`` reads the
-file where the user has one. "alex" stands in for it: the last map of the AlexNet that LPIPS compares, averaged over the
-picture. It was taught to name things, not to tell pictures apart, so its cosines are on another scale than MoCo's.
+pSp uses MoCo-v2's ResNet-50 (arXiv 2003.04297), which is not bundled; ``checkpoints.foreign.load_moco`` reads its file.
+The bundled substitute "alex" is the last map of LPIPS's AlexNet, averaged over the image. It was trained to classify,
+so its cosines are on another scale than MoCo's.
 
-As in ``features``, what is known of a target is computed once and comparisons are made in float32. This module does not
-read files.
-
-Axes: ``b`` batch, ``c`` channels, ``h w`` sides of a picture, ``d`` width of a feature vector.
+Axes: ``b`` batch, ``c`` channels, ``h w`` sides of an image, ``d`` width of a feature vector.
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .features import LPIPS
+from .lpips import LPIPS
 
 MOCO_SIDE = 224
 
 
 class MoCo(nn.Module):
-    """ResNet-50 up to its pooled last map: pictures ``[b 3 h w]`` in [-1, 1] ``-> [b 2048]``.
+    """ResNet-50 up to its pooled last map: images ``[b 3 h w]`` in [-1, 1] ``-> [b 2048]``.
 
-    It sees what pSp's loss shows it: 224x224 pixels, the nearest of each, in [-1, 1] and not in ImageNet's statistics.
+    The input is prepared as in pSp's loss: nearest-neighbour resized to 224x224, not normalised to ImageNet's mean.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        from torchvision.models import resnet50  # type: ignore[import-untyped]  # as heavy as torch, and seldom needed
+        from torchvision.models import resnet50  # type: ignore[import-untyped]  # slow to import, seldom needed
 
         self.trunk: nn.Module = resnet50()
         self.trunk.fc = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features, none below zero."""
+        """Non-negative features."""
         features: Tensor = self.trunk(F.interpolate(images, size=(MOCO_SIDE, MOCO_SIDE)))
         return features
 
 
 class AlexFeatures(nn.Module):
-    """The stand-in: AlexNet's last map averaged over the picture, ``[b 3 h w] -> [b 256]``."""
+    """AlexNet's last map averaged over the image: ``[b 3 h w] -> [b 256]``."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lpips = LPIPS("alex")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features, none below zero."""
+        """Non-negative features."""
         *_, last = self.lpips.maps(images)
         return last.mean((2, 3))
 
 
 class Similarity(nn.Module):
-    """How alike two pictures are in general: ``[b 3 h w]`` twice ``-> [b]``, a cosine.
+    """How similar two images are in general features: ``[b 3 h w]`` twice ``-> [b]``, a cosine.
 
-    "alex" is bundled. Any other network is given by the caller, loaded: a module from pictures to ``[b d]``, ``MoCo``
-    for example. Raises ConfigError for another name without a network.
+    "alex" is bundled. Any other ``network`` is given loaded: a module from images to ``[b d]``, for example ``MoCo``.
+    Raises ConfigError for another name without a network.
     """
 
     def __init__(self, name: str = "alex", network: nn.Module | None = None):
@@ -68,7 +65,7 @@ class Similarity(nn.Module):
         self.network = network.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Similarity":
-        """A judge stays a judge: its batch normalisation never learns, whatever mode the training around it is in."""
+        """Always in eval mode: batch normalisation keeps its statistics inside a module that is trained."""
         return super().train(False)
 
     def features(self, images: Tensor) -> Tensor:
@@ -77,9 +74,9 @@ class Similarity(nn.Module):
         return F.normalize(vectors.float(), dim=1)
 
     def similarity(self, a: Tensor, b: Tensor) -> Tensor:
-        """The cosine ``[b]`` of two pictures from their ``features``."""
+        """The cosine ``[b]`` from the ``features`` of two batches of images."""
         return (a * b).sum(1)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """The cosine ``[b]`` of two batches of pictures."""
+        """The cosine ``[b]`` of two batches of images."""
         return self.similarity(self.features(a), self.features(b))

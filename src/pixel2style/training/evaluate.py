@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..metrics.losses import Reconstruction
-from ..metrics.scores import Judges, Scores
+from ..metrics.scores import Scorer, Scores
 from ..models import painting
 from ..models.psp import PSP, Generator
 from ..ops import pooled
@@ -37,7 +37,7 @@ class Judgement:
 
 
 @torch.no_grad()
-def judge(state: State, teacher: Teacher, judges: Judges, pictures: Pictures, shown: int = SHOWN) -> Judgement:
+def judge(state: State, teacher: Teacher, judges: Scorer, pictures: Pictures, shown: int = SHOWN) -> Judgement:
     """Losses and scores of the averaged encoder on all of ``pictures``, a table of the first ``shown``."""
     with at_rest(state) as model:
         return _judged(model, teacher, judges, pictures, shown)
@@ -53,7 +53,7 @@ def at_rest(state: State) -> Iterator[PSP]:
         state.average.train(learning)
 
 
-def _judged(model: PSP, teacher: Teacher, judges: Judges, pictures: Pictures, shown: int) -> Judgement:
+def _judged(model: PSP, teacher: Teacher, judges: Scorer, pictures: Pictures, shown: int) -> Judgement:
     totals: dict[str, float] = {}
     scores: list[Scores] = []
     rows: list[logging.Row] = []
@@ -78,7 +78,7 @@ def _judged(model: PSP, teacher: Teacher, judges: Judges, pictures: Pictures, sh
 
 
 @torch.no_grad()
-def training_rows(state: State, teacher: Teacher, judges: Judges, shown: int = SHOWN) -> list[logging.Row]:
+def training_rows(state: State, teacher: Teacher, judges: Scorer, shown: int = SHOWN) -> list[logging.Row]:
     """A table of what the averaged encoder makes of the first pictures of the step to come."""
     first = seeds(teacher.config.seed, state.step, teacher.config.batch)[:shown]
     sources, targets = (part.to(teacher.device) for part in teacher.pictures.batch(first))

@@ -21,7 +21,7 @@ from torch import Tensor
 from .. import checkpoints
 from ..config import TrainConfig
 from ..errors import ConfigError, ImageError
-from ..metrics.scores import Judges
+from ..metrics.scores import Scorer
 from ..runtime import memory_gb
 from ..tasks import find_task
 from . import checks, logging, setup
@@ -93,7 +93,7 @@ class Run:
     teacher: Teacher
     folder: RunFolder
     validation: Pictures | None = None
-    judges: Judges | None = None
+    judges: Scorer | None = None
     tracker: logging.Tracker | None = None
     watch: Watch | None = None
     begun: float = field(default_factory=time.monotonic)
@@ -238,7 +238,7 @@ def prepared(config: TrainConfig, accelerator: "Accelerator", watch: Watch | Non
     run = Run(config, state, teacher, folder, watch=watch)
     if accelerator.is_main_process:
         run.validation = judged
-        run.judges = Judges(accelerator.device, faces=find_task(config.task).faces)
+        run.judges = Scorer(accelerator.device, faces=find_task(config.task).faces)
         run.tracker = logging.trackers(config, folder.path, state.step)
     return state, run
 

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from ... import assets
 from ...config import LossConfig
-from ...metrics.features import LPIPS, Identity, unit_length
+from ...metrics.identity import Identity
 from ...metrics.losses import Objective, Reconstruction, Target
+from ...metrics.lpips import LPIPS, unit_length
 from ...models.psp import PSP, Generator
 from ...ops import COMPARE_SIZE, pooled
 
