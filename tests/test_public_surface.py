@@ -1,4 +1,4 @@
-"""What others build upon: exported names, laziness, the version, and the papers of a release."""
+"""What others build on: exported names, lazy imports, the version, the layout, and what a release must hold."""
 
 import re
 import subprocess
@@ -76,6 +76,13 @@ def test_the_changelog_begins_with_this_version() -> None:
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
     assert newest[1] == p2s.__version__
+
+
+def test_the_package_has_at_most_10_modules_and_18_folders() -> None:
+    package = ROOT / "src" / "pixel2style"
+    folders = [path for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert len(list(package.glob("*.py"))) <= 10
+    assert len(folders) <= 18
 
 
 def test_the_installed_version_is_this_one() -> None:

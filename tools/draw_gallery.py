@@ -20,6 +20,14 @@ from pixel2style import NoFaceError, Session
 from pixel2style.inference import prepare
 from sheets import Row, Tile, save, sheet
 
+STRIP = ("astronaut", "coelho")
+EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "invert": ("invert", {}),
+    "superres": ("superres, from 16 x 16 pixels", {"factor": 16}),
+    "inpaint": ("inpaint", {"mask": "strokes", "seed": 2}),
+    "frontalize": ("frontalize", {}),
+}
+"""The README's strip: words above and options of one example for each bundled task."""
 MASKS = {"box": 4, "half": 1, "strokes": 2}
 """The masks of the inpainting sheet, and the seed of each that hides much of a face."""
 FACTORS = (8, 16, 32)
@@ -87,6 +95,18 @@ def pairs(studio: Studio, task: str, names: Sequence[str], columns: int) -> list
     return [tiles[start : start + 2 * columns] for start in range(0, len(tiles), 2 * columns)]
 
 
+def tasks(studio: Studio) -> list[Row]:
+    """One example of each bundled task: source and output."""
+    rows = []
+    for name in studio.chosen(STRIP):
+        row: Row = []
+        for task, (words, options) in EXAMPLES.items():
+            source, output = studio.pair(task, name, **options)
+            row += [(words, source), ("", output)]
+        rows.append(row)
+    return rows
+
+
 def superres(studio: Studio) -> list[Row]:
     """Source and output by factor, then the target."""
     rows = []
@@ -136,6 +156,7 @@ def pieces(studio: Studio, task: str, names: Sequence[str], **asked: Any) -> lis
 
 
 SHEETS: dict[str, tuple[int, Callable[[Studio], list[Row]]]] = {
+    "tasks": (148, tasks),
     "invert": (144, lambda studio: pairs(studio, "invert", tuple(PICTURES), 4)),
     "refine": (180, refined),
     "superres": (160, superres),
