@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pixel2style import photos
-from pixel2style.errors import ImageError, OutputError
+from pixel2style.errors import ImageError
 
 
 def touch(*paths: Path) -> None:
@@ -68,34 +68,3 @@ def test_a_missing_file_is_kept_to_fail_by_itself(tmp_path: Path) -> None:
 def test_nothing_to_do_is_said(tmp_path: Path, words: list[str]) -> None:
     with pytest.raises(ImageError):
         photos.find([word.format(tmp_path) for word in words])
-
-
-def test_an_existing_result_is_refused_and_named(tmp_path: Path) -> None:
-    touch(tmp_path / "a.png", tmp_path / "b.png")
-    with pytest.raises(OutputError, match=r"a\.png \(and 1 more\) .*--overwrite"):
-        photos.claim(tmp_path, [tmp_path / "a.png", tmp_path / "b.png"], [], overwrite=False)
-    photos.claim(tmp_path, [tmp_path / "a.png", tmp_path / "b.png"], [], overwrite=True)
-
-
-def test_a_photograph_is_never_replaced_by_its_own_result(tmp_path: Path) -> None:
-    touch(tmp_path / "a.png")
-    with pytest.raises(OutputError, match="photographs"):
-        photos.claim(tmp_path, [tmp_path / "a.png"], [tmp_path / "x" / ".." / "a.png"], overwrite=True)
-
-
-def test_two_results_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="two results"):
-        photos.claim(tmp_path, [tmp_path / "a.pair.png", tmp_path / "a.pair.png"], [], overwrite=True)
-
-
-def test_a_file_where_the_folder_should_be_is_refused_untouched(tmp_path: Path) -> None:
-    touch(tmp_path / "out")
-    for out in (tmp_path / "out", tmp_path / "out" / "below"):
-        with pytest.raises(OutputError, match="cannot write to"):
-            photos.claim(out, [], [], overwrite=True)
-    assert (tmp_path / "out").read_bytes() == b"picture"
-
-
-def test_claiming_leaves_nothing_behind_but_the_folder(tmp_path: Path) -> None:
-    photos.claim(tmp_path / "new" / "er", [tmp_path / "new" / "er" / "a.png"], [], overwrite=False)
-    assert not list((tmp_path / "new" / "er").iterdir())

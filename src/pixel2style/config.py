@@ -131,7 +131,7 @@ class ModelConfig:
 
     ``add_average``: the encoder says how far the rows are from the average (every released model), not where they are.
     ``feedback``: the encoder also sees its current reconstruction, three more channels, starting from the average
-    picture, and corrects itself for ``iterations`` looks (ReStyle, arXiv 2104.02699).
+    picture, and corrects itself for ``iterations`` passes (ReStyle, arXiv 2104.02699).
     ``task`` and ``source`` say what pictures it was taught to read (see ``tasks``).
     """
 
@@ -176,6 +176,10 @@ class LossConfig:
     """Whose features similarity compares: alex, or the file of a MoCo-v2 ResNet-50."""
 
 
+RENAMED = {"looks": "iterations", "one_look_until": "one_iteration_until"}
+"""Fields of a TrainConfig that had another name in 0.4: still read in a run's config.json and as options."""
+
+
 @dataclass(frozen=True, config=_STRICT)
 class TrainConfig:
     """A training run. The same command again continues it (``runs.MAY_CHANGE`` lists what may differ)."""
@@ -204,10 +208,10 @@ class TrainConfig:
     feedback: bool = False
     """Whether the encoder also sees what its rows have drawn so far and corrects itself (ReStyle)."""
     loss: LossConfig = LossConfig()
-    looks: Positive = 1
-    """How often the encoder looks at each picture; more than one needs feedback."""
-    one_look_until: Count = 0
-    """The step until which one look is enough: the first teaches the second where to begin."""
+    iterations: Positive = 1
+    """How often the encoder corrects itself on each picture; more than one needs feedback."""
+    one_iteration_until: Count = 0
+    """The step until which one iteration is enough: the second starts from what the first has learned."""
     batch: Positive = 8
     """Pictures of data in a step, over all processes and accumulated parts."""
     generated: Count = 0

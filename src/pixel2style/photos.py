@@ -1,4 +1,4 @@
-"""Which photographs were meant, what their results are called, and whether these may be written.
+"""Which photographs were meant, and what their results are called.
 
 The one place that turns words from a command line (files, folders, patterns) into a list of photographs with names.
 A name is what results and latents carry: the path below the folder that was given, without its suffix, with ``/``.
@@ -7,13 +7,12 @@ This module never opens a picture.
 
 import glob
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .errors import ImageError, OutputError
+from .errors import ImageError
 
 SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """What counts as a picture when a folder is searched. A file that is named outright may be called anything."""
@@ -96,34 +95,3 @@ def _told_apart(photos: list[Photo]) -> list[Photo]:
 
 def _shared_names(photos: Iterable[Photo]) -> set[str]:
     return {name for name, count in Counter(photo.name for photo in photos).items() if count > 1}
-
-
-def claim(out: Path, files: Sequence[Path], sources: Iterable[Path], overwrite: bool) -> None:
-    """Make ``out`` and make sure that ``files`` can be written there, before any work is done.
-
-    Raises OutputError when ``out`` cannot be a folder or cannot be written to, when two results would have one name,
-    when a result would replace one of ``sources``, and, unless ``overwrite``, when one exists already.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise OutputError(f"cannot write to {out}: {_reason(error)}; choose another --out") from error
-    for file, count in Counter(files).items():
-        if count > 1:
-            raise OutputError(f"two results would be called {file}: rename one photograph, or run them separately")
-    present = [file for file in files if file.exists()]
-    originals = {source.resolve() for source in sources}
-    for file in present:
-        if file.resolve() in originals:
-            raise OutputError(f"{file} is one of the photographs and would be replaced: choose another --out")
-        if file.is_dir():
-            raise OutputError(f"{file} is a folder where a result should go: choose another --out")
-    if present and not overwrite:
-        others = f" (and {len(present) - 1} more)" if len(present) > 1 else ""
-        raise OutputError(f"{present[0]}{others} exists already: add --overwrite to replace, or choose another --out")
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -1,6 +1,6 @@
 """``pixel2style train`` as its user meets it: help, mistakes, orders of words, stopping, several processes, ``tiny``.
 
-``python tests/test_cli_training.py > tests/golden/train_options.txt`` writes what the options are pinned by.
+``python tests/cli/test_training.py > tests/golden/train_options.txt`` writes what the options are pinned by.
 """
 
 import ast
@@ -32,7 +32,7 @@ from tests.support.small_run import small_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-GOLDEN = GOLDEN / "train_options.txt"
+OPTIONS = GOLDEN / "train_options.txt"
 GENERATOR = "mobilestylegan_ffhq_1024"
 Said = pytest.CaptureFixture[str]
 
@@ -93,7 +93,7 @@ def complaint(capsys: Said, *words: str) -> str:
 
 
 def test_options_are_those_that_are_pinned() -> None:
-    assert listed() == GOLDEN.read_text(), "if it was meant: python tests/test_cli_training.py > " + str(GOLDEN)
+    assert listed() == OPTIONS.read_text(), "if it was meant: python tests/cli/test_training.py > " + str(GOLDEN)
 
 
 @pytest.mark.parametrize("words", [(), ("-h",), ("--help",)])

@@ -106,7 +106,7 @@ def test_training_starts_from_a_model_of_any_family(family: str, tmp_path: Path)
     original = random_psp(kind, **sizes)
     file = tmp_path / "model.pt"
     torch.save({"state_dict": psp_state(original), "latent_avg": original.w_avg[0], "opts": told}, file)
-    looks = {"feedback": bool(sizes.get("feedback")), "looks": 2 if "feedback" in sizes else 1}
+    looks = {"feedback": bool(sizes.get("feedback")), "iterations": 2 if "feedback" in sizes else 1}
     model, _ = trained(
         tmp_path / "run", start_from=str(file), generator=None, encoder=EncoderShape(), steps=1, save_every=1,
         lr=1e-6, warmup=0, optimizer="adam", ema=0.0, batch=2, generated=0, **looks,
@@ -187,8 +187,9 @@ def test_an_encoder_of_wide_pictures_learns_from_the_middle_of_what_it_drew(
     p2s.save(original, tmp_path / "cars.safetensors")
     model, config = trained(
         tmp_path / "run", start_from=str(tmp_path / "cars.safetensors"), generator=None, encoder=EncoderShape(),
-        task="domain", data=(data,), validation=(data,), feedback=feedback, looks=1 + feedback, one_look_until=0,
-        mirror=False, augment=False, steps=1, judge_every=1, generated=generated, batch=2, lr=0.0, warmup=0,
+        task="domain", data=(data,), validation=(data,), feedback=feedback, iterations=1 + feedback,
+        one_iteration_until=0, mirror=False, augment=False, steps=1, judge_every=1, generated=generated, batch=2,
+        lr=0.0, warmup=0,
     )  # fmt: skip
     log = [json.loads(line) for line in (Path(config.out) / "log.jsonl").read_text().splitlines()]
     losses = {key: value for line in log for key, value in line.items() if key in ("train/l2", "validation/l2")}

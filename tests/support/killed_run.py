@@ -23,7 +23,7 @@ from pixel2style.training.run_folder import RunFolder
 from tests.support.small_run import small_config
 
 KILLED: dict[str, Any] = {
-    "generated": 0, "looks": 1, "log_every": 1, "save_every": 1, "loss": LossConfig(lpips=0.0, identity=0.0)
+    "generated": 0, "iterations": 1, "log_every": 1, "save_every": 1, "loss": LossConfig(lpips=0.0, identity=0.0)
 }  # fmt: skip
 
 

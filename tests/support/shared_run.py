@@ -17,7 +17,7 @@ from tests.support.small_run import in_double, small_config
 def main(folder: Path, out: Path) -> None:
     torch.set_num_threads(1)
     loss = LossConfig(lpips=0.0, identity=0.0, w_norm=0.01, code_norm=0.1, code_regression=0.1)
-    config = small_config(folder, out=str(out), looks=2, one_look_until=0, lr=1e-3, warmup=0, loss=loss)
+    config = small_config(folder, out=str(out), iterations=2, one_iteration_until=0, lr=1e-3, warmup=0, loss=loss)
     accelerator = checks.accelerated(config)
     state = setup.start(config, accelerator)
     pictures = setup.training_pictures(config, state.model.encoder.config.input_size)

@@ -33,8 +33,9 @@ def small_config(folder: Path, **changes: Any) -> TrainConfig:
         torch.manual_seed(0)
         p2s.save(StyleGAN2(GeneratorConfig(size=8, width=32, mapping_layers=1, channel_multiplier=1)), generator)
     config = TrainConfig(
-        data=(str(photos),), out=str(folder / "run"), generator=str(generator), encoder=SHAPE, feedback=True, looks=2,
-        one_look_until=1, batch=2, generated=2, augment=True, warmup=2, steps=4, save_every=100, log_every=1,
+        data=(str(photos),), out=str(folder / "run"), generator=str(generator), encoder=SHAPE, feedback=True,
+        iterations=2, one_iteration_until=1, batch=2, generated=2, augment=True, warmup=2, steps=4, save_every=100,
+        log_every=1,
         device="cpu", precision="fp32", clip=1.0,
     )  # fmt: skip
     return replace(config, **changes)

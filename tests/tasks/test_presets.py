@@ -52,7 +52,7 @@ def test_the_papers_training(task: str) -> None:
     assert (config.task, config.optimizer, config.lr, config.batch) == (task, "ranger", 1e-4, 8)
     assert (config.schedule, config.warmup, config.clip, config.ema) == ("constant", 0, 0, 0)
     assert config.steps == (6_000 if task == "toonify" else 300_000)
-    assert (config.feedback, config.looks, config.generated, config.augment) == (False, 1, 0, False)
+    assert (config.feedback, config.iterations, config.generated, config.augment) == (False, 1, 0, False)
     assert config.start_from is None
     assert config.encoder == EncoderShape(
         kind="pyramid", trunk="ir_se50", input_size=256, pyramid_width=512, heads="separate", neck=0

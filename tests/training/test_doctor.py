@@ -219,7 +219,7 @@ def test_memory_grows_with_what_is_looked_at_at_once_and_with_what_is_kept() -> 
     ("config", "total"),
     [
         (TrainConfig(batch=8, steps=1_000), "66.7 minutes"),
-        (TrainConfig(batch=8, generated=4, looks=2, steps=3_000), "10.0 hours"),
+        (TrainConfig(batch=8, generated=4, iterations=2, steps=3_000), "10.0 hours"),
         (TrainConfig(batch=2, steps=60), "1.0 minutes"),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_run_of_networks_with_statistics_goes_on_to_the_bit_too(config, tmp_pa
 
 
 def test_a_frugal_run_is_the_usual_one_and_goes_on_to_the_bit(config, tmp_path):
-    config = replace(config, loss=NO_NETWORKS, optimizer="ranger", clip=0.0, looks=1, ema=0.0, lr=1e-3)
+    config = replace(config, loss=NO_NETWORKS, optimizer="ranger", clip=0.0, iterations=1, ema=0.0, lr=1e-3)
     usual = loop.fit(replace(config, steps=8, out=str(tmp_path / "usual")))
     whole = loop.fit(replace(config, steps=8, frugal=True, out=str(tmp_path / "whole")))
     loop.fit(replace(config, steps=3, frugal=True))
@@ -102,7 +102,9 @@ def test_a_frugal_run_is_the_usual_one_and_goes_on_to_the_bit(config, tmp_path):
 
 
 def test_a_frugal_run_skips_a_step_of_no_finite_loss(config):
-    state, teacher = taught(replace(config, loss=NO_NETWORKS, clip=0.0, looks=1, one_look_until=0, frugal=True))
+    state, teacher = taught(
+        replace(config, loss=NO_NETWORKS, clip=0.0, iterations=1, one_iteration_until=0, frugal=True)
+    )
     steps = learning.steps(state, teacher)
     next(steps)
     before = {name: value.clone() for name, value in state.model.encoder.state_dict().items()}
@@ -152,7 +154,7 @@ def test_two_processes_have_the_gradient_of_one_with_the_joint_batch(folder, tmp
 
 
 def test_a_batch_taken_in_parts_gives_the_same_gradient(config):
-    config = replace(config, looks=2, one_look_until=0, loss=replace(NO_NETWORKS, code_regression=0.1))
+    config = replace(config, iterations=2, one_iteration_until=0, loss=replace(NO_NETWORKS, code_regression=0.1))
     gradients = []
     for parts in (1, 2):
         state, teacher = taught(replace(config, accumulate=parts))
@@ -254,7 +256,7 @@ class Poison:
 
 @pytest.mark.parametrize("kind", ["pyramid", "last_layer"])
 def test_a_step_without_a_finite_gradient_changes_nothing_that_learns(config, kind):
-    state, teacher = taught(replace(config, looks=1, encoder=replace(SHAPE, kind=kind), loss=NO_NETWORKS))
+    state, teacher = taught(replace(config, iterations=1, encoder=replace(SHAPE, kind=kind), loss=NO_NETWORKS))
     steps = learning.steps(state, teacher)
     next(steps)
     before = {name: value.clone() for name, value in everything(state).items() if not name.startswith("average")}
@@ -271,7 +273,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing_that_learns(config, ki
 
 
 def test_twenty_steps_in_a_row_without_a_gradient_end_the_run_with_advice(config):
-    config = replace(config, steps=100, looks=1, loss=NO_NETWORKS, lr=1e20, clip=0.0, warmup=0, optimizer="adam")
+    config = replace(config, steps=100, iterations=1, loss=NO_NETWORKS, lr=1e20, clip=0.0, warmup=0, optimizer="adam")
     with pytest.raises(TrainingError, match="lower --lr"):
         loop.fit(config)
     assert len(lines(config)) < 40
@@ -422,7 +424,7 @@ def test_a_model_that_starts_to_read_sketches_sees_them_as_gray_pictures(unbroke
         ({"data": ()}, "name a folder of them with --data"),
         ({"out": ""}, "name one with --out"),
         ({"task": "inverrt"}, "did you mean invert"),
-        ({"feedback": False}, "add it, or leave out --looks"),
+        ({"feedback": False}, "add it, or leave out --iterations"),
         ({"data": ("/missing/folder",)}, "/missing/folder holds no pictures"),
         ({"device": "mps"}, "there is no mps device here"),
         ({"precision": "fp16"}, "fp16 needs CUDA"),
@@ -430,7 +432,7 @@ def test_a_model_that_starts_to_read_sketches_sees_them_as_gray_pictures(unbroke
         ({"loss": LossConfig(detail=1.0)}, "add --generated 4 --full-size"),
         ({"trunk_weights": "ir_se50.pth"}, "for a new ir_se50 encoder, or a new resnet34 one"),
         ({"start_from": "faces", "encoder": replace(SHAPE, neck=2)}, "an encoder of its own shape"),
-        ({"frugal": True}, "add --clip 0 --looks 1 --accumulate 1"),
+        ({"frugal": True}, "add --clip 0 --iterations 1 --accumulate 1"),
         ({"batch": 3, "accumulate": 2}, "make --batch and --generated multiples of 2"),
         ({"task": "segmentation", "generated": 0}, "name folders of targets with --targets"),
         ({"task": "segmentation"}, "leave out --generated"),
@@ -457,7 +459,7 @@ def test_a_damaged_configuration_is_named(config, tmp_path, content):
 
 def test_the_bundled_generator_teaches_too(config):
     """A step with the real MobileStyleGAN's small head; its rows have a unit, which codes are counted in."""
-    config = replace(config, generator=None, batch=1, generated=1, looks=1, steps=1, loss=NO_NETWORKS)
+    config = replace(config, generator=None, batch=1, generated=1, iterations=1, steps=1, loss=NO_NETWORKS)
     state = loop.fit(config)
     assert torch.equal(state.model.w_unit, state.model.generator.w_std)
     assert (Path(config.out) / run_folder.MODEL).stat().st_size < 8e6  # it names its generator and does not hold it

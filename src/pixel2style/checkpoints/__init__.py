@@ -9,9 +9,10 @@ Files that are not ours go to ``foreign``.
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from .. import assets
 from ..assets import cards
 from ..config import GeneratorConfig, ModelConfig
 from ..errors import CheckpointError, ConfigError
+from ..files import replacing
 from ..formats import metadata as headers
 from ..formats import quantized
 from ..formats.meta_device import shapes_only
@@ -29,25 +31,16 @@ from ..formats.weights import (
     read_metadata,
     read_safetensors,
     spell,
-    taking_its_name,
     tensors,
     write,
 )  # fmt: skip
-from ..generators.mobilestylegan.network import MobileStyleGAN
-from ..generators.stylegan2.network import StyleGAN2
-from ..generators.stylegan3.network import StyleGAN3
+from ..generators import GENERATORS, Generator
 from ..models import encoders
 from ..models.psp import PSP
 from . import detect, fetch, foreign
 
-Generator = StyleGAN2 | MobileStyleGAN | StyleGAN3
 Layout = Literal["ours", "psp", "rosinality", "nvidia-state"]
 
-GENERATORS: dict[str, type[StyleGAN2] | type[MobileStyleGAN] | type[StyleGAN3]] = {
-    "stylegan2": StyleGAN2,
-    "mobilestylegan": MobileStyleGAN,
-    "stylegan3": StyleGAN3,
-}
 DEFAULT_GENERATOR = "mobilestylegan_ffhq_1024"
 SUFFIX = ".safetensors"
 
@@ -138,8 +131,11 @@ def save(
 
 def save_tensors(values: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write named tensors as one ``.safetensors``, whole or not at all. Raises OutputError when it cannot be done."""
-    with taking_its_name(Path(path)) as part:
-        save_file({key: value.cpu().contiguous() for key, value in values.items()}, part, dict(metadata or {}))
+    with replacing(Path(path)) as part:
+        try:
+            save_file({key: value.cpu().contiguous() for key, value in values.items()}, part, dict(metadata or {}))
+        except SafetensorError as error:  # on a full disk
+            raise OSError(str(error)) from error
 
 
 def bundled_generator(source: str | Path) -> str | None:
@@ -204,13 +200,12 @@ def convert(source: str | Path, out: str | Path, to: Layout = "ours") -> str:
     return f"{_described(model if whole else getattr(model, 'generator', model))}{'' if to == 'ours' else f' for {to}'}"
 
 
-def _described(model: nn.Module) -> str:
+def _described(model: PSP | Generator) -> str:
     """A model in a few words."""
     if isinstance(model, PSP):
         encoder = model.config.encoder
         return f"pSp model, {encoder.kind} encoder, {encoder.rows} rows, {model.config.generator.size} pixels"
-    drawer = cast(Generator, model)
-    return f"{drawer.config.kind} generator, {drawer.rows} rows, {drawer.size} pixels"
+    return f"{model.config.kind} generator, {model.rows} rows, {model.size} pixels"
 
 
 def find(source: str | Path) -> Path:

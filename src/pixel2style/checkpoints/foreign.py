@@ -21,6 +21,7 @@ from ..errors import CheckpointError, ConfigError
 from ..formats import weights
 from ..formats.meta_device import shapes_only
 from ..formats.weights import below, fill, is_safetensors, read_metadata, read_safetensors
+from ..generators.base import Generator
 from ..generators.stylegan2 import nvidia, rosinality
 from ..generators.stylegan2.network import StyleGAN2
 from ..generators.stylegan3 import nvidia as nvidia3
@@ -39,7 +40,6 @@ __all__ = [
     "load_model", "load_resnet", "outline", "read",
 ]  # fmt: skip
 
-Generator = StyleGAN2 | StyleGAN3
 MODELS: tuple[Kind, ...] = ("psp", "e4e", "restyle")
 
 

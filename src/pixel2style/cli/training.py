@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_origin, get_type_hints
 import tyro
 from pydantic import ValidationError
 
-from ..config import TrainConfig
+from ..config import RENAMED, TrainConfig
 from ..errors import ConfigError, TrainingError, complain
 from ..tasks.presets import PRESETS
 from . import terminal
@@ -106,7 +106,10 @@ def _named(words: list[str], known: Mapping[str, Kind]) -> tuple[str, list[str]]
 
 
 def _hyphens(word: str) -> str:
-    return word.replace("_", "-") if word.startswith("--") else word
+    if not word.startswith("--"):
+        return word
+    name = word.removeprefix("--").replace("-", "_")
+    return f"--{RENAMED.get(name, name)}".replace("_", "-")
 
 
 def _spelled(words: Sequence[str], known: Mapping[str, Kind]) -> list[str]:

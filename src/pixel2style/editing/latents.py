@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..generators.sampling import Mapper, draw
+from ..generators.base import Generator
+from ..generators.sampling import draw
 
 Rows = int | str | slice | Iterable[int]
 
@@ -93,7 +94,7 @@ def move(ws: Tensor, direction: Tensor, amount: float, rows: Rows | None = None)
 
 
 def resample(
-    ws: Tensor, generator: Mapper, rows: Rows, seed: int = 0, alpha: float = 1.0, truncation: float = 1.0
+    ws: Tensor, generator: Generator, rows: Rows, seed: int = 0, alpha: float = 1.0, truncation: float = 1.0
 ) -> Tensor:
     """Replace ``rows`` by newly drawn latents, one for every sample: many results for one input (pSp, section 4.3).
 

@@ -20,9 +20,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
-from .. import images, photos
+from .. import images
 from ..errors import ConfigError, ImageError, OutputError
 from ..faces.align import FaceAligner
+from ..files import claim
 from ..metrics import fid
 from ..metrics.scores import METRICS, Scorer
 from ..ops import COMPARE_SIZE
@@ -68,7 +69,7 @@ def evaluate_into(
     network = fid.Inception(inception) if inception else None
     pairs, unmatched = compare.matched(results, originals, leave_out=out)
     outputs = [out / name for name in (SCORES, SUMMARY, PAGE)]
-    photos.claim(out, outputs, [file for pair in pairs for file in (pair.result, pair.original)], overwrite)
+    claim(out, outputs, [file for pair in pairs for file in (pair.result, pair.original)], overwrite)
     where = choose_device(device)
     judges = Scorer(where, faces=faces, full=True)
     aligner = FaceAligner(where if where.type == "cuda" else "cpu") if faces else None

@@ -20,10 +20,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import __version__, checkpoints, photos
+from .. import __version__, checkpoints
 from ..errors import CheckpointError, ConfigError, OutputError
+from ..files import claim
+from ..generators import Generator
 from ..models.psp import PSP
 from .graphs import PARTS, Graph, Part, graph_of
 
@@ -86,7 +88,7 @@ def export_into(
         raise ConfigError("an encoder draws nothing: leave out --size, or export another --part")
     name = _SUFFIX.sub("", Path(source).name)
     files = {part: out / f"{name}.{part}{SUFFIXES[form]}" for part in parts}
-    photos.claim(out, list(files.values()), [Path(source)], overwrite)
+    claim(out, list(files.values()), [Path(source)], overwrite)
     model = _opened(source, parts)
     for part in parts if isinstance(model, PSP) else ("generator",):
         yield export_graph(graph_of(model, part, size), form, files[part])
@@ -102,7 +104,7 @@ def _require(*modules: str) -> None:
         ) from error
 
 
-def _opened(source: str | Path, parts: Sequence[Part]) -> PSP | nn.Module:
+def _opened(source: str | Path, parts: Sequence[Part]) -> PSP | Generator:
     if tuple(parts) == ("generator",):
         return checkpoints.load_generator(source)
     try:

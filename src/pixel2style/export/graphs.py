@@ -7,7 +7,7 @@ drawn. This module does not know in which form a graph is written (``export``).
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter
@@ -17,8 +17,9 @@ from torch.nn import functional
 from .. import __version__
 from ..config import GeneratorConfig, ModelConfig
 from ..errors import ConfigError
+from ..generators.base import Generator
 from ..generators.sampling import draw
-from ..models.psp import PSP, Generator
+from ..models.psp import PSP
 
 Part = Literal["encoder", "generator", "whole"]
 PARTS: tuple[Part, ...] = ("encoder", "generator", "whole")
@@ -39,13 +40,14 @@ class Encode(nn.Module):
 class Draw(nn.Module):
     """Rows to pictures: ``[b k d] -> [b 3 r r]``."""
 
-    def __init__(self, generator: nn.Module, size: int):
+    def __init__(self, generator: Generator, size: int):
         super().__init__()
-        self.generator, self.size = generator, size
+        self.generator: Generator = generator
+        self.size = size
 
     def forward(self, ws: Tensor) -> Tensor:
         """As ``synthesize`` of the generator."""
-        return cast(Generator, self.generator).synthesize(ws, self.size)
+        return self.generator.synthesize(ws, self.size)
 
 
 class EncodeAndDraw(nn.Module):
@@ -74,9 +76,9 @@ class Graph:
     """What its file says of itself."""
 
 
-def graph_of(model: PSP | nn.Module, part: Part, size: int | None = None) -> Graph:
+def graph_of(model: PSP | Generator, part: Part, size: int | None = None) -> Graph:
     """One part of a model or of a lone generator, drawing ``size`` pixels. Raises ConfigError for what does not fit."""
-    generator = cast(Generator, model.generator if isinstance(model, PSP) else model)
+    generator = model.generator if isinstance(model, PSP) else model
     size = generator.size if size is None else size
     if not 1 <= size <= generator.size:
         raise ConfigError(f"this generator draws up to {generator.size} pixels: ask for 1 to that, not --size {size}")
@@ -84,7 +86,7 @@ def graph_of(model: PSP | nn.Module, part: Part, size: int | None = None) -> Gra
     if part != "encoder":
         facts |= {"drawn": f"RGB in about [-1, 1], [batch, 3, {size}, {size}]"}
     if part == "generator":
-        network: nn.Module = Draw(cast(nn.Module, generator), size)
+        network: nn.Module = Draw(generator, size)
         return Graph(network, "ws", ("drawn",), partial(rows, generator), _facts(part, generator.config, facts))
     assert isinstance(model, PSP)
     if model.corrects_itself:
@@ -120,7 +122,7 @@ def rows(generator: Generator, count: int) -> Tensor:
 @torch.no_grad()
 def pictures(model: PSP, count: int) -> Tensor:
     """What a model may be shown: drawn by its generator, or label maps and sketches of that: ``[count c s s]``."""
-    drawn = model.redraw(rows(cast(Generator, model.generator), count)).clamp(-1, 1)
+    drawn = model.redraw(rows(model.generator, count)).clamp(-1, 1)
     channels = model.source_channels
     if channels == 3:
         return drawn

@@ -4,8 +4,6 @@ A PyTorch file is opened here only, and its pickle is read, never run (``archive
 networks there are.
 """
 
-import contextlib
-import os
 import pickle
 import pickletools
 import re
@@ -20,7 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, OutputError, UnsafeFileError
+from ..errors import CheckpointError, UnsafeFileError
+from ..files import replacing
 from .pickle import archives
 from .pickle.symbols import UnsafeNameError
 from .pickle.tensors import REPEATED, SHARED
@@ -116,27 +115,6 @@ def _damaged(path: str | Path) -> CheckpointError:
     return CheckpointError(f"{path}: is no safetensors file, or is damaged; copy or convert it again")
 
 
-@contextlib.contextmanager
-def taking_its_name(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which replaces it in the end; after an error nothing of it is left.
-
-    It has the permissions of any new file there. Raises OutputError when it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.touch()
-        permissions = part.stat().st_mode  # safetensors would let only the owner read it
-        yield part
-        part.chmod(permissions)
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(f"{path}: cannot be written ({reason}); choose a folder that exists and has room") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Write a dictionary of tensors and plain values as a PyTorch file, whole or not at all.
 
@@ -144,7 +122,7 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
     it cannot be written.
     """
     owned = _owned(content)
-    with taking_its_name(Path(path)) as part:
+    with replacing(Path(path)) as part:
         try:
             torch.save(owned, part)
         except RuntimeError as error:  # PyTorch's own writer, on a full disk

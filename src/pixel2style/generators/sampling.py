@@ -5,32 +5,15 @@ of noise, ``c`` numbers in a label, ``k`` rows, ``d`` width of a row. This modul
 are.
 """
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..config import GeneratorConfig
 from ..errors import ConfigError
+from .base import Generator
 
 AT_ONCE = 4096
-
-
-class Mapper(Protocol):
-    """Anything that maps noise to latents: every generator does."""
-
-    config: GeneratorConfig
-
-    def map(self, z: Tensor, truncation: float = 1.0, labels: Tensor | None = None) -> Tensor:
-        """``[b n], [b c] -> [b d]``."""
-        ...
-
-
-class Averaged(Mapper, Protocol):
-    """One that has room for its average."""
-
-    w_avg: Tensor
 
 
 def noise_width(config: GeneratorConfig) -> int:
@@ -77,7 +60,7 @@ def size_of(size: int | None, most: int) -> int:
     return size
 
 
-def draw(generator: Mapper, count: int, rng: torch.Generator, like: Tensor, truncation: float = 1.0) -> Tensor:
+def draw(generator: Generator, count: int, rng: torch.Generator, like: Tensor, truncation: float = 1.0) -> Tensor:
     """Latents of ``count`` normal draws by a CPU's ``rng``, ``[count d]``, on the device and in the type of ``like``.
 
     Labels, where the generator wants them, are each class with the same probability.
@@ -91,7 +74,7 @@ def draw(generator: Mapper, count: int, rng: torch.Generator, like: Tensor, trun
 
 
 @torch.no_grad()
-def average_w(generator: Averaged, samples: int = 100_000, seed: int = 0) -> Tensor:
+def average_w(generator: Generator, samples: int = 100_000, seed: int = 0) -> Tensor:
     """The mean of ``samples`` mapped draws, ``[d]``: what ``w_avg`` is where a file has none.
 
     It is where the generator's own ``w_avg`` is, which stays as it was; one without numbers (meta) has none.

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import checkpoints, images
-from .. import photos as folders
 from ..errors import ConfigError, OutputError, Pixel2StyleError
+from ..files import claim
 from ..photos import Photo
 from . import prepare
 from .prepare import Request
@@ -56,7 +56,7 @@ def invert_into(
     A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned,
     ``NAME.aligned.png``; the rows of all go to ``latents.safetensors``, last, also when the caller stops early, beside
     the rows that earlier runs have left there.
-    Raises OutputError before anything is done when that cannot be written, see ``folders.claim``.
+    Raises OutputError before anything is done when that cannot be written, see ``files.claim``.
     """
     kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
 
@@ -93,7 +93,7 @@ def _written(
     """Write ``kinds`` of pictures (see ``PICTURES``) and rows; ``others`` are not replaced either."""
     files = {photo: {kind: out / (photo.name + end) for kind, end in kinds.items()} for photo in photos}
     targets = [file for own in files.values() for file in own.values()]
-    folders.claim(out, targets, [*(photo.path for photo in photos), *others], overwrite)
+    claim(out, targets, [*(photo.path for photo in photos), *others], overwrite)
     earlier, latents = rows_in(out / LATENTS), dict[str, Tensor]()
     try:
         for photo, result in results():
@@ -142,12 +142,12 @@ def align_into(
 ) -> Generator[Outcome, None, None]:
     """Cut the largest face out of each photograph into ``NAME.png``, ``size`` pixels wide; one outcome each.
 
-    Raises OutputError before anything is done, see ``folders.claim``.
+    Raises OutputError before anything is done, see ``files.claim``.
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise ConfigError(f"--size must be from {SIZES[0]} to {SIZES[1]} pixels, not {size}")
     files = {photo: out / f"{photo.name}.png" for photo in photos}
-    folders.claim(out, list(files.values()), [photo.path for photo in photos], overwrite)
+    claim(out, list(files.values()), [photo.path for photo in photos], overwrite)
     for photo, file in files.items():
         try:
             images.save(session.aligner.align(images.load(named(photo)), size), file)
@@ -172,7 +172,7 @@ def convert(source: str | Path, out: Path, *, to: checkpoints.Layout = "ours", o
         raise OutputError(f"{out} would replace the file that is converted: give another name")
     if out.is_dir() or (out.exists() and not overwrite):
         raise OutputError(f"{out} exists already: give another name{'' if out.is_dir() else ', or add --overwrite'}")
-    folders.claim(out.parent, [out], [], overwrite)
+    claim(out.parent, [out], [], overwrite)
     return checkpoints.convert(file, out, to)
 
 

@@ -24,7 +24,7 @@ from ..config import ModelConfig
 from ..editing import latents
 from ..errors import CheckpointError, ConfigError, ImageError
 from ..faces.align import Points, crop
-from ..generators.sampling import Mapper
+from ..generators.base import Generator
 from ..models import painting
 from ..ops import COMPARE_SIZE
 from ..tasks import degrade, presets
@@ -218,7 +218,7 @@ def show(
     return Shown(source, _visible(source, task), through=through)
 
 
-def resampled(ws: Tensor, generator: Mapper, request: Request) -> Tensor:
+def resampled(ws: Tensor, generator: Generator, request: Request) -> Tensor:
     """Variants of one picture's rows ``[k d]``: ``[n k d]``, the same for the same seed, the first ones for any n."""
     many = ws[None].expand(request.samples, -1, -1)
     return latents.resample(many, generator, request.rows, request.seed, request.alpha, NATURAL)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import torch
 from PIL import Image
@@ -20,7 +19,6 @@ from torch import Tensor
 from .. import checkpoints, images
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import FaceAligner
-from ..generators.sampling import Mapper
 from ..models.psp import PSP
 from ..photos import Photo
 from ..runtime import Device, choose_device
@@ -188,7 +186,7 @@ class Session:
         for one, drawn, ws in zip(shown, self._draw(all_ws), all_ws, strict=True):
             result = Result(one.picture, one.finished(drawn), ws.float().cpu())
             if request.samples:
-                many = translation.resampled(ws, cast(Mapper, self.model.generator), request)
+                many = translation.resampled(ws, self.model.generator, request)
                 # one at a time: however many are asked for, memory holds one on its way
                 samples = (self._draw(rows[None])[0] for rows in many)
                 result = replace(result, samples=tuple(map(one.finished, samples)), sample_ws=many.float().cpu())

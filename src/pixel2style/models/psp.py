@@ -11,29 +11,16 @@ Axes: ``b`` batch, ``c`` channels, ``h w`` picture, ``k`` rows, ``d`` width, ``r
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..config import GeneratorConfig, ModelConfig
+from ..config import ModelConfig
+from ..generators.base import Generator
 from ..images import resize
+from ..ops import COMPARE_SIZE, pooled
 from .encoders import Encoder
-
-
-class Generator(Protocol):
-    """What a generator offers; see ``stylegan2``, ``stylegan3`` and ``mobilestylegan``."""
-
-    config: GeneratorConfig
-    rows: int
-    width: int
-    size: int
-
-    def map(self, z: Tensor, truncation: float = 1.0, labels: Tensor | None = None) -> Tensor:
-        """``[b n] -> [b d]``; ``labels`` ``[b c]`` for a generator that has classes (``sampling.draw`` gives both)."""
-
-    def synthesize(self, ws: Tensor, size: int | None = None) -> Tensor:
-        """``[b k d]`` or ``[b d]`` to ``[b 3 size size]``."""
 
 
 class PSP(nn.Module):
@@ -47,10 +34,10 @@ class PSP(nn.Module):
     w_unit: Tensor
 
     def __init__(
-        self, encoder: Encoder, generator: nn.Module, config: ModelConfig, w_avg: Tensor, w_unit: Tensor | None = None
+        self, encoder: Encoder, generator: Generator, config: ModelConfig, w_avg: Tensor, w_unit: Tensor | None = None
     ):
         super().__init__()
-        rows, width = cast(Generator, generator).rows, cast(Generator, generator).width
+        rows, width = generator.rows, generator.width
         if (encoder.config.rows, encoder.config.width) != (rows, width):
             raise ValueError(
                 f"the encoder writes {encoder.config.rows} rows of {encoder.config.width}, "
@@ -61,7 +48,7 @@ class PSP(nn.Module):
                 "an encoder that sees its reconstruction needs three more input channels than its pictures"
             )
         self.config, self.encoder = config, encoder
-        self.generator = generator.requires_grad_(False)
+        self.generator: Generator = generator.requires_grad_(False)
         self.register_buffer("w_avg", w_avg.detach().expand(rows, width).clone())
         self.register_buffer("w_unit", torch.ones(width) if w_unit is None else w_unit.detach().clone())
         self._average_image: Tensor | None
@@ -88,7 +75,7 @@ class PSP(nn.Module):
 
     def decode(self, ws: Tensor, size: int | None = None) -> Tensor:
         """Rows ``[b k d]`` to pictures ``[b 3 r r]`` in about [-1, 1]; deterministic."""
-        return cast(Generator, self.generator).synthesize(ws, size)
+        return self.generator.synthesize(ws, size)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> "PSP":
@@ -164,6 +151,22 @@ class PSP(nn.Module):
         first = (drawn.shape[-2] - rows) // 2
         return drawn if height == width else drawn[..., first : first + rows, :]
 
+    @property
+    def compare_size(self) -> int:
+        """The side at which to draw what losses and scores compare: 256 pixels, or all that the generator has."""
+        return min(COMPARE_SIZE, self.generator.size)
+
+    def draw_to_compare(self, ws: Tensor, *, full_size: bool = False) -> Tensor:
+        """Rows ``[b k d]`` to the pictures that losses compare, ``[b 3 256 256]``, float32, not clipped.
+
+        Drawn at ``compare_size``, which generators with a 256-pixel head do at a tenth of the cost, or at full size.
+        """
+        return self.to_compare(self.decode(ws, None if full_size else self.compare_size))
+
+    def to_compare(self, drawn: Tensor) -> Tensor:
+        """Drawn pictures ``[b 3 r r]`` as losses compare them: framed, float32, pooled to ``[b 3 256 256]``."""
+        return pooled(self.framed(drawn).float())
+
     def step(self, images: Tensor, ws: Tensor | None, drawn: Tensor | None) -> Tensor:
         """One look: pictures that fit, the rows so far and what they draw (None: the average) to better rows."""
         if self.corrects_itself:
@@ -177,7 +180,7 @@ class PSP(nn.Module):
     def redraw(self, ws: Tensor) -> Tensor:
         """What rows draw, as the encoder's input: ``[b k d] -> [b 3 h w]``."""
         side = self.encoder.config.input_size
-        return self.framed(resize(self.decode(ws, min(side, cast(Generator, self.generator).size)), side))
+        return self.framed(resize(self.decode(ws, min(side, self.generator.size)), side))
 
     @torch.no_grad()
     def average_image(self) -> Tensor:

@@ -53,7 +53,7 @@ def compact(task: str) -> TrainConfig:
         start_from="faces",
         encoder=COMPACT,
         feedback=True,
-        looks=2,
+        iterations=2,
         batch=12,
         augment=True,
         optimizer="adamw",
@@ -64,7 +64,7 @@ def compact(task: str) -> TrainConfig:
         clip=1.0,
     )
     if task in ("invert", "domain"):  # the one is what ``faces`` was made by, the other shows no faces
-        config = replace(config, start_from=None, lr=5e-4, warmup=300, one_look_until=2_500)
+        config = replace(config, start_from=None, lr=5e-4, warmup=300, one_iteration_until=2_500)
     if task == "invert":
         config = replace(config, loss=replace(config.loss, identity=0.25, code_regression=0.05), generated=4)
     return config
@@ -74,8 +74,8 @@ TINY = replace(
     compact("invert"),
     start_from="faces",
     loss=LossConfig(l2=1, lpips=0.8, identity=0.1),
-    one_look_until=0,
-    looks=1,
+    one_iteration_until=0,
+    iterations=1,
     batch=2,
     generated=0,
     mirror=False,

@@ -37,14 +37,14 @@ def settled(config: TrainConfig) -> TrainConfig:
     for folder in (*config.data, *config.targets, *config.validation, *config.validation_targets):
         if out.is_relative_to(Path(folder).resolve()):
             raise ConfigError(f"{config.out} lies in {folder}, whose pictures are learned from: choose another --out")
-    if config.looks > 1 and not (config.feedback or config.start_from):
-        raise ConfigError("only an encoder with --feedback sees what it drew: add it, or leave out --looks")
+    if config.iterations > 1 and not (config.feedback or config.start_from):
+        raise ConfigError("only an encoder with --feedback sees what it drew: add it, or leave out --iterations")
     if config.generated and config.targets:
         raise ConfigError("generated pictures have no source file: leave out --generated, or --targets")
     if config.generated and task.source is None:
         raise ConfigError(f"{config.task} reads its sources from files: leave out --generated")
-    if config.frugal and (config.clip or config.looks > 1 or config.accumulate > 1 or config.precision == "fp16"):
-        raise ConfigError("--frugal has no whole gradient: add --clip 0 --looks 1 --accumulate 1, and no fp16")
+    if config.frugal and (config.clip or config.iterations > 1 or config.accumulate > 1 or config.precision == "fp16"):
+        raise ConfigError("--frugal has no whole gradient: add --clip 0 --iterations 1 --accumulate 1, and no fp16")
     if loss.code_regression and not config.generated:
         raise ConfigError("only generated pictures have known rows: add --generated 4, or --loss.code-regression 0")
     if loss.detail and not (config.generated and config.full_size):

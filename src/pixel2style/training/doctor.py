@@ -10,14 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..config import TrainConfig
 from ..errors import ConfigError, Pixel2StyleError
-from ..models.psp import Generator
 from ..ops import COMPARE_SIZE
 from ..runtime import memory_gb
 from ..tasks import find_task
@@ -120,7 +119,7 @@ def _data(config: TrainConfig) -> Iterator[Finding]:
 
 
 def _model(state: State) -> str:
-    generator = cast(Generator, state.model.generator)
+    generator = state.model.generator
     weights = sum(weight.numel() for weight in state.model.encoder.parameters())
     encoder = state.model.encoder.config
     return (
@@ -149,7 +148,7 @@ def lessons(config: TrainConfig) -> TrainConfig:
     part = min(max(1, config.batch // config.accumulate), TEN // 2)
     parts = max(1, min(config.accumulate, TEN // 2 // part))
     return replace(
-        config, batch=part * parts, generated=0, accumulate=parts, mirror=False, augment=False, warmup=0, looks=1,
+        config, batch=part * parts, generated=0, accumulate=parts, mirror=False, augment=False, warmup=0, iterations=1,
         schedule="constant",
     )  # fmt: skip
 
@@ -184,7 +183,7 @@ def _lessons(config: TrainConfig, state: State, accelerator: "Accelerator") -> I
 
 
 def _time(config: TrainConfig, per_picture: float) -> str:
-    seconds = per_picture * (config.batch + config.generated) * config.looks * config.steps
+    seconds = per_picture * (config.batch + config.generated) * config.iterations * config.steps
     total = f"{seconds / 60:.1f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
     return f"{per_picture:.2f} s a picture here, about {total} for {config.steps} steps, and their judgements beside"
 

@@ -7,7 +7,6 @@ in their sources follows from their place. This module does not know when a run 
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,9 +14,9 @@ from torch import Tensor
 from ..metrics.losses import Reconstruction
 from ..metrics.scores import Scorer, Scores
 from ..models import painting
-from ..models.psp import PSP, Generator
+from ..models.psp import PSP
 from ..ops import pooled
-from . import logging, setup
+from . import logging
 from .dataset import Pictures, seeds
 from .step import State, Teacher
 
@@ -90,7 +89,7 @@ def training_rows(state: State, teacher: Teacher, judges: Scorer, shown: int = S
 
 def _drawn(model: PSP, sources: Tensor, teacher: Teacher) -> tuple[Tensor, Tensor]:
     ws = model.encode(sources)
-    drawn = model.decode(ws, setup.drawing_size(teacher.config, cast(Generator, model.generator)))
+    drawn = model.decode(ws, None if teacher.config.full_size else model.compare_size)
     return ws, model.framed(drawn).float()
 
 

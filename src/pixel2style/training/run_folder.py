@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from ..config import TrainConfig
+from ..config import RENAMED, TrainConfig
 from ..errors import CheckpointError, ConfigError, OutputError
 from ..formats import weights
 
@@ -36,12 +36,14 @@ Resuming is exact only where ``steps`` (it shapes a cosine) and the pictures the
 """
 
 _JSON: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
+_JSON_DICT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
 def read_config(file: Path) -> TrainConfig:
     """The configuration in ``file``. Raises ConfigError when it is missing, damaged or none."""
     try:
-        return _JSON.validate_json(file.read_bytes())
+        content = _JSON_DICT.validate_json(file.read_bytes())
+        return _JSON.validate_python({RENAMED.get(name, name): value for name, value in content.items()}, strict=False)
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read ({error.strerror}); name a preset or the config.json of a run"

@@ -23,8 +23,7 @@ from ..metrics.losses import Objective
 from ..models import encoders, painting
 from ..models.backbones import mobilefacenet
 from ..models.encoders import Encoder
-from ..models.psp import PSP, Generator
-from ..ops import COMPARE_SIZE
+from ..models.psp import PSP
 from ..tasks import channels_of, find_task
 from .dataset import Pictures
 from .memory import Shelf, StepInBackward
@@ -46,12 +45,12 @@ def start(config: TrainConfig, accelerator: "Accelerator") -> State:
     model = laid_out(grown(config) if config.start_from else newborn(config), accelerator.device)
     model.config = replace(
         model.config,
-        iterations=config.looks,
+        iterations=config.iterations,
         task=config.task,
         source=config.source,
     )
-    if config.looks > 1 and not model.corrects_itself:
-        raise ConfigError(f"{config.start_from} does not see what it drew: add --looks 1")
+    if config.iterations > 1 and not model.corrects_itself:
+        raise ConfigError(f"{config.start_from} does not see what it drew: add --iterations 1")
     height, width = model.encoder.config.input_shape
     if height != width and find_task(config.task).faces:
         raise ConfigError(
@@ -110,7 +109,7 @@ def newborn(config: TrainConfig) -> PSP:
         _educate(encoder, config.trunk_weights)
         encoder = painting.repainted(encoder, complete, find_task(config.task).classes)
         made = ModelConfig(complete, generator.config, feedback=config.feedback)
-        return PSP(encoder, generator, made, generator.w_avg, getattr(generator, "w_std", None))
+        return PSP(encoder, generator, made, generator.w_avg, generator.row_unit())
     except ValueError as error:
         raise ConfigError(f"{error}: change --encoder") from error
 
@@ -125,7 +124,7 @@ def grown(config: TrainConfig) -> PSP:
     task, channels = find_task(config.task), channels_of(config.task, config.source)
     _agree(config, model, channels)
     generator = checkpoints.load_generator(config.generator) if config.generator else model.generator
-    drawn = cast(Generator, generator)
+    drawn = generator
     here = model.encoder.config
     complete = replace(here, input_channels=channels + 3 * model.corrects_itself)
     encoder = model.encoder
@@ -136,7 +135,7 @@ def grown(config: TrainConfig) -> PSP:
     made = replace(model.config, encoder=encoder.config, generator=drawn.config)
     if not config.generator:
         return PSP(encoder, generator, made, model.w_avg, model.w_unit)
-    return PSP(encoder, generator, made, cast(Tensor, generator.w_avg), getattr(generator, "w_std", None))
+    return PSP(encoder, generator, made, generator.w_avg, generator.row_unit())
 
 
 def _agree(config: TrainConfig, model: PSP, channels: int) -> None:
@@ -147,7 +146,7 @@ def _agree(config: TrainConfig, model: PSP, channels: int) -> None:
             f"{config.start_from} has an encoder of its own shape: leave out --encoder, or --start-from None"
         )
     if config.feedback and not model.corrects_itself:
-        raise ConfigError(f"{config.start_from} does not see what it drew: add --no-feedback --looks 1")
+        raise ConfigError(f"{config.start_from} does not see what it drew: add --no-feedback --iterations 1")
     if model.config.task != config.task and model.source_channels != 3:
         raise ConfigError(
             f"{config.start_from} was taught {model.config.task} and reads {model.source_channels} channels: start "
@@ -212,11 +211,6 @@ def judged_by(config: TrainConfig, device: torch.device) -> Objective:
     return laid_out(Objective(loss, identity=identity, similarity=similarity), device)
 
 
-def drawing_size(config: TrainConfig, generator: Generator) -> int | None:
-    """The side at which pictures are drawn: 256 pixels, or all that the generator has."""
-    return None if config.full_size else min(COMPARE_SIZE, generator.size)
-
-
 def training_pictures(config: TrainConfig, input_size: int) -> Pictures:
     """The run's own pictures. Raises ConfigError with whatever is wrong with them."""
     return Pictures(
@@ -237,8 +231,8 @@ def validation_pictures(config: TrainConfig, input_size: int) -> Pictures | None
 
 def appoint(config: TrainConfig, state: State, pictures: Pictures, accelerator: "Accelerator") -> Teacher:
     """The teacher of a run."""
-    generator = cast(Generator, state.model.generator)
-    size = drawing_size(config, generator)
+    generator = state.model.generator
+    size = None if config.full_size else state.model.compare_size
 
     def draw(ws: Tensor) -> Tensor:
         return generator.synthesize(ws, size)

@@ -2,7 +2,7 @@
 
 The pictures of a step follow from the run's seed and the step's number alone, and every picture from its place in the
 joint batch, so that a resumed run sees what an unbroken one would have seen, however many processes share the work. One
-batch is looked at ``looks`` times; the parts of a batch are accumulated; gradients are averaged over processes; then
+batch is encoded ``iterations`` times; the parts of a batch are accumulated; gradients are averaged over processes; then
 one update is made. This module does not know when to log, judge, save or stop (``train``).
 
 Axes: ``b`` batch, ``c`` channels, ``s`` side, ``k`` rows, ``d`` width of a row.
@@ -23,7 +23,7 @@ from ..errors import TrainingError
 from ..generators.sampling import draw
 from ..metrics.losses import Objective, Reconstruction, detail
 from ..models.encoders import Encoder
-from ..models.psp import PSP, Generator
+from ..models.psp import PSP
 from ..ops import area, pooled
 from ..tasks import Task
 from .dataset import Pictures, dice, mixed_codes, seeds, task_source
@@ -146,7 +146,7 @@ class Teacher:
 
     def known(self, state: State) -> tuple[Tensor, Sequence[int]]:
         """Codes that this process's generated pictures are drawn from, and the seeds of their sources."""
-        config, generator = self.config, cast(Generator, state.model.generator)
+        config, generator = self.config, state.model.generator
         rng = dice(config.seed, state.step)
         drawn = draw(generator, 3 * config.generated, rng, state.model.w_unit)
         w = (drawn - state.model.w_avg[0]) / state.model.w_unit
@@ -225,14 +225,14 @@ def look_at_all(state: State, teacher: Teacher) -> tuple[dict[str, Tensor], Tens
 
 
 def look(part: Part, state: State, teacher: Teacher) -> tuple[dict[str, Tensor], Tensor]:
-    """Look at one part, ``looks`` times: the last look's loss and terms (earlier ones by number), and the codes."""
+    """Encode one part ``iterations`` times: loss and terms of the last (earlier ones by number), and the codes."""
     config, model, precision = teacher.config, state.model, teacher.precision
     with precision():
         target = teacher.objective.look_at(part.targets, part.known)
     seen, ws, drawn = model.fit(part.sources), None, None
     numbers: dict[str, Tensor] = {}
-    looks = 1 if state.step < config.one_look_until else config.looks
-    for turn in range(1, looks + 1):
+    iterations = 1 if state.step < config.one_iteration_until else config.iterations
+    for turn in range(1, iterations + 1):
         with precision():
             ws = model.step(seen, ws, drawn)
             picture = teacher.draw(ws).float()
@@ -246,11 +246,11 @@ def look(part: Part, state: State, teacher: Teacher) -> tuple[dict[str, Tensor],
         if isinstance(state.optimizer, StepInBackward) and not torch.isfinite(loss):
             state.optimizer.refuse()
         else:
-            teacher.accelerator.backward(loss / (looks * config.accumulate))
+            teacher.accelerator.backward(loss / (iterations * config.accumulate))
         ws = ws.detach()
-        if turn < looks:
+        if turn < iterations:
             drawn = model.framed(area(pooled(picture.detach()), seen.shape[-1]))
-        mark = "" if turn == looks else f"_look{turn}"
+        mark = "" if turn == iterations else f"_look{turn}"
         numbers |= {f"{name}{mark}": value.detach() for name, value in {"loss": loss, **terms}.items()}
     pictures = len(part.targets) - (0 if part.known is None else len(part.known))
     return numbers, made.codes.detach()[:pictures].float()

@@ -90,8 +90,8 @@ def state(model: PSP) -> dict[str, Any]:
     refuse(model)
     content = {"state_dict": layout(model), "opts": options.written(model.config)}
     if not model.config.add_average:
-        return content | {"decoder_avg": cast(Tensor, model.generator.w_avg)}
-    same = torch.equal(model.w_avg, cast(Tensor, model.generator.w_avg).expand_as(model.w_avg))
+        return content | {"decoder_avg": model.generator.w_avg}
+    same = torch.equal(model.w_avg, model.generator.w_avg.expand_as(model.w_avg))
     rows = model.w_avg[:1] if model.encoder.config.kind == "single_w" else model.w_avg
     return content | {"latent_avg": rows} | ({} if same else {"decoder_avg": model.generator.w_avg})
 

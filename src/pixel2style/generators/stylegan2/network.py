@@ -24,6 +24,7 @@ from torch.nn import functional
 from ...config import GeneratorConfig
 from ...errors import ConfigError
 from ...ops import GAIN, SLOPE, EqualLinear, ModulatedConv2d, activate, area, upsample
+from ..base import Generator
 from ..sampling import check, noise_width, rows_of, size_of, truncated
 from .sizes import channels_at
 
@@ -146,7 +147,7 @@ class ToRGB(nn.Module):
         return image if below is None else image + upsample(below)
 
 
-class StyleGAN2(nn.Module):
+class StyleGAN2(Generator):
     """The generator: ``map`` takes noise to rows, ``synthesize`` takes rows to pictures.
 
     It is born frozen: no parameter asks for a gradient, so backward through ``synthesize`` reaches the rows and spends

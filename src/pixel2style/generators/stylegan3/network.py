@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ...config import AliasFreeConfig, GeneratorConfig
 from ...errors import ConfigError
 from ...ops import EqualLinear, ModulatedConv2d, area
+from ..base import Generator
 from ..sampling import check, noise_width, rows_of, size_of, truncated
 from .filters import FilteredActivation, layout, lowpass, radial_lowpass
 
@@ -228,7 +229,7 @@ def _taps(given: AliasFreeConfig, factor: int) -> int:
     return taps
 
 
-class StyleGAN3(nn.Module):
+class StyleGAN3(Generator):
     """The generator: ``map`` takes noise to rows, ``synthesize`` takes rows to pictures.
 
     It is born frozen: no parameter asks for a gradient, so backward through ``synthesize`` reaches the rows and spends

@@ -9,15 +9,14 @@ Axes: ``b`` batch, ``h w`` sides of a picture, ``k`` rows, ``d`` width of a row.
 import contextlib
 import math
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from ...config import LossConfig
 from ...metrics.losses import Objective, Reconstruction
-from ...models.psp import PSP, Generator
-from ...ops import COMPARE_SIZE, pooled
+from ...models.psp import PSP
+from ...ops import pooled
 
 LOSS = LossConfig(l2=1.0, lpips=0.8, identity=0.0, code_norm=0.0, code_regression=0.0)
 LR = 0.2
@@ -46,21 +45,20 @@ def optimize_rows(
     ``watch`` is told each step's number and its mean loss. Every picture is optimised by itself, whatever else is in
     the batch, and nothing is random. Raises ValueError for shapes that do not fit.
     """
-    generator = cast(Generator, model.generator)
+    generator = model.generator
     shape = (len(images), generator.rows, generator.width)
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"expected pictures [b 3 h w], got {list(images.shape)}")
     if ws is not None and ws.shape != shape:
         raise ValueError(f"expected ws {list(shape)}, got {list(ws.shape)}")
     device = model.w_avg.device
-    size = COMPARE_SIZE if generator.size > COMPARE_SIZE else None
     precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
     def compared(pictures: Tensor) -> Tensor:
         if shown is None:
-            return pooled(pictures)
+            return pictures
         with torch.autocast(device.type, enabled=False):  # what is known was made in float32
-            return shown(pooled(pictures))
+            return shown(pictures)
 
     with torch.inference_mode(False), torch.enable_grad():
         objective = Objective(loss).to(device)
@@ -72,8 +70,8 @@ def optimize_rows(
             optimizer.param_groups[0]["lr"] = lr * pace(step / steps)
             with precision:
                 away = codes * model.w_unit
-                drawn = generator.synthesize(away + model.w_avg, size)
-                total, _ = objective(Reconstruction(target, away, codes, compared(model.framed(drawn).float())))
+                drawn = model.draw_to_compare(away + model.w_avg)
+                total, _ = objective(Reconstruction(target, away, codes, compared(drawn)))
             (codes.grad,) = torch.autograd.grad(total * len(codes), [codes])
             optimizer.step()
             if watch:

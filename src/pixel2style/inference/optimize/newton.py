@@ -24,8 +24,8 @@ from ...config import LossConfig
 from ...metrics.identity import Identity
 from ...metrics.losses import Objective, Reconstruction, Target
 from ...metrics.lpips import LPIPS, unit_length
-from ...models.psp import PSP, Generator
-from ...ops import COMPARE_SIZE, pooled
+from ...models.psp import PSP
+from ...ops import pooled
 
 LOSS = LossConfig(l2=1.0, lpips=0.8, identity=0.1)
 """The paper's for inversion."""
@@ -111,8 +111,7 @@ class Corrector:
 
     def _loss(self, codes: Tensor, target: Target, shown: Callable[[Tensor], Tensor] | None) -> Tensor:
         away = codes * self.model.w_unit
-        drawn = cast(Generator, self.model.generator).synthesize(away + self.model.w_avg, _size(self.model))
-        picture = pooled(self.model.framed(drawn).float())
+        picture = self.model.draw_to_compare(away + self.model.w_avg)
         if shown is not None:
             with torch.autocast(self.device.type, enabled=False):  # what is known was made in float32
                 picture = shown(picture)
@@ -154,8 +153,7 @@ def measure(model: PSP, codes: Tensor, directions: int, probes: int, rng: torch.
     found = []
     for some in torch.split(codes, 8):
         points = some.detach().clone().requires_grad_()
-        drawn = cast(Generator, model.generator).synthesize(points * model.w_unit + model.w_avg, _size(model))
-        residuals = _residuals(pooled(model.framed(drawn)), lpips, identity)
+        residuals = _residuals(model.draw_to_compare(points * model.w_unit + model.w_avg), lpips, identity)
         for probe in range(probes):
             noise = (torch.randn(part.shape, generator=rng).to(part) for part in residuals)
             total = torch.stack([(part * v).sum() for part, v in zip(residuals, noise, strict=True)]).sum()
@@ -178,7 +176,3 @@ def _residuals(images: Tensor, lpips: LPIPS, identity: Identity) -> list[Tensor]
 def _quick_in_bf16(device: torch.device) -> bool:
     told = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # there is no public way to ask
     return device.type == "cpu" and told is not None and bool(told())
-
-
-def _size(model: PSP) -> int | None:
-    return COMPARE_SIZE if cast(Generator, model.generator).size > COMPARE_SIZE else None
