@@ -1,4 +1,4 @@
-# pixel2style: `make demo` inverts a photograph, `make test` runs the tests. Both build .venv on first use.
+# `make demo` inverts a photograph, `make test` runs the tests. Both create .venv on first use.
 # Another interpreter or folder: make PYTHON=python3.12 VENV=/somewhere test
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
@@ -16,7 +16,7 @@ help:
 	@echo "make check   ruff, mypy, import-linter, then the tests"
 	@echo "make clean   remove $(VENV), $(DEMO) and caches"
 
-# The stamp is written only when everything went in, so an interrupted install starts over instead of half-working.
+# The stamp is written only after a complete installation, so an interrupted one starts over.
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "pixel2style needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python3.11"; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "pixel2style needs Python 3.11 or newer, and $(PYTHON) is not: run make PYTHON=/path/to/python3.11"; exit 1; }
@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(RUN) pixel2style invert examples/astronaut.png --out $(DEMO) --overwrite
 
-# Two workers, each test file on one of them: most tests are of one thread.
+# Two workers, each test file on one of them: most tests use one thread.
 test: $(STAMP)
 	$(RUN) pytest -n 2 --dist loadfile $(ARGS)
 

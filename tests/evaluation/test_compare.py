@@ -32,7 +32,7 @@ def face(aligner: FaceAligner) -> Image.Image:
 
 
 @pytest.fixture(scope="module")
-def judges(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIXEL2STYLE_CACHE", str(tmp_path_factory.mktemp("empty")))
         return Scorer(full=True)
@@ -127,8 +127,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, face: Image.Image) -> list[P
 
 
 @pytest.fixture(scope="module")
-def scored(pairs: list[Pair], judges: Scorer, aligner: FaceAligner) -> dict[str, Row]:
-    return {row.pair.name: row for row in compared(pairs, judges, aligner, batch=4)}
+def scored(pairs: list[Pair], scorer: Scorer, aligner: FaceAligner) -> dict[str, Row]:
+    return {row.pair.name: row for row in compared(pairs, scorer, aligner, batch=4)}
 
 
 def test_every_pair_has_a_row_in_order(scored: dict[str, Row], pairs: list[Pair]) -> None:
@@ -151,9 +151,9 @@ def test_a_pair_that_cannot_be_compared_has_an_error_and_the_others_scores(score
 
 
 def test_scores_do_not_depend_on_the_batch(
-    scored: dict[str, Row], pairs: list[Pair], judges: Scorer, aligner: FaceAligner
+    scored: dict[str, Row], pairs: list[Pair], scorer: Scorer, aligner: FaceAligner
 ) -> None:
-    for row in compared(pairs, judges, aligner, batch=1):
+    for row in compared(pairs, scorer, aligner, batch=1):
         before = scored[row.pair.name]
         assert row.scores == pytest.approx(before.scores, rel=1e-4, abs=1e-5)
         assert row.face == before.face and type(row.error) is type(before.error)

@@ -1,7 +1,7 @@
-"""What comes in the box: bundled weights, found by name and read as float32.
+"""Bundled weights, found by name and read as float32.
 
-Every file is ``assets/NAME.safetensors`` beside its card ``assets/NAME.md``. This module knows where they lie and how
-they are stored (fp16; models may have fewer bits, see ``differences``); it does not know what networks they belong to.
+Every file is ``assets/NAME.safetensors`` beside its card ``assets/NAME.md``. Weights are stored in fp16 or, for models,
+in fewer bits (``formats.quantized``).
 """
 
 from pathlib import Path

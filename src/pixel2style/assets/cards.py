@@ -1,7 +1,7 @@
-"""What the cards of bundled files say: where weights come from, under which terms, what they are good for.
+"""Cards of bundled files: origin, licence and use of the weights.
 
-A card is ``assets/NAME.md``: a title, a paragraph that says what the file is, then facts, either as
-``- **Key:** text`` or as a table of two columns. This module reads cards; of the weights it looks at the header only.
+A card is ``assets/NAME.md``: a title, a paragraph that says what the file is, then facts, either as ``- **Key:** text`` or
+as a table of two columns. Only the header of the weights is read.
 """
 
 import json
@@ -12,7 +12,8 @@ from pathlib import Path
 from .. import assets
 
 ROLES = ("model", "generator", "part")
-"""``p2s.load`` opens a model, ``p2s.load_generator`` a generator; a part serves judges, encoders or the aligner."""
+"""``p2s.load`` opens a model, ``p2s.load_generator`` a generator; a part belongs to a loss, an encoder or the
+aligner."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class Card:
     about: str
     """The first paragraph, one line."""
     facts: dict[str, str]
-    """``origin``, ``licence`` and whatever else the card lists, one line each."""
+    """``origin``, ``licence`` and the other facts of the card, one line each."""
     size: int
-    """Of the weights, bytes."""
+    """Size of the weights, bytes."""
     role: str
-    """One of ``ROLES``: what the weights can be loaded as."""
+    """One of ``ROLES``."""
 
 
 def all_cards() -> list[Card]:

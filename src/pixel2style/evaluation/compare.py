@@ -180,7 +180,7 @@ def _without_companions(named: dict[str, Path]) -> dict[str, Path]:
     return {name: file for name, file in named.items() if bases.get(name) not in named}
 
 
-def compared(pairs: Sequence[Pair], judges: Scorer, faces: FaceAligner | None, batch: int) -> Iterator[Row]:
+def compared(pairs: Sequence[Pair], scorer: Scorer, faces: FaceAligner | None, batch: int) -> Iterator[Row]:
     """A row for each pair, in order, ``batch`` pairs at once; a pair that cannot be read carries its error."""
     remaining = iter(pairs)
     with ThreadPoolExecutor(READERS) as readers:
@@ -188,14 +188,14 @@ def compared(pairs: Sequence[Pair], judges: Scorer, faces: FaceAligner | None, b
         while coming:
             group = [(pair, future.result()) for pair, future in coming]
             coming = [(pair, readers.submit(_read, pair)) for pair in islice(remaining, batch)]
-            yield from _rows(group, judges, faces)
+            yield from _rows(group, scorer, faces)
 
 
 def _rows(
-    group: Sequence[tuple[Pair, Tensor | ImageError]], judges: Scorer, faces: FaceAligner | None
+    group: Sequence[tuple[Pair, Tensor | ImageError]], scorer: Scorer, faces: FaceAligner | None
 ) -> Iterator[Row]:
     readable = [both for _, both in group if isinstance(both, Tensor)]
-    scores = judges(*torch.stack(readable, 1)) if readable else None
+    scores = scorer(*torch.stack(readable, 1)) if readable else None
     place = 0
     for pair, both in group:
         if isinstance(both, ImageError):

@@ -71,10 +71,10 @@ def evaluate_into(
     outputs = [out / name for name in (SCORES, SUMMARY, PAGE)]
     claim(out, outputs, [file for pair in pairs for file in (pair.result, pair.original)], overwrite)
     where = choose_device(device)
-    judges = Scorer(where, faces=faces, full=True)
+    scorer = Scorer(where, faces=faces, full=True)
     aligner = FaceAligner(where if where.type == "cuda" else "cpu") if faces else None
     start = time.perf_counter()
-    rows = list(follow(compare.compared(pairs, judges, aligner, batch), len(pairs)))
+    rows = list(follow(compare.compared(pairs, scorer, aligner, batch), len(pairs)))
     evaluation = Evaluation(results, originals, rows, unmatched, time.perf_counter() - start)
     write(evaluation, out)
     if network is not None:  # after the rest is written, which weights that do not fit must not cost
