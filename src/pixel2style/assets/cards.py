@@ -1,7 +1,7 @@
 """Cards of bundled files: origin, licence and use of the weights.
 
-A card is ``assets/NAME.md``: a title, a paragraph that says what the file is, then facts, either as ``- **Key:** text`` or
-as a table of two columns. Only the header of the weights is read.
+A card is ``assets/NAME.md``: a title, a paragraph that says what the file is, then facts, either as ``- **Key:** text``
+or as a table of two columns. Only the header of the weights is read.
 """
 
 import json
@@ -12,8 +12,7 @@ from pathlib import Path
 from .. import assets
 
 ROLES = ("model", "generator", "part")
-"""``p2s.load`` opens a model, ``p2s.load_generator`` a generator; a part belongs to a loss, an encoder or the
-aligner."""
+"""``p2s.load`` opens a model, ``p2s.load_generator`` a generator; a part belongs to a loss, an encoder or aligner."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,7 @@ each score, and the best, median and worst pictures by LPIPS and by identity. It
 import base64
 import csv
 import io
-import json
 import math
-import secrets
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,10 +18,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
-from .. import images
-from ..errors import ConfigError, ImageError, OutputError
+from .. import files, images
+from ..errors import ConfigError, ImageError
 from ..faces.align import FaceAligner
-from ..files import claim
 from ..metrics import fid
 from ..metrics.scores import METRICS, Scorer
 from ..ops import COMPARE_SIZE
@@ -69,7 +66,7 @@ def evaluate_into(
     network = fid.Inception(inception) if inception else None
     pairs, unmatched = compare.matched(results, originals, leave_out=out)
     outputs = [out / name for name in (SCORES, SUMMARY, PAGE)]
-    claim(out, outputs, [file for pair in pairs for file in (pair.result, pair.original)], overwrite)
+    files.claim(out, outputs, [file for pair in pairs for file in (pair.result, pair.original)], overwrite)
     where = choose_device(device)
     scorer = Scorer(where, faces=faces, full=True)
     aligner = FaceAligner(where if where.type == "cuda" else "cpu") if faces else None
@@ -87,9 +84,9 @@ def evaluate_into(
 
 def write(evaluation: Evaluation, out: Path) -> None:
     """The three files. Raises OutputError when they cannot be written."""
-    _put(out / SCORES, table(evaluation))
-    _put(out / SUMMARY, json.dumps(evaluation.summary(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    _put(out / PAGE, html(evaluation))
+    files.write_text(out / SCORES, table(evaluation))
+    files.write_json(out / SUMMARY, evaluation.summary())
+    files.write_text(out / PAGE, html(evaluation))
 
 
 def table(evaluation: Evaluation) -> str:
@@ -238,17 +235,3 @@ def thumbnail(file: Path) -> str | None:
     content = io.BytesIO()
     picture.save(content, "JPEG", quality=82)
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
-
-
-def _put(file: Path, text: str) -> None:
-    """Write whole or not at all; bytes of a name that are no text are spelled out."""
-    unfinished = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        try:
-            unfinished.write_bytes(text.encode(errors="backslashreplace"))
-            unfinished.replace(file)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"{file} cannot be written ({reason}): choose another --out") from error
