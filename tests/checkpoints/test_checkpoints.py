@@ -15,7 +15,7 @@ import pixel2style as p2s
 from pixel2style import assets, checkpoints, cli
 from pixel2style.config import GeneratorConfig
 from pixel2style.errors import CheckpointError, ConfigError, OutputError
-from pixel2style.formats import weights
+from pixel2style.formats import torch_files
 from pixel2style.generators.stylegan2.network import StyleGAN2
 from pixel2style.inference import folder as pipeline
 from tests.support import official_layout, stand_in
@@ -514,7 +514,7 @@ def test_a_pytorch_file_holds_the_numbers_and_no_others(tmp_path):
         "none": torch.zeros(0), "count": torch.tensor(3), "inner": {"options": {"size": 8, "name": None, "list": [1]}},
     }  # fmt: skip
     file = tmp_path / "state.pt"
-    weights.write(content, file)
+    torch_files.write(content, file)
     found = torch.load(file, weights_only=True)
     assert found["inner"] == content["inner"]
     assert torch.equal(found["turned"], content["turned"])
@@ -525,15 +525,15 @@ def test_a_pytorch_file_holds_the_numbers_and_no_others(tmp_path):
 
 def test_a_file_that_reads_otherwise_than_it_was_written_takes_no_name(tmp_path, monkeypatch):
     file = tmp_path / "state.pt"
-    weights.write({"a": torch.zeros(2)}, file)
+    torch_files.write({"a": torch.zeros(2)}, file)
     before = file.read_bytes()
-    monkeypatch.setattr(weights, "read", lambda path: {"a": torch.tensor([0.0, -0.0])})
+    monkeypatch.setattr(torch_files, "read", lambda path: {"a": torch.tensor([0.0, -0.0])})
     with pytest.raises(OutputError, match="what was read again differs"):
-        weights.write({"a": torch.zeros(2)}, file)
+        torch_files.write({"a": torch.zeros(2)}, file)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(OutputError, match=r"gone/state\.pt: cannot be written"):
-        weights.write({"a": torch.zeros(2)}, tmp_path / "gone" / "state.pt")
+        torch_files.write({"a": torch.zeros(2)}, tmp_path / "gone" / "state.pt")

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-import test_tensorflow
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -20,7 +19,7 @@ from pixel2style.errors import CheckpointError
 from pixel2style.generators.stylegan2 import nvidia
 from pixel2style.generators.stylegan3.network import StyleGAN3
 from pixel2style.models.backbones.ir_se import ArcFace
-from tests.support import nvidia_pickles
+from tests.support import nvidia_pickles, tensorflow_pickles
 from tests.support.official_layout import generator_state, psp_state, random_generator, random_psp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -39,7 +38,7 @@ def conditional_pickle(path: Path) -> str:
 
 
 def tensorflow(path: Path) -> str:
-    test_tensorflow.written(path.parent, test_tensorflow.variables()).rename(path)
+    tensorflow_pickles.written(path.parent, tensorflow_pickles.variables()).rename(path)
     return "a StyleGAN2 generator of TensorFlow's"
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_tensorflow
 import torch
 import torchvision
 from torch import Tensor
@@ -24,7 +23,7 @@ from pixel2style.inference.optimize.adam import optimize_rows
 from pixel2style.models.backbones.ir_se import ArcFace
 from pixel2style.ops import pooled
 from pixel2style.training import loop
-from tests.support import nvidia_pickles
+from tests.support import nvidia_pickles, tensorflow_pickles
 from tests.support.official_layout import generator_state, psp_state, random_generator, random_psp
 from tests.support.small_run import small_config
 
@@ -48,7 +47,7 @@ def conditional_ada(path: Path) -> None:
 
 
 def tensorflow(path: Path) -> None:
-    test_tensorflow.written(path.parent, test_tensorflow.variables()).rename(path)
+    tensorflow_pickles.written(path.parent, tensorflow_pickles.variables()).rename(path)
 
 
 def alias_free(kernel: int, path: Path) -> None:

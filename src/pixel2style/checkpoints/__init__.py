@@ -25,15 +25,9 @@ from ..formats import metadata as headers
 from ..formats import quantized
 from ..formats.meta_device import shapes_only
 from ..formats.metadata import Config
-from ..formats.weights import (
-    fill,
-    is_safetensors,
-    read_metadata,
-    read_safetensors,
-    spell,
-    tensors,
-    write,
-)  # fmt: skip
+from ..formats.safetensors import is_safetensors, read_metadata, read_safetensors
+from ..formats.state_dicts import fill, spell, tensors
+from ..formats.torch_files import write
 from ..generators import GENERATORS, Generator
 from ..models import encoders
 from ..models.psp import PSP

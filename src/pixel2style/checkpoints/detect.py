@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..formats.weights import spell, tensors
+from ..formats.state_dicts import spell, tensors
 
 State = Mapping[str, Any]
 Kind = Literal[

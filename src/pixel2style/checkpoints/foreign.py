@@ -18,9 +18,10 @@ from typing import Any, Literal, NamedTuple, cast
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, ConfigError
-from ..formats import weights
+from ..formats import torch_files
 from ..formats.meta_device import shapes_only
-from ..formats.weights import below, fill, is_safetensors, read_metadata, read_safetensors
+from ..formats.safetensors import is_safetensors, read_metadata, read_safetensors
+from ..formats.state_dicts import below, fill
 from ..generators.base import Generator
 from ..generators.stylegan2 import nvidia, rosinality
 from ..generators.stylegan2.network import StyleGAN2
@@ -153,12 +154,12 @@ def read(path: str | Path, numbers: bool = True) -> dict[str, Any]:
     """The dictionary in a PyTorch file; a safetensors file's tensors, and what its metadata says in JSON, as one; of a
     pickle of NVIDIA's, its generator alone.
 
-    Without ``numbers`` its tensors are meta ones. Raises as ``weights.read`` does.
+    Without ``numbers`` its tensors are meta ones. Raises as ``torch_files.read`` does.
     """
     if nvidia_pickle.is_pickle(path):
         return nvidia_pickle.state(path, numbers)
     if not (Path(path).is_file() and is_safetensors(path)):
-        return weights.read(path, numbers)
+        return torch_files.read(path, numbers)
     state: dict[str, Any] = dict(read_safetensors(path, numbers))
     for name, told in read_metadata(path).items():
         with contextlib.suppress(ValueError, RecursionError):  # other people's metadata is any text

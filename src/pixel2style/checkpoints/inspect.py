@@ -6,6 +6,7 @@ meta device, which has shapes and no memory. What does not fit is therefore foun
 
 import itertools
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from .. import checkpoints
 from ..config import EncoderConfig, GeneratorConfig
 from ..errors import CheckpointError
-from ..formats import weights
+from ..formats.safetensors import is_safetensors
 from ..generators.stylegan2 import network as stylegan2
 from ..models.psp import PSP
 from ..tasks import TASKS
@@ -40,7 +41,7 @@ def examine(source: str | Path) -> Finding:
     network, path = opened.network, opened.path
     config = getattr(network, "config", None)
     about, beside = _in_pickle(path)
-    facts = {"file": f"{_size(path.stat().st_size)}, {weights.container(path)}", **beside}
+    facts = {"file": f"{_size(path.stat().st_size)}, {_container(path)}", **beside}
     if isinstance(network, PSP):
         facts |= _model_facts(network)
     elif isinstance(config, GeneratorConfig):
@@ -73,6 +74,13 @@ def as_json(finding: Finding) -> str:
 def failure_as_json(source: str, sentence: str) -> str:
     """Why there is no finding, as one line of JSON."""
     return json.dumps({"source": source, "error": sentence})
+
+
+def _container(path: str | Path) -> str:
+    """How a file holds its tensors, in a few words."""
+    if zipfile.is_zipfile(path):
+        return "PyTorch zip"
+    return "safetensors" if is_safetensors(path) else "pickle"
 
 
 def _in_pickle(path: Path) -> tuple[str, dict[str, str]]:

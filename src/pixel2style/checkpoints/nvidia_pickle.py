@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..formats.pickle.reader import Name, Record, Stored, is_pickle, read
 from ..formats.pickle.tensors import SHARED, is_tensor
-from ..formats.weights import spell, tensors
+from ..formats.state_dicts import spell, tensors
 from ..generators.stylegan2 import tensorflow
 
 __all__ = ["Family", "Network", "is_pickle", "networks", "state"]

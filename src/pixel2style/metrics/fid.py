@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from .. import images
 from ..errors import CheckpointError, ConfigError
-from ..formats import weights
+from ..formats import state_dicts, torch_files
 from . import frechet
 
 
@@ -51,7 +51,7 @@ class Inception:
     def __init__(self, file: Path):
         self.library = library()
         self.file = file
-        self.state = weights.tensors(weights.read(file), str(file))
+        self.state = state_dicts.tensors(torch_files.read(file), str(file))
 
     def fid(self, results: Sequence[Path], originals: Sequence[Path], device: torch.device) -> float | None:
         """FID between two sets of image files, each at its own size; None for fewer than two images.

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..config import RENAMED, TrainConfig
 from ..errors import CheckpointError, ConfigError, OutputError
-from ..formats import weights
+from ..formats import torch_files
 
 CONFIG, MODEL, BEST = "config.json", "model.safetensors", "best.safetensors"
 STATE = re.compile(r"state-(\d{8})\.pt")
@@ -126,7 +126,7 @@ class RunFolder:
         for file in self.states():
             try:
                 # a copy: what is read is mapped from the file, and whoever overwrites that would end the process
-                found = copy.deepcopy(weights.read(file))
+                found = copy.deepcopy(torch_files.read(file))
             except CheckpointError as error:
                 first = first or error
                 damaged.append(file)

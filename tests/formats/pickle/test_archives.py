@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from pixel2style.errors import CheckpointError, UnsafeFileError
-from pixel2style.formats import weights
+from pixel2style.formats import state_dicts, torch_files
 from pixel2style.formats.pickle.claims import Machine
 from tests.support import hostile_files
 
@@ -32,14 +32,14 @@ def through(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
 
     def through(content: Any, numbers: bool = True) -> dict[str, Any]:
         torch.save(content, tmp_path / "file.pt", _use_new_zipfile_serialization=request.param)
-        return weights.read(tmp_path / "file.pt", numbers)
+        return torch_files.read(tmp_path / "file.pt", numbers)
 
     return through
 
 
 def opened(content: bytes, folder: Path) -> dict[str, Any]:
     (folder / "file.pt").write_bytes(content)
-    return weights.read(folder / "file.pt")
+    return torch_files.read(folder / "file.pt")
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -136,7 +136,7 @@ def test_an_array_of_no_numbers_is_no_weight_and_no_danger(value: Any, through: 
     found = through({"beside": value, "w": torch.ones(1)})
     assert not isinstance(found["beside"], Tensor | np.ndarray)
     with pytest.raises(CheckpointError, match="beside is no plain tensor"):
-        weights.tensors(found, "file.pt")
+        state_dicts.tensors(found, "file.pt")
 
 
 def test_a_path_among_options_is_text(through: Open) -> None:
@@ -151,7 +151,7 @@ def test_what_pytorch_would_allocate_is_only_noted(name: str, around: Callable[[
     found = opened(around(hostile_files.calling(module, last, 1 << 40)), tmp_path)["g_ema"]
     assert not isinstance(found, Tensor | bytearray)
     with pytest.raises(CheckpointError, match="g_ema is no plain tensor"):
-        weights.tensors({"g_ema": found}, "file.pt")
+        state_dicts.tensors({"g_ema": found}, "file.pt")
 
 
 def python2(storages: list[str]) -> bytes:
@@ -208,9 +208,9 @@ def test_a_name_that_pytorch_has_no_use_for_is_refused_wherever_it_stands(throug
 
 def test_numbers_that_many_keys_share_are_not_unfolded_without_end() -> None:
     half = torch.zeros(1 << 20, dtype=torch.float16)
-    assert len(weights.tensors({str(index): half for index in range(10)}, "file.pt")) == 10
+    assert len(state_dicts.tensors({str(index): half for index in range(10)}, "file.pt")) == 10
     with pytest.raises(CheckpointError, match="claim more numbers than the file holds"):
-        weights.tensors({str(index): half for index in range(5000)}, "file.pt")
+        state_dicts.tensors({str(index): half for index in range(5000)}, "file.pt")
 
 
 def test_storages_may_claim_no_more_than_the_file_has() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...config import EncoderConfig, GeneratorConfig, ModelConfig
 from ...errors import CheckpointError, ConfigError
 from ...formats.meta_device import shapes_only
-from ...formats.weights import below, fill
+from ...formats.state_dicts import below, fill
 from ...generators.stylegan2 import rosinality, sizes
 from ...generators.stylegan2.network import StyleGAN2
 from ...models import encoders

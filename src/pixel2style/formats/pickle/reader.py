@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import CheckpointError, UnsafeFileError
-from ..weights import spell
+from ..state_dicts import spell
 from .machine import BROKEN, OPCODES, Budget, Machine
 from .symbols import Name, Record, UnsafeNameError
 from .tensors import Storage, Stored

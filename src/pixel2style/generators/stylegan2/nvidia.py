@@ -19,7 +19,7 @@ from torch import Tensor
 from ...config import GeneratorConfig
 from ...errors import CheckpointError, ConfigError
 from ...formats.meta_device import shapes_only
-from ...formats.weights import fill, is_constant, spell
+from ...formats.state_dicts import fill, is_constant, spell
 from ...ops import FIR
 from ..sampling import average_w, noise_width
 from . import sizes

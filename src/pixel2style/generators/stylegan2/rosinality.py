@@ -18,7 +18,7 @@ from torch import Tensor
 from ...config import GeneratorConfig
 from ...errors import CheckpointError, ConfigError
 from ...formats.meta_device import shapes_only
-from ...formats.weights import fill, is_constant
+from ...formats.state_dicts import fill, is_constant
 from ...ops import FIR
 from ..sampling import average_w
 from . import sizes

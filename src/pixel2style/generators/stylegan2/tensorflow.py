@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import CheckpointError
-from ...formats.weights import spell
+from ...formats.state_dicts import spell
 from .network import MAPPING_LR_MUL
 
 VERSION = 4

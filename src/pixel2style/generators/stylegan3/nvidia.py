@@ -22,7 +22,7 @@ from torch import Tensor
 from ...config import AliasFreeConfig, GeneratorConfig
 from ...errors import CheckpointError, ConfigError
 from ...formats.meta_device import shapes_only
-from ...formats.weights import fill, is_constant, spell
+from ...formats.state_dicts import fill, is_constant, spell
 from ..sampling import average_w
 from ..stylegan2.nvidia import arguments, copied
 from .network import MAPPING_LR_MUL, Layer, StyleGAN3, bands, channels_of
