@@ -23,7 +23,7 @@ from pixel2style.hub import card as hubcard
 from pixel2style.hub import repository as hub
 from pixel2style.training.run_folder import RunFolder
 from tests.support.hub_server import Hub, running
-from tests.support.paths import ROOT
+from tests.support.paths import PYTHONPATH
 from tests.support.small_run import small_config
 from tests.support.stand_in import same, tiny_model
 
@@ -228,7 +228,7 @@ def with_hub(hub_: Hub, folder: Path, body: str) -> list[Any]:
         "HF_ENDPOINT": hub_.address, "HF_HOME": str(folder / "hf"), "HF_TOKEN": "hf_secret",
         "PIXEL2STYLE_CACHE": str(folder / "cache"), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60",
-        "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": PYTHONPATH,
     }  # fmt: skip
     script = SCRIPT.format(body=body)
     done = subprocess.run(

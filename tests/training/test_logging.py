@@ -17,7 +17,7 @@ from pixel2style.config import LossConfig, TrainConfig
 from pixel2style.errors import ConfigError, OutputError
 from pixel2style.training import logging
 from tests.support import wandb_server
-from tests.support.paths import ASTRONAUT, ROOT
+from tests.support.paths import ASTRONAUT, PYTHONPATH
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PHOTO = ASTRONAUT
@@ -224,7 +224,7 @@ class TestWandb:
             {end}
         """
         script = "\n".join(line.strip() for line in code.splitlines())
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
         assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()

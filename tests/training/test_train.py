@@ -27,7 +27,7 @@ from pixel2style.training.run_folder import RunFolder
 from pixel2style.training.stopping import Stop
 from tests.support.golden_rule import img
 from tests.support.killed_run import KILLED
-from tests.support.paths import ROOT
+from tests.support.paths import PYTHONPATH
 from tests.support.small_run import SHAPE, differences, everything, in_double, small_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,7 +118,7 @@ def test_a_frugal_run_skips_a_step_of_no_finite_loss(config):
 @pytest.mark.parametrize(("kills", "reached"), [(6, 3), pytest.param(20, 10, marks=pytest.mark.slow)])
 def test_a_run_killed_at_many_moments_always_goes_on_and_ends_as_if_nothing_had_been(kills, reached, folder, tmp_path):
     small_config(folder)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.support.killed_run", str(folder), str(kills), "0"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
@@ -139,7 +139,7 @@ def test_two_processes_have_the_gradient_of_one_with_the_joint_batch(folder, tmp
 
     def started(out: Path, **about: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.support.shared_run", str(folder), str(out)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **about}
+        environment = {**os.environ, "PYTHONPATH": PYTHONPATH, "OMP_NUM_THREADS": "1", **about}
         return subprocess.Popen(command, env=environment)
 
     port = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29500 + os.getpid() % 1000), "WORLD_SIZE": "2"}
