@@ -1,4 +1,4 @@
-"""Photographs for benchmarks: read from folders or tars, and so many of them; and what was run on which machine."""
+"""Shared by benchmarks: photographs from folders or tars, a number of them, and the command and system of a run."""
 
 import argparse
 import platform
@@ -51,13 +51,13 @@ def opened(source: Path) -> Iterator[Image.Image]:
 
 
 def spaced(items: Sequence[Item], count: int | None) -> list[Item]:
-    """So many items, evenly spaced; all of them for None or more than there are."""
+    """``count`` items, evenly spaced; all of them for None or more than there are."""
     count = min(len(items) if count is None else count, len(items))
     return [items[i * len(items) // count] for i in range(count)]
 
 
 def exit_code(run: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
-    """Run a benchmark on ``options.threads`` threads: 0, or 2 after one sentence about what its user can mend."""
+    """Run a benchmark on ``options.threads`` threads; 0, or 2 after an error in the input, in one sentence."""
     torch.set_num_threads(options.threads)
     try:
         run(options)
@@ -68,7 +68,7 @@ def exit_code(run: Callable[[argparse.Namespace], None], options: argparse.Names
 
 
 def circumstances(threads: int) -> str:
-    """Markdown: the command that is running, and on what."""
+    """Markdown: the running command and the system."""
     command = f"python benchmarks/{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}"
     system = f"--threads {threads}, torch {torch.__version__}, Python {platform.python_version()}"
     return f"    {command}\n\n{system}, {platform.machine()}"

@@ -1,12 +1,12 @@
-"""How good the model of each task is beside the trivial answer and beside direct optimisation, as tables.
+"""The model of each task beside a trivial result and direct optimisation, as tables.
 
     python benchmarks/tasks.py --data celebahq_val.tar ffhq_val.tar --optimize 20 --cache optimised --json tasks.json
 
-The photographs (aligned as in FFHQ; folders or tars, whose ``masks`` are left out) are brought to 256 pixels and spoilt
-as in training, each the same way every time. Answers are compared with them as users get them: drawn in full, clipped,
-and area-pooled to 256 pixels. Direct optimisation starts from the average face and is told what the encoder is shown
-and nothing else; it takes long, so it is done for ``--optimize`` photographs, evenly spaced among all, and the model is
-shown on these, too. With ``--cache`` its rows are kept, and a run that was interrupted goes on.
+The photographs (aligned as in FFHQ; folders or tars, whose ``masks`` are left out) are resized to 256 pixels and
+degraded as in training, each the same way every time. Results are compared with them as users get them: drawn in full,
+clipped, and area-pooled to 256 pixels. Direct optimisation starts from the average face and uses only what the encoder
+gets; it is slow, so it runs for ``--optimize`` photographs, evenly spaced among all, and the model is evaluated on
+these, too. With ``--cache`` its rows are kept, and an interrupted run continues.
 """
 
 import argparse
@@ -21,19 +21,19 @@ from typing import Any
 import torch
 
 import photographs
-import tables
-from answers import CASES, Answers, Case, Descent, Example, encoded, examples, optimized, trivial
+import task_scores
 from pixel2style import checkpoints
 from pixel2style.errors import CheckpointError, ConfigError
 from pixel2style.inference import prepare
 from pixel2style.inference.optimize import adam, newton
 from pixel2style.models.psp import PSP
 from pixel2style.tasks import find_task
-from verdicts import Panel, Row, Verdict, between_halves, summed
+from task_methods import CASES, Case, Example, Method, Optimization, encoded, examples, optimized, trivial
+from task_scores import ResultScores, Row, TaskScorer, between_halves, summarized
 
 OURS = "the model"
 USUAL = 1
-"""Steps of ``--refine`` that users get unless they say otherwise, where a task shows its target."""
+"""The default of ``--refine`` for tasks whose source shows the target."""
 TASKS = tuple(dict.fromkeys(case.task for case in CASES))
 
 
@@ -55,16 +55,18 @@ def models(given: list[str], wanted: list[str]) -> dict[str, str]:
 
 
 def opened(task: str, source: str) -> PSP:
-    """The model of a task. Raises ConfigError when it was taught another one, CheckpointError."""
+    """The model of a task. Raises ConfigError when it was trained for another one, CheckpointError."""
     model = checkpoints.load(source).eval()
     prepare.check(prepare.Request(task), model.config, model.source_channels, source)
     return model
 
 
-def compared(model: PSP, case: Case, way: Descent, refined: list[int]) -> Iterator[tuple[str, Answers, bool]]:
-    """What answers a case: its name, how, and whether only some photographs are asked (for it takes long)."""
-    for trivially, answers in trivial(case, model):
-        yield trivially, answers, False
+def compared(
+    model: PSP, case: Case, optimization: Optimization, refined: list[int]
+) -> Iterator[tuple[str, Method, bool]]:
+    """The methods of a case: name, function, and whether it is used on some photographs only (because it is slow)."""
+    for name, method in trivial(case, model):
+        yield name, method, False
     ours = partial(encoded, model, case=case)
     curvature = newton.bundled(model) if find_task(case.task).shows_target else None
     if curvature is not None:
@@ -73,54 +75,54 @@ def compared(model: PSP, case: Case, way: Descent, refined: list[int]) -> Iterat
             yield f"{OURS}, `--refine {steps}`", partial(ours, corrector=corrector, steps=steps), False
         ours = partial(ours, corrector=corrector, steps=USUAL)
     yield OURS, ours, False
-    yield f"{way.steps} steps of direct optimisation", partial(optimized, model, case, way), True
+    yield f"{optimization.steps} steps of direct optimisation", partial(optimized, model, case, optimization), True
     yield OURS, ours, True
 
 
-def judged(panel: Panel, name: str, answers: Answers, asked: list[Example], angles: bool) -> list[Verdict]:
-    """Answer and judge one after the other."""
-    verdicts = []
-    for example in asked:
-        verdicts.append(panel(answers(example), example, angles))
-        print(f"\r{name}: {len(verdicts)} of {len(asked)}", end="", file=sys.stderr, flush=True)
+def scored(scorer: TaskScorer, name: str, method: Method, chosen: list[Example], angles: bool) -> list[ResultScores]:
+    """Results of examples, scored one after the other."""
+    found = []
+    for example in chosen:
+        found.append(scorer(method(example), example, angles))
+        print(f"\r{name}: {len(found)} of {len(chosen)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return verdicts
+    return found
 
 
-def rows_of(case: Case, panel: Panel, asked: list[Example], model: PSP, options: argparse.Namespace) -> list[Row]:
+def rows_of(case: Case, scorer: TaskScorer, every: list[Example], model: PSP, options: argparse.Namespace) -> list[Row]:
     """The rows of one case."""
-    way = Descent(options.steps, options.lr, options.bf16, options.cache)
-    few = photographs.spaced(asked, options.optimize)
+    optimization = Optimization(options.steps, options.lr, options.bf16, options.cache)
+    few = photographs.spaced(every, options.optimize)
     rows: list[Row] = []
-    for answer, answers, only_few in compared(model, case, way, options.refine):
-        if only_few and (not few or (answer == OURS and len(few) == len(asked))):
-            continue  # nothing, or what was shown above
-        chosen = few if only_few else asked
-        said = " ".join(filter(None, (case.task, case.kind, answer)))
-        verdicts = judged(panel, said, answers, chosen, case.task == "frontalize")
-        rows.append(summed(case.task, case.kind, answer, verdicts, len(chosen) == len(asked)))
+    for name, method, only_few in compared(model, case, optimization, options.refine):
+        if only_few and (not few or (name == OURS and len(few) == len(every))):
+            continue  # nothing to do, or the same as the row above
+        chosen = few if only_few else every
+        title = " ".join(filter(None, (case.task, case.kind, name)))
+        results = scored(scorer, title, method, chosen, case.task == "frontalize")
+        rows.append(summarized(case.task, case.kind, name, results, len(chosen) == len(every)))
     return rows
 
 
 def run(options: argparse.Namespace) -> None:
     chosen = photographs.spaced(list(enumerate(photographs.read(options.data))), options.limit)
-    panel = Panel()
+    scorer = TaskScorer()
     rows: list[Row] = []
     found: dict[str, Any] = {"models": models(options.models, options.tasks)}
     for task, source in found["models"].items():
         model = opened(task, source)
         for case in CASES:
             if case.task == task:
-                rows += rows_of(case, panel, examples(case, chosen), model, options)
+                rows += rows_of(case, scorer, examples(case, chosen), model, options)
         of_task = [row for row in rows if row.task == task]
-        print(f"{tables.of_task(task, source, of_task)}\n", flush=True)
-    crowd = torch.cat([panel.crowd(example.target) for example in examples(CASES[0], chosen)])
-    half = between_halves(crowd)
-    said = photographs.circumstances(options.threads)
-    print(f"{tables.caption(len(chosen), half)}\n\n{said}")
+        print(f"{task_scores.of_task(task, source, of_task)}\n", flush=True)
+    features = torch.cat([scorer.features(example.target) for example in examples(CASES[0], chosen)])
+    half = between_halves(features)
+    command = photographs.circumstances(options.threads)
+    print(f"{task_scores.caption(len(chosen), half)}\n\n{command}")
     if options.json:
         found |= {
-            "said": said,
+            "command": command,
             "photographs": len(chosen),
             "between_halves": half,
             "rows": [asdict(row) for row in rows],

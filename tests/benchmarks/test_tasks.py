@@ -1,4 +1,4 @@
-"""What `benchmarks/tasks.py` compares, and how it judges: on cuts of a photograph and models of random weights."""
+"""`benchmarks/tasks.py`: what it compares and how it scores, on crops of a photograph and models of random weights."""
 
 import dataclasses
 import json
@@ -10,12 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import answers
 import photographs
 import pixel2style as p2s
-import tables
+import task_methods
+import task_scores
 import tasks
-import verdicts
 from pixel2style import images
 from pixel2style.errors import CheckpointError, ConfigError
 from pixel2style.inference import prepare
@@ -56,22 +55,22 @@ def model() -> "p2s.PSP":
 
 
 @pytest.fixture(scope="module")
-def panel() -> verdicts.Panel:
-    return verdicts.Panel()
+def scorer() -> task_scores.TaskScorer:
+    return task_scores.TaskScorer()
 
 
-def case_of(task: str, kind: str = "") -> answers.Case:
-    return next(case for case in answers.CASES if (case.task, case.kind) == (task, kind))
+def case_of(task: str, kind: str = "") -> task_methods.Case:
+    return next(case for case in task_methods.CASES if (case.task, case.kind) == (task, kind))
 
 
-def asked(task: str, kind: str, folder: Path, place: int = 0) -> answers.Example:
+def asked(task: str, kind: str, folder: Path, place: int = 0) -> task_methods.Example:
     found = list(enumerate(photographs.read([folder])))
-    return answers.examples(case_of(task, kind), found)[place]
+    return task_methods.examples(case_of(task, kind), found)[place]
 
 
-def verdict(before: float | None, after: float | None, identity: float = 0.5) -> verdicts.Verdict:
-    scores = dict.fromkeys(verdicts.SCORES, 0.0) | {"identity": identity}
-    return verdicts.Verdict(scores, torch.randn(2, 4), (after, before), 0.5)
+def scores_of(before: float | None, after: float | None, identity: float = 0.5) -> task_scores.ResultScores:
+    scores = dict.fromkeys(task_scores.SCORES, 0.0) | {"identity": identity}
+    return task_scores.ResultScores(scores, torch.randn(2, 4), (after, before), 0.5)
 
 
 def invisible(factor: int) -> Tensor:
@@ -102,29 +101,31 @@ def test_some_are_evenly_spaced_among_all(count: int | None, found: list[int]) -
     assert photographs.spaced(range(5), count) == found
 
 
-@pytest.mark.parametrize("case", answers.CASES, ids=lambda case: f"{case.task}{case.kind}")
-def test_a_source_is_what_training_makes_and_follows_from_the_place_alone(case: answers.Case, folder: Path) -> None:
+@pytest.mark.parametrize("case", task_methods.CASES, ids=lambda case: f"{case.task}{case.kind}")
+def test_a_source_is_what_training_makes_and_follows_from_the_place_alone(
+    case: task_methods.Case, folder: Path
+) -> None:
     found = list(enumerate(photographs.read([folder])))
-    alone = answers.examples(case, found[1:])[0]
-    assert torch.equal(alone.source, answers.examples(case, found)[1].source)
-    seeds = dataset.seeds(answers.SEED, 0, 2)[1:]
+    alone = task_methods.examples(case, found[1:])[0]
+    assert torch.equal(alone.source, task_methods.examples(case, found)[1].source)
+    seeds = dataset.seeds(task_methods.SEED, 0, 2)[1:]
     task = find_task(case.task)
     assert torch.equal(alone.source, dataset.task_source(task, alone.target, seeds, case.source, mirror=False))
     assert torch.equal(alone.source, alone.target) == (case.task in ("invert", "frontalize"))
 
 
-def test_trivial_answers_are_what_they_are_called(model: "p2s.PSP", folder: Path) -> None:
-    def given(task: str, kind: str = "") -> tuple[answers.Example, dict[str, Tensor]]:
+def test_trivial_results_are_what_they_are_called(model: "p2s.PSP", folder: Path) -> None:
+    def given(task: str, kind: str = "") -> tuple[task_methods.Example, dict[str, Tensor]]:
         example = asked(task, kind, folder)
-        return example, {name: how(example).picture for name, how in answers.trivial(case_of(task, kind), model)}
+        return example, {name: how(example).picture for name, how in task_methods.trivial(case_of(task, kind), model)}
 
     _, inverted = given("invert")
-    assert torch.equal(inverted["the average face"], answers.drawn(model, model.w_avg[None]))
+    assert torch.equal(inverted["the average face"], task_methods.drawn(model, model.w_avg[None]))
     small, enlarged = given("superres", "8")
     assert torch.equal(enlarged["bicubic enlargement"], degrade.low_resolution(small.target, 8))
-    torn, masked = given("inpaint", "half")
-    assert torn.known is not None
-    assert torch.equal(masked["the masked picture"], torn.target * torn.known)
+    masked_example, masked = given("inpaint", "half")
+    assert masked_example.known is not None
+    assert torch.equal(masked["the masked picture"], masked_example.target * masked_example.known)
     photo, fronts = given("frontalize")
     assert torch.equal(fronts["the photograph itself"], photo.target)
     assert torch.equal(fronts["the mirrored photograph"], photo.target.flip(-1))
@@ -132,7 +133,7 @@ def test_trivial_answers_are_what_they_are_called(model: "p2s.PSP", folder: Path
 
 def test_rows_for_superres_follow_from_the_small_picture_alone(model: "p2s.PSP", folder: Path) -> None:
     case, example = case_of("superres", "16"), asked("superres", "16", folder)
-    through = answers.seen_through(case, example)
+    through = task_methods.degradation(case, example)
     assert through is not None
     assert torch.equal(through(example.target), example.source)
     other = example.target + 0.3 * invisible(16)
@@ -147,25 +148,29 @@ def test_what_the_source_does_not_show_changes_no_row(model: "p2s.PSP", folder: 
     assert not torch.allclose(changed, example.target, atol=0.1)
     other = dataclasses.replace(example, target=changed)
     whole = dataclasses.replace(example, source=example.target)
-    descent = answers.Descent(steps=3, bf16=False)
-    first, second = (answers.optimized(model, case, descent, one).picture for one in (example, other))
-    inverted = answers.optimized(model, case_of("invert"), descent, whole).picture
+    optimization = task_methods.Optimization(steps=3, bf16=False)
+    first, second = (task_methods.optimized(model, case, optimization, one).picture for one in (example, other))
+    inverted = task_methods.optimized(model, case_of("invert"), optimization, whole).picture
     assert (first - second).abs().max() < 0.05 * (first - inverted).abs().max()
 
 
 def test_optimised_rows_are_kept_and_taken_from_where_they_lie(
     model: "p2s.PSP", folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case, example, descent = case_of("invert"), asked("invert", "", folder), answers.Descent(2, folder=tmp_path)
-    first = answers.optimized(model, case, descent, example)
+    case, example, optimization = (
+        case_of("invert"),
+        asked("invert", "", folder),
+        task_methods.Optimization(2, folder=tmp_path),
+    )
+    first = task_methods.optimized(model, case, optimization, example)
     (file,) = tmp_path.iterdir()
-    file.write_bytes(b"torn")
-    assert torch.equal(answers.optimized(model, case, descent, example).picture, first.picture)
+    file.write_bytes(b"damaged")
+    assert torch.equal(task_methods.optimized(model, case, optimization, example).picture, first.picture)
     kept = load_file(file)
     save_file({**kept, "ws": model.w_avg[None].clone()}, file)
     monkeypatch.setattr(adam, "optimize_rows", None)
-    again = answers.optimized(model, case, descent, example)
-    assert torch.equal(again.picture, answers.drawn(model, model.w_avg[None]))
+    again = task_methods.optimized(model, case, optimization, example)
+    assert torch.equal(again.picture, task_methods.drawn(model, model.w_avg[None]))
     assert again.seconds is not None and again.seconds > float(kept["seconds"])
 
 
@@ -173,8 +178,8 @@ def test_rows_are_kept_apart_by_everything_that_they_follow_from(
     model: "p2s.PSP", folder: Path, tmp_path: Path
 ) -> None:
     def kept(task: str, kind: str = "", place: int = 0, steps: int = 1, of: "p2s.PSP" = model) -> set[str]:
-        descent = answers.Descent(steps, folder=tmp_path)
-        answers.optimized(of, case_of(task, kind), descent, asked(task, kind, folder, place))
+        optimization = task_methods.Optimization(steps, folder=tmp_path)
+        task_methods.optimized(of, case_of(task, kind), optimization, asked(task, kind, folder, place))
         return {file.name for file in tmp_path.iterdir()}
 
     before = kept("invert")
@@ -185,61 +190,64 @@ def test_rows_are_kept_apart_by_everything_that_they_follow_from(
     assert not any(name.startswith(".") for name in kept("invert"))
 
 
-def test_known_pixels_change_no_score_of_hidden_ones(panel: verdicts.Panel, folder: Path) -> None:
+def test_known_pixels_change_no_score_of_hidden_ones(scorer: task_scores.TaskScorer, folder: Path) -> None:
     example = asked("inpaint", "half", folder)
     assert example.known is not None
     wrong_where_known = torch.where(example.known > 0, -example.target, example.target)
-    scores = panel(answers.Answer(wrong_where_known), example).scores
+    scores = scorer(task_methods.Result(wrong_where_known), example).scores
     assert scores["l2"] > 0.1
     assert (scores["l2_hidden"], scores["lpips_hidden"]) == (0, pytest.approx(0, abs=1e-6))
 
 
-def test_hidden_pixels_are_scored_by_their_own_number(panel: verdicts.Panel, folder: Path) -> None:
+def test_hidden_pixels_are_scored_by_their_own_number(scorer: task_scores.TaskScorer, folder: Path) -> None:
     example = asked("inpaint", "box", folder)
     assert example.known is not None
     off = example.target + torch.where(example.target > 0, -0.5, 0.5) * (1 - example.known)
-    found = panel(answers.Answer(off), example).scores
+    found = scorer(task_methods.Result(off), example).scores
     assert found["l2_hidden"] == pytest.approx(0.25, rel=1e-4)
     assert found["l2"] == pytest.approx(0.25 * float((1 - example.known).mean()), rel=1e-4)
     assert found["lpips_hidden"] == pytest.approx(found["lpips"], rel=1e-4)
 
 
-def test_the_photograph_itself_is_alike_in_everything(panel: verdicts.Panel, folder: Path) -> None:
+def test_the_photograph_itself_is_alike_in_everything(scorer: task_scores.TaskScorer, folder: Path) -> None:
     example = asked("frontalize", "", folder)
-    found = panel(answers.Answer(example.target), example, angles=True)
+    found = scorer(task_methods.Result(example.target), example, angles=True)
     assert found.scores["identity"] == pytest.approx(1) and found.scores["identity_dlib"] == pytest.approx(1)
     assert found.yaws is not None and found.yaws[0] is not None and found.yaws[0] == found.yaws[1]
-    assert torch.equal(*found.crowd)
+    assert torch.equal(*found.features)
 
 
-def test_an_empty_picture_has_no_face(panel: verdicts.Panel) -> None:
-    assert panel.yaw(torch.zeros(1, 3, 256, 256)) is None
+def test_an_empty_picture_has_no_face(scorer: task_scores.TaskScorer) -> None:
+    assert scorer.yaw(torch.zeros(1, 3, 256, 256)) is None
 
 
 def test_photographs_are_grouped_by_the_size_of_their_angle() -> None:
-    found = [verdict(-5.0, 1.0, 0.9), verdict(15.0, -3.0, 0.8), verdict(-12.0, None, 0.1), verdict(30.0, 20.0)]
-    row = verdicts.summed("frontalize", "", "x", [*found, verdict(None, 7.0)], whole=True)
-    every, near, middle, far = row.turned
-    assert [group.photographs for group in row.turned] == [4, 1, 2, 1]
+    found = [scores_of(-5.0, 1.0, 0.9), scores_of(15.0, -3.0, 0.8), scores_of(-12.0, None, 0.1), scores_of(30.0, 20.0)]
+    row = task_scores.summarized("frontalize", "", "x", [*found, scores_of(None, 7.0)], whole=True)
+    every, near, middle, far = row.yaw_groups
+    assert [group.photographs for group in row.yaw_groups] == [4, 1, 2, 1]
     assert (near.before, near.after, far.after) == (5.0, 1.0, 20.0)
     assert (middle.before, middle.after, middle.faceless) == (15.0, 3.0, 1)
     assert middle.identity == pytest.approx(0.45)
     assert every.after == pytest.approx((1 + 3 + 20) / 3)
 
 
-def test_a_distance_of_crowds_is_left_out_where_some_did_not_answer() -> None:
-    found = [verdict(0.0, 0.0) for _ in range(3)]
-    assert verdicts.summed("invert", "", "x", found, whole=False).frechet is None
-    whole = verdicts.summed("invert", "", "x", found, whole=True)
+def test_no_distance_is_computed_from_some_of_the_photographs() -> None:
+    found = [scores_of(0.0, 0.0) for _ in range(3)]
+    assert task_scores.summarized("invert", "", "x", found, whole=False).frechet is None
+    whole = task_scores.summarized("invert", "", "x", found, whole=True)
     assert whole.frechet is not None and whole.frechet > 0
     assert whole.per_second == pytest.approx(2)
 
 
 @pytest.mark.parametrize("task", tasks.TASKS)
 def test_a_table_has_its_columns_in_every_line(task: str) -> None:
-    found = [dataclasses.replace(verdict(5.0, None), yaws=(None, 5.0) if task == "frontalize" else None)] * 3
-    rows = [verdicts.summed(task, "kind", "x", found, True), verdicts.summed(task, "kind", "y", found[:1], False)]
-    said = tables.of_task(task, "faces", rows)
+    found = [dataclasses.replace(scores_of(5.0, None), yaws=(None, 5.0) if task == "frontalize" else None)] * 3
+    rows = [
+        task_scores.summarized(task, "kind", "x", found, True),
+        task_scores.summarized(task, "kind", "y", found[:1], False),
+    ]
+    said = task_scores.of_task(task, "faces", rows)
     lines = [line for line in said.splitlines() if line.startswith("|")]
     first = lines[:4]
     assert len({line.count("|") for line in first}) == 1
@@ -270,7 +278,8 @@ def test_a_model_of_another_task_is_refused(
 ) -> None:
     words = ["--data", str(folder), "--tasks", "superres", "--models", f"superres={files['frontalize']}"]
     assert tasks.main([*words, "--threads", "1"]) == 2
-    assert "was taught frontalize, not superres" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "frontalize" in said and "superres" in said
 
 
 def test_a_whole_run_goes_on_where_it_was_interrupted(
@@ -292,8 +301,8 @@ def test_a_whole_run_goes_on_where_it_was_interrupted(
         for row in rows:
             row.pop("per_second")
     assert second["rows"] == [row for row in first["rows"] if row["task"] in ("inpaint", "frontalize")]
-    rows = {(row["task"], row["kind"], row["answer"], row["photographs"]): row for row in first["rows"]}
-    assert len(rows) == len(answers.CASES) * 4 + 1  # frontalize has two trivial answers
+    rows = {(row["task"], row["kind"], row["method"], row["photographs"]): row for row in first["rows"]}
+    assert len(rows) == len(task_methods.CASES) * 4 + 1  # frontalize has two trivial answers
     assert rows["inpaint", "strokes", "the masked picture", 2]["scores"]["l2_hidden"] > 0
     assert rows["superres", "8", tasks.OURS, 1]["frechet"] is None
     assert all(f"## {task}" in said for task in tasks.TASKS) and "not FID" in said
