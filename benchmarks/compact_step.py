@@ -1,10 +1,10 @@
-"""What a training step of a compact preset costs on a CPU, part by part: plain, with `adjoint`, and compiled.
+"""Seconds of a training step of a compact preset on a CPU, part by part: plain, with `adjoint`, and compiled.
 
     chrt --fifo 1 python benchmarks/compact_step.py --compile
 
-Pictures are drawn by the bundled generator, 8 at once; one look of `faces`, bfloat16, the bundled judges, one thread.
-"plain" leaves the generator's backward pass to autograd. "compiled" is what `--compile True` does on a CPU: the encoder
-goes through torch.compile, the generator stays as it is. The ways take turns in one run, and seconds are medians.
+Pictures are drawn by the bundled generator, 8 at once; one iteration of `faces`, bfloat16, the bundled loss networks,
+one thread. "plain" leaves the generator's backward pass to autograd. "compiled" is what `--compile True` does on a CPU:
+the encoder goes through torch.compile, the generator does not. The variants alternate in one run; seconds are medians.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def plainly() -> Iterator[None]:
 
 
 def step(model: PSP, pictures: Tensor, objective: Objective, compiled: bool) -> list[float]:
-    """Seconds of each part of one step; every part goes back by itself, which costs and changes nothing else."""
+    """Seconds of each part of one step. Each part has a backward pass of its own; the sum of the work is the same."""
     times = [time.perf_counter()]
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False), nullcontext() if compiled else recast():
         target = objective.look_at(pictures)

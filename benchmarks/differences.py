@@ -1,10 +1,11 @@
-"""What it costs to store weights in fewer bytes: a model as its difference to `faces`, `faces` itself, the judges.
+"""Quality lost when weights are stored in fewer bytes: a model as its difference to `faces`, `faces`, the loss
+networks.
 
     python benchmarks/differences.py --model runs/superres/best.safetensors --data celebahq_val ffhq_val
 
-Photographs (aligned as in FFHQ, folders of them) and what is made of them are the same for all rows of a table: those
-that a run is validated on, drawn at 256 pixels. Sizes are of the encoder's file in MB (10^6 bytes). With ``--factors``
-it prints instead how good a model of superres is at each factor, beside bicubic enlargement.
+Photographs (folders of them, aligned as in FFHQ) and their degradations are the same for all rows of a table, those of
+validation during training, drawn at 256 pixels. Sizes are of the encoder's file in MB (10^6 bytes). With ``--factors``
+it prints instead the scores of a superres model at each factor, beside bicubic enlargement.
 """
 
 import argparse
@@ -31,22 +32,22 @@ BASE = "faces"
 GOLDEN = Path(__file__).parent.parent / "tests/golden/lpips_published.npz"
 State = dict[str, Tensor]
 Stored = tuple[State, float]
-"""Tensors as they come back, and MB that they take."""
+"""Tensors after storing and reading, and their size in MB."""
 
 
 @torch.no_grad()
-def judged(model: PSP, pictures: Pictures, judges: Scorer, enlarged: bool = False) -> Scores:
-    """Scores of what a model makes of all ``pictures``, or of its sources as they are."""
+def scored(model: PSP, pictures: Pictures, scorer: Scorer, enlarged: bool = False) -> Scores:
+    """Scores of a model on all ``pictures``, or of its sources, unchanged."""
     parts = []
     for first in range(0, len(pictures), 8):
         sources, targets = pictures.fixed(first, first + 8)
         drawn = sources if enlarged else model.framed(model.decode(model.encode(sources), 256))
-        parts.append(judges(drawn, targets))
+        parts.append(scorer(drawn, targets))
     return Scores.joined(parts)
 
 
 def own(model: PSP) -> State:
-    """What a bundled file of a model holds: all but the generator."""
+    """The tensors of a bundled model file: all but the generator."""
     return {key: value for key, value in model.state_dict().items() if not key.startswith("generator.")}
 
 
@@ -72,7 +73,7 @@ def as_difference(bits: int, base: State) -> Callable[[State], Stored]:
 
 
 def as_whole_numbers(bits: int) -> Callable[[State], Stored]:
-    """Every matrix and convolution by itself, a step a channel."""
+    """Every matrix and convolution alone, with a step per channel."""
 
     def made(state: State) -> Stored:
         large = {key: value for key, value in state.items() if value.ndim > 1 and "w_avg" not in key}
@@ -104,25 +105,25 @@ def as_low_rank(rank: int, base: State) -> Callable[[State], Stored]:
     return made
 
 
-def models(model: PSP, ways: dict[str, Callable[[State], Stored]], pictures: Pictures, judges: Scorer) -> Iterator[str]:
-    """Lines of a table: each way's size and mean scores, and by how much these differ from the first way's."""
+def models(model: PSP, ways: dict[str, Callable[[State], Stored]], pictures: Pictures, scorer: Scorer) -> Iterator[str]:
+    """Lines of a table: size and mean scores of each storage, and the difference of the scores to the first."""
     original = {key: value.clone() for key, value in own(model).items()}
     yield "| stored as | MB | L2 | LPIPS | identity |\n|---|---|---|---|---|"
     first: dict[str, float] = {}
     for name, way in ways.items():
         state, taken = way(original)
         model.load_state_dict({**model.state_dict(), **state})
-        means = judged(model, pictures, judges).means()
+        means = scored(model, pictures, scorer).means()
         first = first or means
-        told = [f"{means[m]:.4f} ({means[m] / first[m] - 1:+.1%})" for m in ("l2", "lpips", "identity")]
-        yield f"| {name} | {taken:.1f} | {' | '.join(told)} |"
+        cells = [f"{means[m]:.4f} ({means[m] / first[m] - 1:+.1%})" for m in ("l2", "lpips", "identity")]
+        yield f"| {name} | {taken:.1f} | {' | '.join(cells)} |"
     model.load_state_dict({**model.state_dict(), **original})
 
 
 def lpips_in_whole_numbers() -> Iterator[str]:
-    """How far the published figures are, with fewer bits in the judge."""
-    sys.path.insert(0, str(GOLDEN.parent.parent))
-    from golden_rule import img
+    """The relative error to the published figures, with fewer bits in LPIPS."""
+    sys.path.insert(0, str(GOLDEN.parents[2]))
+    from tests.support.golden_rule import img
 
     golden = np.load(GOLDEN)
 
@@ -131,9 +132,9 @@ def lpips_in_whole_numbers() -> Iterator[str]:
     yield "| lpips_alex | MB | off, unlike pictures | off, nearly equal ones |\n|---|---|---|---|"
     for name, way in {"fp16 (bundled)": as_halves, "int8": as_whole_numbers(8), "int6": as_whole_numbers(6)}.items():
         state, taken = way(weights)
-        judge = LPIPS("alex", state)
+        lpips = LPIPS("alex", state)
         with torch.no_grad():
-            found = [judge(y, made) for made in (other, y + 0.05 * other)]
+            found = [lpips(y, made) for made in (other, y + 0.05 * other)]
         expected = [torch.from_numpy(golden[f"alex{part}"]) for part in ("", "_near")]
         off = [float((f.flatten() - e.flatten()).norm() / e.norm()) for f, e in zip(found, expected, strict=True)]
         yield f"| {name} | {taken:.2f} | {off[0]:.1e} | {off[1]:.1e} |"
@@ -153,13 +154,13 @@ def mtcnn_in_halves(photo: Path) -> Iterator[str]:
         yield f"  {part} moves by {(one - other).abs().max():.3f} pixels"
 
 
-def at_factors(model: PSP, data: list[str], judges: Scorer) -> Iterator[str]:
+def at_factors(model: PSP, data: list[str], scorer: Scorer) -> Iterator[str]:
     yield "| factor | L2 | LPIPS | identity | bicubic: L2 | LPIPS | identity |\n|---|---|---|---|---|---|---|"
     for factor in (4, 8, 16, 32):
         pictures = validation(data, "superres", model, (factor,))
-        rows = [judged(model, pictures, judges, enlarged).means() for enlarged in (False, True)]
-        told = [f"{means[m]:.4f}" for means in rows for m in ("l2", "lpips", "identity")]
-        yield f"| {factor} | {' | '.join(told)} |"
+        rows = [scored(model, pictures, scorer, enlarged).means() for enlarged in (False, True)]
+        cells = [f"{means[m]:.4f}" for means in rows for m in ("l2", "lpips", "identity")]
+        yield f"| {factor} | {' | '.join(cells)} |"
 
 
 def validation(data: list[str], task: str, model: PSP, factors: tuple[int, ...] = SourceConfig().factors) -> Pictures:
@@ -174,10 +175,10 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--factors", action="store_true")
     options = parser.parse_args()
-    judges = Scorer()
+    scorer = Scorer()
     model, base = checkpoints.load(options.model), checkpoints.load(BASE)
     if options.factors:
-        print(*at_factors(model, options.data, judges), sep="\n")
+        print(*at_factors(model, options.data, scorer), sep="\n")
         return
     start = {key: value.clone() for key, value in own(base).items()}
     ways: dict[str, Callable[[State], Stored]] = {
@@ -188,11 +189,11 @@ def main() -> None:
     }
     pictures = validation(options.data, model.config.task, model)
     print(f"{model.config.task}, {len(pictures)} photographs\n")
-    for line in models(model, ways, pictures, judges):
+    for line in models(model, ways, pictures, scorer):
         print(line, flush=True)
     ways = {"fp16 (bundled)": as_halves, **{f"int{bits}": as_whole_numbers(bits) for bits in (8, 6, 4)}}
     print(f"\n{BASE}, the same photographs\n")
-    for line in models(base, ways, validation(options.data, base.config.task, base), judges):
+    for line in models(base, ways, validation(options.data, base.config.task, base), scorer):
         print(line, flush=True)
     print("", *lpips_in_whole_numbers(), "", sep="\n")
     print(*mtcnn_in_halves(Path(__file__).parent.parent / "examples/astronaut.png"), sep="\n")

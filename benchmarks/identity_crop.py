@@ -1,9 +1,9 @@
-"""How well the identity judges tell people apart on FFHQ-aligned faces, for several crops around the ones they see.
+"""How well the identity networks separate people on FFHQ-aligned faces, for several crops around the chosen ones.
 
     python benchmarks/identity_crop.py FOLDER        # PERSON_NNNN.webp, two or more of some people, e.g. LFW aligned
 
-Prints mean cosine of the same and of different people, the separation d', the area under the ROC curve, and the cosine
-at which as many of the same people fall below as different ones above, with their share. MobileFaceNet's crop (pSp's:
+Prints the mean cosine of the same and of different people, the separation d', the area under the ROC curve, and the
+threshold of the equal error rate with that rate. MobileFaceNet's crop (pSp's:
 rows from 35, columns from 32, side 188) and dlib's were chosen by this table.
 """
 
@@ -26,7 +26,7 @@ CROPS: dict[str, Sequence[tuple[int, int, int]]] = {
     "mobilefacenet": ((28, 32, 188), (42, 32, 188), (30, 26, 204), (20, 16, 224), (48, 40, 176), (58, 48, 160)),
     "dlib": ((35, 32, 188), (48, 37, 182), (56, 37, 182), (72, 37, 182), (59, 26, 204), (70, 44, 168)),
 }
-"""Beside the chosen one: first row, first column, side."""
+"""Crops beside the chosen one: first row, first column, side."""
 CHOSEN = {"mobilefacenet": ARCFACE, "dlib": DLIB}
 
 
@@ -42,9 +42,9 @@ def read(folder: Path, people: int) -> Tensor:
 
 
 @torch.no_grad()
-def separation(images: Tensor, judge: Identity) -> str:
+def separation(images: Tensor, network: Identity) -> str:
     """One row of the table."""
-    vectors = torch.cat([judge.features(batch) for batch in images.split(50)])
+    vectors = torch.cat([network.features(batch) for batch in images.split(50)])
     cosines = vectors[0::2] @ vectors[1::2].T
     same = cosines.diagonal().sort().values
     different = cosines[~torch.eye(len(cosines), dtype=torch.bool)].sort().values
@@ -53,7 +53,7 @@ def separation(images: Tensor, judge: Identity) -> str:
     missed = torch.arange(len(same)) / len(same)
     mistaken = 1 - torch.searchsorted(different, same) / len(different)
     even = int((missed - mistaken).abs().argmin())
-    crop = f"{judge.crop.top:4d} {judge.crop.left:4d} {judge.crop.side:4d}"
+    crop = f"{network.crop.top:4d} {network.crop.left:4d} {network.crop.side:4d}"
     rest = f"{d_prime:6.2f} {area:7.4f} {same[even]:9.3f} {(missed[even] + mistaken[even]) / 2:7.2%}"
     return f"{crop} {same.mean():7.3f} {different.mean():10.3f} {rest}"
 
@@ -62,16 +62,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--people", type=int, default=450)
-    parser.add_argument("--judge", choices=list(BUNDLED), nargs="+", default=list(BUNDLED))
+    parser.add_argument("--network", choices=list(BUNDLED), nargs="+", default=list(BUNDLED))
     arguments = parser.parse_args()
     images = read(arguments.folder, arguments.people)
     print(f"{len(images) // 2} people")
-    for name in arguments.judge:
-        judge = Identity(name)
+    for name in arguments.network:
+        network = Identity(name)
         print(f"\n{name}, its crop first\n top left side    same  different     d'     AUC threshold   error")
         for crop in (CHOSEN[name], *(Crop(*crop, size=CHOSEN[name].size) for crop in CROPS[name])):
-            judge.crop = crop
-            print(separation(images, judge), flush=True)
+            network.crop = crop
+            print(separation(images, network), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How well photographs are inverted, and what it costs: the bundled model beside its alternatives, as a table.
+"""Quality and cost of inversion: the bundled model beside its alternatives, as a table.
 
     python benchmarks/inversion.py --data celebahq_val.tar ffhq_val.tar --single-w w.safetensors --optimize 20
 
 The photographs (aligned as in FFHQ; folders or tars, whose ``masks`` are left out) are compared with the pictures that
 users get: drawn in full, clipped, and area-pooled to 256 pixels. Direct optimisation starts from the average face and
-takes long, so it is done for ``--optimize`` photographs, evenly spaced among all, and the model is shown on these, too.
-Time is CPU seconds of the process for finding the rows of one photograph, one after the other on ``--threads``
-threads, the median: other work on the machine disturbs it little.
+is slow, so it runs for ``--optimize`` photographs, evenly spaced among all, and the model is evaluated on these, too.
+Time is CPU seconds of the process to find the rows of one photograph, one after the other on ``--threads`` threads, the
+median; other work on the machine has little effect on it.
 """
 
 import argparse
@@ -35,7 +35,7 @@ Invert = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Row:
-    """One way to invert: its mean scores over ``photographs``, and median CPU seconds for the rows of one."""
+    """One method: its mean scores over ``photographs``, and median CPU seconds for the rows of one."""
 
     name: str
     photographs: int
@@ -46,8 +46,8 @@ class Row:
     seconds: float
 
 
-def measure(name: str, model: PSP, invert: Invert, pictures: list[Tensor], judges: Scorer) -> Row:
-    """Invert, draw and judge photographs one after the other."""
+def measure(name: str, model: PSP, invert: Invert, pictures: list[Tensor], scorer: Scorer) -> Row:
+    """Invert, draw and score photographs one after the other."""
     scores, seconds = [], []
     before, drawn = None, torch.empty(0)
     for done, photograph in enumerate(pictures, 1):
@@ -56,7 +56,7 @@ def measure(name: str, model: PSP, invert: Invert, pictures: list[Tensor], judge
         seconds.append(time.process_time() - start)
         if before is None or not torch.equal(ws, before):  # the average face is drawn once
             before, drawn = ws, draw(model, ws)
-        scores.append(judges(drawn, photograph))
+        scores.append(scorer(drawn, photograph))
         print(f"\r{name}: {done} of {len(pictures)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return Row(name, len(pictures), **Scores.joined(scores).means(), seconds=statistics.median(seconds))
@@ -73,7 +73,7 @@ def encode(model: PSP, photograph: Tensor) -> Tensor:
 
 
 def inverters(arguments: argparse.Namespace, total: int) -> Iterator[tuple[str, PSP, Invert, int | None]]:
-    """What is compared: a name, a model, how it finds rows, and for how many photographs (None: all)."""
+    """The methods: name, model, function from photograph to rows, and number of photographs (None: all)."""
     model = checkpoints.load(arguments.model)
     yield "the average face", model, lambda _: model.w_avg[None], None
     others = {"single-W encoder": arguments.single_w} if arguments.single_w else {}
@@ -98,7 +98,7 @@ def inverters(arguments: argparse.Namespace, total: int) -> Iterator[tuple[str, 
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown; how many photographs is said where it is not all of them."""
+    """Markdown; the number of photographs is given where it is not all of them."""
     most = max(row.photographs for row in rows)
     lines = [f"| {most} photographs, {COMPARE_SIZE} pixels | L2 | PSNR | LPIPS-alex | identity | CPU s a photograph |"]
     lines.append("|---|---|---|---|---|---|")
@@ -111,10 +111,10 @@ def table(rows: list[Row]) -> str:
 
 def run(arguments: argparse.Namespace) -> None:
     pictures = [images.to_tensor(photograph)[None] for photograph in photographs.read(arguments.data)]
-    judges = Scorer()
+    scorer = Scorer()
     rows = []
     for name, model, invert, count in inverters(arguments, len(pictures)):
-        rows.append(measure(name, model, invert, photographs.spaced(pictures, count), judges))
+        rows.append(measure(name, model, invert, photographs.spaced(pictures, count), scorer))
     print(f"{table(rows)}\n\n{photographs.circumstances(arguments.threads)}")
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")

@@ -1,14 +1,14 @@
-"""How long one photograph takes, from the file to the picture: in a session that is loaded, and from a cold start.
+"""Time of one photograph, from file to picture: in a loaded session, and from a cold start.
 
     python benchmarks/latency.py                                       pixel2style invert examples/astronaut.png
     python benchmarks/latency.py --against OTHER/src                   beside another checkout
     python benchmarks/latency.py --task superres --model FILE --factor 8
 
-"loaded" is ``Session.invert`` (or ``translate``) on a file, taken apart by wrapping the functions that it calls, and
-the making of the pair beside it; "and written" is the same through ``pipeline``, files included. "cold" is the command
-in fresh processes, from their start to their end. A median and, in parentheses, the ninth decile over all repeats;
-processes of both checkouts alternate, so that whatever else the machine does disturbs both alike. On Linux, where the
-user may (root, or a real-time limit), they take precedence, as under ``chrt --fifo 1``, and get no more processors than
+"loaded" is ``Session.invert`` (or ``translate``) on a file and the making of the pair, divided into parts by wrapping
+the functions that are called; "and written" is the same through ``inference.folder``, files included. "cold" is the
+command in new processes, from start to end. Figures are medians and, in parentheses, the ninth decile over all repeats;
+processes of both checkouts alternate, so that other work on the machine affects both. On Linux, where the user may
+(root, or a real-time limit), they have real-time priority, as under ``chrt --fifo 1``, and no more processors than
 ``--threads``.
 """
 
@@ -23,28 +23,48 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
 HERE = Path(__file__).parents[1]
 WARM = {
     "read": ["images.load"],
-    "find": ["align.FaceAligner.find"],
-    "cut": ["translation.Frame.cut"],
-    "encode": ["model.PSP.encode"],
-    "refine": ["session.Session._refined"],
-    "draw": ["model.PSP.decode"],
-    "picture": ["images.to_picture", "session.Result.pair"],
+    "find": ["faces.align.FaceAligner.find"],
+    "cut": ["inference.prepare.Frame.cut"],
+    "encode": ["models.psp.PSP.encode"],
+    "refine": ["inference.session.Session._refined"],
+    "draw": ["models.psp.PSP.decode"],
+    "picture": ["images.to_picture", "inference.session.Result.pair"],
 }
-"""Parts of a call, and the functions (of ``pixel2style``) that they consist of."""
+"""Parts of a call, and the functions of ``pixel2style`` that they consist of: module, class, name."""
+FORMER = {
+    "faces.align": "align",
+    "inference.folder": "pipeline",
+    "inference.prepare": "translation",
+    "inference.session": "session",
+    "models.psp": "model",
+    "photos": "folders",
+}
+"""Modules by their names before 0.5, for another checkout."""
 COLD = {
-    "loading": ["checkpoints.load", "align.FaceAligner.__init__"],
+    "loading": ["checkpoints.load", "faces.align.FaceAligner.__init__"],
     "saving": ["images.save", "checkpoints.save_tensors"],
 }
 
 
+def module(name: str) -> Any:
+    """A module of the installed ``pixel2style``, by the name of this version or its former one."""
+    try:
+        return import_module(f"pixel2style.{name}")
+    except ModuleNotFoundError:
+        if name not in FORMER:
+            raise
+        return import_module(f"pixel2style.{FORMER[name]}")
+
+
 class Stopwatch:
-    """What wrapped functions take, by part: time within any of them, whichever threads they run in, counts once."""
+    """Seconds in wrapped functions, by part; overlapping calls, nested or in several threads, count once."""
 
     def __init__(self, parts: Mapping[str, Sequence[str]]):
         self.spans: list[tuple[float, float, str]] = []
@@ -53,14 +73,9 @@ class Stopwatch:
                 self._wrap(part, function)
 
     def _wrap(self, part: str, function: str) -> None:
-        from importlib import import_module
-
-        module, *path, name = function.split(".")
-        owner: Any = import_module(f"pixel2style.{module}")
-        for step in path:
-            owner = getattr(owner, step)
+        owner, name = self.resolve(function)
         if name not in vars(owner):
-            return  # another checkout, which takes no such time
+            return  # another checkout, without this part
         wrapped = vars(owner)[name]
         inner: Callable[..., Any] = cast(Any, wrapped).fget if isinstance(wrapped, property) else wrapped
 
@@ -73,8 +88,15 @@ class Stopwatch:
 
         setattr(owner, name, property(timed) if isinstance(wrapped, property) else timed)
 
+    @staticmethod
+    def resolve(function: str) -> tuple[Any, str]:
+        """The module or class that has a function, and the function's name."""
+        path, _, name = function.rpartition(".")
+        package, _, owner = path.rpartition(".")
+        return (getattr(module(package), owner), name) if owner[0].isupper() else (module(path), name)
+
     def take(self) -> dict[str, float]:
-        """Seconds by part since the last call; what runs inside another part is that part's."""
+        """Seconds by part since the last call; a call inside another part counts to that part."""
         seconds, end = defaultdict[str, float](float), 0.0
         for start, stop, part in sorted(self.spans):
             seconds[part] += max(0.0, stop - max(start, end))
@@ -88,15 +110,11 @@ def loaded(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
     import torch
 
     torch.set_num_threads(given.threads)
-    from pixel2style import photos as folders
-    from pixel2style.inference import folder as pipeline
-    from pixel2style.inference import prepare
-    from pixel2style.inference.session import Session
-
+    folder = module("inference.folder")
     watch = Stopwatch(WARM)
-    session = Session(given.model, "cpu")
-    photos = folders.find([str(given.photo)])
-    request = prepare.Request(given.task, factor=given.factor, mask=given.mask)
+    session = module("inference.session").Session(given.model, "cpu")
+    photos = module("photos").find([str(given.photo)])
+    request = module("inference.prepare").Request(given.task, factor=given.factor, mask=given.mask)
 
     def call() -> None:
         if given.task == "invert":
@@ -107,9 +125,9 @@ def loaded(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
 
     def write() -> None:
         if given.task == "invert":
-            outcomes = pipeline.invert_into(out, photos, session, overwrite=True)
+            outcomes = folder.invert_into(out, photos, session, overwrite=True)
         else:
-            outcomes = pipeline.translate_into(out, photos, session, request, overwrite=True)
+            outcomes = folder.translate_into(out, photos, session, request, overwrite=True)
         assert all(outcome.error is None for outcome in outcomes)
 
     call()
@@ -125,20 +143,20 @@ def loaded(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
 
 
 def cold(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
-    """Seconds of the command by part, in this process, which has just begun."""
+    """Seconds of the command by part, in this process, which has just started."""
     from pixel2style import cli
-    from pixel2style import photos as folders
 
-    imported, watch, find = list[float](), list[Stopwatch](), folders.find
+    photos = module("photos")
+    imported, watch, find = list[float](), list[Stopwatch](), photos.find
 
-    def found(*words: Any, **named: Any) -> Any:  # the first thing that is done when everything is imported
+    def found(*words: Any, **named: Any) -> Any:  # the first call after the imports
         imported.append(time.time() - given.began)
         watch.append(Stopwatch(COLD))
         return find(*words, **named)
 
-    folders.find = found
-    told = {name: getattr(given, name) for name in ("factor", "mask")}
-    options = [word for name, value in told.items() if value is not None for word in (f"--{name}", str(value))]
+    photos.find = found
+    given_options = {name: getattr(given, name) for name in ("factor", "mask")}
+    options = [word for name, value in given_options.items() if value is not None for word in (f"--{name}", str(value))]
     command = ["invert"] if given.task == "invert" else ["translate", given.task, *options]
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         code = cli.main([*command, str(given.photo), "--out", str(out), "--model", given.model, "--device", "cpu"])
@@ -150,34 +168,34 @@ def cold(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
 
 
 def seconds(step: Callable[[], None]) -> float:
-    """What ``step`` takes by the clock."""
+    """Wall time of ``step``."""
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
 
 
 def child(given: argparse.Namespace, kind: str, source: Path) -> tuple[list[dict[str, float]], float]:
-    """What a fresh process of ``source`` measures, and its peak resident gigabytes (10^9)."""
+    """The measurements of a new process that runs ``source``, and its peak resident gigabytes (10^9)."""
     environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(given.threads)}
     began = time.time()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, *sys.argv[1:], "--child", kind, "--out", folder, "--began", str(began)]
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        told = process.stdout.read()
+        output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         ended = time.time()
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-    found = json.loads(told)
+    found = json.loads(output)
     if kind == "cold":
         found[0] |= {"leaving": ended - began - found[0]["leaving"], "**cold**": ended - began}
     return found, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def take_precedence(threads: int) -> None:
-    """Let this process and its children run on ``threads`` processors, before others, where that is allowed."""
+    """Run this process and its children on ``threads`` processors at real-time priority, where that is allowed."""
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -208,7 +226,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="faces", help="bundled name or file")
     parser.add_argument("--factor", type=int, help="as of pixel2style translate")
     parser.add_argument("--mask", help="as of pixel2style translate")
-    parser.add_argument("--repeats", type=int, default=10, help="of the loaded session, a process")
+    parser.add_argument("--repeats", type=int, default=10, help="of the loaded session, in each process")
     parser.add_argument("--processes", type=int, default=3, help="with a loaded session")
     parser.add_argument("--cold", type=int, default=5, help="processes that start cold")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,9 +1,9 @@
-"""How much memory `pixel2style invert` needs at its peak, for one photograph and for folders of them.
+"""Peak memory of `pixel2style invert`, for one photograph and for folders.
 
     python benchmarks/memory.py --model faces --folders 5 200
 
-Every run is a process of its own and its peak resident size is what the kernel says of it when it ends. The
-photographs are different cuts of `examples/astronaut.png` (public domain), made in a temporary folder.
+Every run is a process of its own; its peak resident size is what the kernel reports when it ends. The photographs are
+different crops of `examples/astronaut.png` (public domain), made in a temporary folder.
 """
 
 import argparse

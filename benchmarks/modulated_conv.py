@@ -1,11 +1,11 @@
-"""What scaling activations instead of weights saves: StyleGAN2's forward pass both ways, in turns, in one run.
+"""What scaling activations instead of weights saves: StyleGAN2's forward pass in both variants, alternating in one run.
 
     python benchmarks/modulated_conv.py --size 256 --batch 4
 
 "shared" is what the package does: one convolution a batch, styles applied to activations, features channels-last.
 "contiguous" is the same with the features of each channel together. "grouped" builds every sample's own weights and
 runs them as one grouped convolution, as the published implementations do. Times are CPU seconds of the process on one
-thread, so that other work on the machine disturbs them little, or wall seconds with ``--device cuda``; the minimum and
+thread, on which other work on the machine has little effect, or wall seconds with ``--device cuda``; the minimum and
 the median over the rounds.
 """
 

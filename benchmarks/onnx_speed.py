@@ -1,13 +1,13 @@
-"""How fast and how close exported graphs are: PyTorch and ONNX Runtime side by side, on one picture, on the CPU.
+"""Speed and error of exported graphs: PyTorch and ONNX Runtime side by side, on one picture, on a CPU.
 
     python benchmarks/onnx_speed.py                        the bundled model
     python benchmarks/onnx_speed.py --model paper          pSp at paper size, of random weights (8 GB of memory)
 
 Each part of a model is exported as ``pixel2style export onnx`` does it, error included. Then both run in one process,
-one after the other; seconds are the least and, in parentheses, the median of the rounds, by the clock. On Linux, where
-the user may (root, or a real-time limit), the process takes precedence while it measures, as under ``chrt --fifo 1``,
-so that other work on the machine disturbs it little. "paper" is the encoder of the preset ``invert`` with StyleGAN2 at
-1024 pixels; random weights take as long as trained ones.
+one after the other; seconds are the minimum and, in parentheses, the median of the rounds, wall time. On Linux, where
+the user may (root, or a real-time limit), the process has real-time priority while it measures, as under ``chrt --fifo
+1``, so that other work on the machine has little effect. "paper" is the encoder of the preset ``invert`` with StyleGAN2
+at 1024 pixels; random weights take as long as trained ones.
 """
 
 import argparse
@@ -48,7 +48,8 @@ def schedule(policy: int, priority: int) -> None:
 
 
 def seconds(step: Callable[[], object], rounds: int) -> list[float]:
-    """What ``step`` takes, before other processes; the rounds before the first that counts make threads and buffers."""
+    """Wall times of ``step`` at real-time priority; the rounds before the first that counts make threads and
+    buffers."""
     step()
     schedule(os.SCHED_FIFO, 1)
     try:
@@ -63,7 +64,7 @@ def seconds(step: Callable[[], object], rounds: int) -> list[float]:
 
 
 def measure(graph: Graph, file: Path, threads: int, rounds: int) -> list[list[float]]:
-    """Seconds that one picture takes: PyTorch's, then ONNX Runtime's, whose waiting threads would disturb PyTorch's."""
+    """Seconds of one picture: PyTorch first, because ONNX Runtime's waiting threads would slow it down."""
     torch.set_num_threads(threads)
     shown = graph.example(1)
     pytorch = seconds(lambda: graph.network(shown), rounds)

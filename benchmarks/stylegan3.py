@@ -1,15 +1,15 @@
-"""What tiles and separable filters without zeros save: StyleGAN3's picture three ways, in turns, in one run.
+"""What tiles and separable filters without zeros save: StyleGAN3 in three variants, alternating in one run.
 
     python benchmarks/stylegan3.py --size 256
     python benchmarks/stylegan3.py --size 1024 --rounds 2
     python benchmarks/stylegan3.py --size 256 --backward
 
 "tiles" is what the package does. "whole" is the same arithmetic on the whole fine grid of each layer, which autograd
-keeps for a gradient. "plain" is the definition: zeros put between pixels, and both filters run over everything, zeros
-included, one axis after the other. Weights are drawn, T of the published widths (or R's design with --kind r), one
-picture a batch unless told otherwise. Times are wall seconds, minimum and median over the rounds; memory is how far a
-process of its own rises above what it held before its first picture (``VmHWM``: Linux alone says it; CUDA's own count
-there). Ways must draw the same picture: the largest difference is printed.
+keeps for a gradient. "plain" is the definition: zeros between pixels, and both filters over everything, zeros included,
+one axis after the other. Weights are random, T of the published widths (or R's design with --kind r), one
+picture a batch by default. Times are wall seconds, minimum and median over the rounds; memory is how far a
+process of its own rises above what it held before its first picture (``VmHWM``, on Linux only; CUDA's own count there).
+All variants must draw the same picture: the largest difference is printed.
 """
 
 import argparse

@@ -1,18 +1,19 @@
-"""What a training step of paper size costs on a CPU, from the naive loop to the trainer, change by change.
+"""Seconds and memory of a training step of the paper's size on a CPU, from a naive loop to the trainer, change by
+change.
 
     python benchmarks/training.py --threads 2
 
 The step is inversion as published: IR-SE50 with a head for each of 14 rows, StyleGAN2 of 256 pixels, two pictures, L2,
 LPIPS (alex) and ArcFace identity, Ranger. Weights are random; the speed is that of others. "naive" does what the
-published loop does: generator and ArcFace compute weight gradients that nobody uses, features of targets are computed
-with a graph, once as input and once as target, every sample has convolution weights of its own in the generator,
-float32 throughout, features contiguous. Each further row keeps what the rows above it changed.
+published loop does: generator and ArcFace compute unused weight gradients, features of targets are computed with a
+graph, once as input and once as target, every sample has convolution weights of its own in the generator, everything is
+float32 and contiguous. Each row keeps the changes of the rows above it.
 
-Every row is a process of its own, and some are a second one without the optimiser. Seconds are the
-median over steps after two that warm up; gigabytes (10^9) are the peak resident size that the kernel reports, Python,
-PyTorch and weights included. Other work on the machine spoils seconds: `uptime` first, or `chrt --fifo 1` before the
-command. The rows named "trainer" run ``learning.steps``, which also reads pictures (of ``examples/astronaut.png``),
-checks gradients and restores statistics where they are not finite.
+Every row is a process of its own, and some have a second one without the optimiser. Seconds are the median over steps
+after two warm-up steps; gigabytes (10^9) are the peak resident size that the kernel reports, Python, PyTorch and
+weights included. Other work on the machine falsifies seconds: check `uptime`, or use `chrt --fifo 1`. The rows named
+"trainer" run ``training.step.steps``, which also reads pictures (of ``examples/astronaut.png``), checks gradients and
+restores statistics where they are not finite.
 """
 
 import argparse
@@ -60,7 +61,7 @@ STAGES = {
     "layout": "channels last",
     "bf16": "bfloat16 (autocast)",
     "recast": "16-bit copies of weights are not kept",
-    "trainer": "trainer: `learning.steps`",
+    "trainer": "trainer: `training.step.steps`",
     "frugal": "trainer `--frugal`: steps in the backward pass, lookahead's slow weights on disk",
     "again": "trainer `--frugal --checkpointing`: and the trunk's maps are computed twice",
 }
@@ -78,7 +79,7 @@ def ranger(parameters: list[nn.Parameter]) -> Ranger:
 
 
 def networks(stage: str) -> tuple[PSP, LPIPS, Identity]:
-    """The model and its judges, as the stage has them."""
+    """The model and its loss networks, as the stage has them."""
     torch.manual_seed(0)
     generator = StyleGAN2(GeneratorConfig(size=SIZE))
     config = ModelConfig(EncoderConfig(rows=ROWS), generator.config)
@@ -102,7 +103,7 @@ def networks(stage: str) -> tuple[PSP, LPIPS, Identity]:
 
 
 def loop(stage: str, learn: bool) -> Iterator[None]:
-    """Steps of the loop in this file, for ever."""
+    """Steps of the loop in this file, endless."""
     model, lpips, identity = networks(stage)
     optimizer = ranger(list(model.encoder.parameters())) if learn else None
     targets = pictures_of(BATCH)
@@ -137,7 +138,7 @@ def loop(stage: str, learn: bool) -> Iterator[None]:
 
 
 def trainer(stage: str, learn: bool, folder: Path) -> Iterator[None]:
-    """The package's own steps on files in ``folder``, for ever."""
+    """The package's own steps on files in ``folder``, endless."""
     for index, picture in enumerate(pictures_of(4)):
         pixels = ((picture + 1) * 127.5).byte().permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(folder / f"{index}.png")
@@ -166,7 +167,7 @@ def trainer(stage: str, learn: bool, folder: Path) -> Iterator[None]:
 
 
 def pictures_of(count: int) -> Tensor:
-    """So many cuts of the astronaut, ``[b 3 256 256]`` in [-1, 1]."""
+    """``count`` crops of the astronaut, ``[b 3 256 256]`` in [-1, 1]."""
     with Image.open(ASTRONAUT) as picture:
         cuts = [picture.convert("RGB").crop((8 * i, 0, 8 * i + 384, 384)).resize((256, 256)) for i in range(count)]
     pixels = [torch.frombuffer(bytearray(cut.tobytes()), dtype=torch.uint8).view(256, 256, 3) for cut in cuts]

@@ -1,4 +1,4 @@
-"""What is done so that a photograph takes no longer than it must, and the stopwatch that says how long."""
+"""Optimisations of the time of one photograph, and the stopwatch that measures it."""
 
 import subprocess
 import sys
@@ -76,6 +76,12 @@ def test_the_stopwatch_counts_nested_and_simultaneous_calls_once(monkeypatch):
     assert found["inner"] < 0.04, "what happens inside another part is that part's"
     assert not watch.take()
     assert images.to_picture is not outer and images.to_tensor is not inner, "so that the stopwatch saw them"
+
+
+@pytest.mark.parametrize("function", [name for part in (latency.WARM | latency.COLD).values() for name in part])
+def test_the_stopwatch_measures_functions_that_exist(function):
+    owner, name = latency.Stopwatch.resolve(function)
+    assert name in vars(owner)
 
 
 def test_the_ninth_decile_of_ten_is_the_ninth():
