@@ -19,7 +19,7 @@ from torch import Tensor
 import pixel2style as p2s
 from pixel2style import images, tasks
 from pixel2style.faces import align
-from pixel2style.models import painting
+from pixel2style.models import input_channels
 from pixel2style.training.dataset import dice, turned
 from sheets import drawn_faces
 
@@ -113,7 +113,7 @@ def grid(file: Path, targets: Tensor) -> Image.Image:
     model = p2s.load(file)
     shown, known = sources(model, targets)
     outputs = torch.nn.functional.adaptive_avg_pool2d(model.decode(model.encode(shown)), SIDE).clamp(-1, 1)
-    columns = [painting.visible(shown, tasks.find_task(model.config.task).classes), outputs] + (
+    columns = [input_channels.to_rgb(shown, tasks.find_task(model.config.task).classes), outputs] + (
         [known] if known is not None else []
     )
     return images.grid(torch.stack(columns, 1).flatten(0, 1), len(columns))

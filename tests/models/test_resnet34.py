@@ -13,7 +13,7 @@ from pixel2style import images
 from pixel2style.checkpoints import foreign
 from pixel2style.config import EncoderConfig
 from pixel2style.errors import CheckpointError
-from pixel2style.models import encoders, painting
+from pixel2style.models import encoders, input_channels
 from pixel2style.models.backbones import resnet34
 from pixel2style.models.backbones.resnet34 import ResNet34
 from pixel2style.training import setup
@@ -163,7 +163,7 @@ def test_what_it_has_never_seen_changes_nothing_at_first(trunk: ResNet34) -> Non
 def test_gray_is_read_as_a_gray_photograph_by_a_trunk_without_a_bias(trunk: ResNet34) -> None:
     before = begun(3, "top", "resnet34", "resnet34.pth", trunk)
     shape = {name: getattr(before.config, name) for name in before.config.__dataclass_fields__}
-    after = painting.repainted(before, EncoderConfig(**{**shape, "input_channels": 1}), classes=False).eval()
+    after = input_channels.adapt(before, EncoderConfig(**{**shape, "input_channels": 1}), classes=False).eval()
     gray = (photograph().mean(1, keepdim=True) + 1) / 2
     found = [encoder.trunk for encoder in (after, before)]
     firsts = [t.bn1(t.conv1(x)) for t, x in zip(found, (gray, (2 * gray - 1).expand(-1, 3, -1, -1)), strict=True)]

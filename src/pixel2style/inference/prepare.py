@@ -25,7 +25,7 @@ from ..editing import latents
 from ..errors import CheckpointError, ConfigError, ImageError
 from ..faces.align import Points, crop
 from ..generators.base import Generator
-from ..models import painting
+from ..models import input_channels
 from ..ops import COMPARE_SIZE
 from ..tasks import degrade, presets
 
@@ -248,7 +248,7 @@ def _masked(whole: Image.Image, known: Tensor, keep: bool) -> Shown:
     few = images.resize(torch.cat([target, known])[None], COMPARE_SIZE)[0]
     # resized as the picture is, so that what hangs over from a hidden pixel is hidden too
     source = degrade.hide(few[:3], (few[3:] > 0.999).float())
-    picture = images.to_picture(painting.visible(source[None], classes=False)[0])
+    picture = images.to_picture(input_channels.to_rgb(source[None], classes=False)[0])
     shown = Shown(source, picture, through=lambda drawn: drawn * source[3:].to(drawn).clone())
     return replace(shown, target=target, known=known) if keep else shown
 
@@ -274,7 +274,7 @@ def _transparent(photo: Image.Image | str | Path) -> Image.Image:
 
 
 def _visible(source: Tensor, task: tasks.Task) -> Image.Image:
-    return images.to_picture(painting.visible(source[None], task.classes)[0])
+    return images.to_picture(input_channels.to_rgb(source[None], task.classes)[0])
 
 
 def _dice(request: Request) -> torch.Generator:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..metrics.losses import Reconstruction
 from ..metrics.scores import Scorer, Scores
-from ..models import painting
+from ..models import input_channels
 from ..models.psp import PSP
 from ..ops import pooled
 from . import logging
@@ -70,7 +70,9 @@ def _judged(model: PSP, teacher: Teacher, judges: Scorer, pictures: Pictures, sh
             totals[name] = totals.get(name, 0.0) + float(value) * len(targets)
         scores.append(judges(drawn, targets))
         names = pictures.names[first : first + len(targets)][: max(0, shown - len(rows))]
-        rows += table(names, painting.visible(sources[: len(names)], teacher.task.classes), targets, drawn, scores[-1])
+        rows += table(
+            names, input_channels.to_rgb(sources[: len(names)], teacher.task.classes), targets, drawn, scores[-1]
+        )
     totals.pop("code_regression", None)  # nobody knows the rows of a photograph
     losses = {name: total / len(pictures) for name, total in totals.items()}
     return Judgement(losses, Scores.joined(scores).means(), rows)
@@ -84,7 +86,7 @@ def training_rows(state: State, teacher: Teacher, judges: Scorer, shown: int = S
     with at_rest(state) as model:
         _, drawn = _drawn(model, sources, teacher)
     names = [f"step {state.step}, {index}" for index in range(len(targets))]
-    return table(names, painting.visible(sources, teacher.task.classes), targets, drawn, judges(drawn, targets))
+    return table(names, input_channels.to_rgb(sources, teacher.task.classes), targets, drawn, judges(drawn, targets))
 
 
 def _drawn(model: PSP, sources: Tensor, teacher: Teacher) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """What a run is before its first step: device, model, optimiser, judges and pictures, as its configuration says.
 
 An encoder starts from a model that reads other pictures too: its first layer is made to see sketches, label maps and
-masked pictures as pictures (``painting``). This module does not know how a step is taken (``learning``).
+masked pictures as pictures (``models.input_channels``). This module does not know how a step is taken (``learning``).
 
 Axes: ``c`` channels, ``k`` rows, ``d`` width of a row.
 """
@@ -20,7 +20,7 @@ from ..checkpoints import foreign
 from ..config import EncoderConfig, EncoderShape, ModelConfig, TrainConfig
 from ..errors import ConfigError
 from ..metrics.losses import Objective
-from ..models import encoders, painting
+from ..models import encoders, input_channels
 from ..models.backbones import mobilefacenet
 from ..models.encoders import Encoder
 from ..models.psp import PSP
@@ -107,7 +107,7 @@ def newborn(config: TrainConfig) -> PSP:
         )
         encoder = encoders.build(replace(complete, input_channels=3 + 3 * config.feedback))
         _educate(encoder, config.trunk_weights)
-        encoder = painting.repainted(encoder, complete, find_task(config.task).classes)
+        encoder = input_channels.adapt(encoder, complete, find_task(config.task).classes)
         made = ModelConfig(complete, generator.config, feedback=config.feedback)
         return PSP(encoder, generator, made, generator.w_avg, generator.row_unit())
     except ValueError as error:
@@ -129,7 +129,7 @@ def grown(config: TrainConfig) -> PSP:
     complete = replace(here, input_channels=channels + 3 * model.corrects_itself)
     encoder = model.encoder
     if model.config.task != config.task or complete != here:
-        encoder = painting.repainted(encoder, complete, task.classes)
+        encoder = input_channels.adapt(encoder, complete, task.classes)
     if (drawn.rows, drawn.width) != (here.rows, here.width):
         encoder = _with_rows(encoder, drawn.rows, drawn.width)
     made = replace(model.config, encoder=encoder.config, generator=drawn.config)
@@ -181,17 +181,10 @@ def _educate(encoder: Encoder, trunk_weights: str | None) -> None:
     Channels that it has never seen (its reconstruction) count for nothing at first. Raises CheckpointError for a file
     of another network.
     """
-    trunk = encoder.trunk
-    if isinstance(trunk, mobilefacenet.MobileFaceNet):
-        trunk.load(mobilefacenet.pretrained(embed=False).state_dict())
+    if isinstance(encoder.trunk, mobilefacenet.MobileFaceNet):
+        input_channels.load_trunk(encoder.trunk, mobilefacenet.pretrained(embed=False).state_dict())
     elif trunk_weights is not None:
-        own = trunk.state_dict()
-        known = TRUNKS[encoder.config.trunk](trunk_weights).state_dict()
-        kept = {name: value for name, value in known.items() if name in own}
-        first = next(name for name, value in own.items() if value.ndim == 4)
-        seen = kept[first]
-        unseen = seen.new_zeros(len(seen), own[first].shape[1] - seen.shape[1], *seen.shape[2:])
-        trunk.load_state_dict({**kept, first: torch.cat([seen, unseen], 1)})
+        input_channels.load_trunk(encoder.trunk, TRUNKS[encoder.config.trunk](trunk_weights).state_dict())
 
 
 def laid_out(module: Network, device: torch.device) -> Network:

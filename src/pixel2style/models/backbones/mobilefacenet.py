@@ -1,16 +1,14 @@
-"""MobileFaceNet: a small face-identity network, used as a frozen judge and as the trunk of compact encoders.
+"""MobileFaceNet: a small face-identity network, used as an identity metric and as the trunk of compact encoders.
 
-The paper starts its encoder from a face-identity network; so do the compact ones. The structure is that of Chen et
-al. (2018, arXiv 1804.07573) with batch normalisation already folded into the convolutions, as the bundled weights
-have it, and with TensorFlow's padding: at stride 2 an even map is padded on its far edges only. This module does not
-know how a face is cropped for it: see ``features``.
+pSp initialises its encoder from a face-identity network, and so do the compact encoders. The structure is that of Chen
+et al. (2018, arXiv 1804.07573) with two differences of the bundled weights: batch normalisation is folded into the
+convolutions, and padding is TensorFlow's, so that at stride 2 an even map is padded on its right and lower edge only.
 
-Axes: ``b`` batch, ``c`` channels, ``s`` side of a picture.
+Axes: ``b`` batch, ``c`` channels, ``s`` side of an image.
 """
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,9 +35,9 @@ class SamePadConv(nn.Conv2d):
 
 
 class Bottleneck(nn.Sequential):
-    """Widen, look around in every channel by itself, narrow: ``[b c s s] -> [b c' s/stride s/stride]``.
+    """Inverted residual: expand by 1x1, 3x3 depthwise, project by 1x1: ``[b c s s] -> [b c' s/stride s/stride]``.
 
-    The narrow map has no activation. The input is added where its shape allows it.
+    The projection has no activation. The input is added where the shapes are equal.
     """
 
     def __init__(self, channels: int, hidden: int, out_channels: int, stride: int = 1):
@@ -53,7 +51,7 @@ class Bottleneck(nn.Sequential):
         self.adds_input = stride == 1 and channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """The unit, with its shortcut where it has one."""
+        """``[b c s s] -> [b c' s/stride s/stride]``."""
         out = x
         for layer in self:
             out = layer(out)
@@ -61,7 +59,7 @@ class Bottleneck(nn.Sequential):
 
 
 def _stage(channels: int, hidden: int, out_channels: int, repeats: int) -> nn.Sequential:
-    """A stride-2 unit of its own width, then ``repeats`` with shortcuts, each twice as wide inside."""
+    """A stride-2 unit, then ``repeats`` units with shortcuts and an expansion factor of 2."""
     repeat_hidden = 2 * out_channels
     units = [Bottleneck(out_channels, repeat_hidden, out_channels) for _ in range(repeats)]
     return nn.Sequential(Bottleneck(channels, hidden, out_channels, stride=2), *units)
@@ -70,9 +68,9 @@ def _stage(channels: int, hidden: int, out_channels: int, repeats: int) -> nn.Se
 class MobileFaceNet(nn.Module):
     """Faces to identity vectors: ``[b c 112 112]`` in [-1, 1] ``-> [b 192]`` (not normalised).
 
-    ``embed=False`` leaves out everything after the last tap, for use as a trunk. The weights are drawn at random until
-    ``load`` is called (or use ``pretrained``). With ``recompute`` every stage keeps its input alone for the backward
-    pass, and runs twice.
+    ``embed=False`` leaves out everything after the last tap, for use as a trunk. Weights are random; ``pretrained``
+    gives the network with its own. With ``recompute`` every stage keeps only its input for the backward pass and runs
+    twice.
     """
 
     tap_channels: tuple[int, int, int] = (64, 128, 128)
@@ -119,35 +117,28 @@ class MobileFaceNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Identity vectors ``[b 192]``. Raises ValueError for another size than 112 or when built without ``embed``."""
         if self.embedding is None:
-            raise ValueError("this MobileFaceNet was built with embed=False: it has taps only")
+            raise ValueError("this MobileFaceNet was built with embed=False and has only taps")
         if x.shape[-2:] != (INPUT_SIZE, INPUT_SIZE):
             raise ValueError(f"faces must be {INPUT_SIZE}x{INPUT_SIZE}, got {tuple(x.shape[-2:])}")
         vectors: Tensor = self.embedding(self.taps(x)[2])
         return vectors.flatten(1)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take weights, strictly; input channels that the weights do not know start at zero.
+        """Set all weights; those of an embedding are left out where the network has none.
 
-        Without an embedding, ``tensors`` may hold one: it is left out. Raises CheckpointError when keys or shapes do
-        not fit.
+        Raises CheckpointError when keys or shapes do not fit.
         """
-        tensors = dict(tensors)
         if self.embedding is None:
             tensors = {key: value for key, value in tensors.items() if not key.startswith("embedding.")}
-        own = self.state_dict()["stem.0.weight"]
-        first = tensors.get("stem.0.weight")
-        if first is not None and first.shape[1] < own.shape[1]:
-            extra = own.shape[1] - first.shape[1]
-            tensors["stem.0.weight"] = torch.cat([first, first.new_zeros(len(first), extra, 3, 3)], 1)
         try:
-            self.load_state_dict(tensors)
+            self.load_state_dict(dict(tensors))
         except RuntimeError as error:
             reason = " ".join(str(error).split())
-            raise CheckpointError(f"these are not weights of this MobileFaceNet: {reason}") from error
+            raise CheckpointError(f"these weights do not fit this MobileFaceNet: {reason}") from error
 
 
-def pretrained(input_channels: int = 3, embed: bool = True) -> MobileFaceNet:
-    """The bundled network, trainable; freeze it (``requires_grad_(False)``) to use it as a judge."""
-    network = MobileFaceNet(input_channels, embed)
+def pretrained(embed: bool = True) -> MobileFaceNet:
+    """The network with the bundled weights, not frozen."""
+    network = MobileFaceNet(embed=embed)
     network.load(assets.read("mobilefacenet"))
     return network
