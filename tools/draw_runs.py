@@ -1,7 +1,7 @@
 """Curves and pictures of training runs, for the documents: ``python tools/draw_runs.py RUN... --out docs/images/runs``.
 
-For each run: NAME.svg, its training and validation loss by step, and NAME.jpg, what its best model makes of pictures
-that may be shown: NASA's astronaut and faces that the generator draws (seeds 0 to 2). Label maps are drawn here. Rows
+For each run: NAME.svg, its training and validation loss by step, and NAME.jpg, results of its best model on pictures
+that may be published: NASA's astronaut and faces drawn by the generator (seeds 0 to 2). Label maps are drawn here. Rows
 are pictures; columns are source, output and, where the source was made from one, target. ``--curves-only`` leaves the
 pictures out.
 """
@@ -67,14 +67,14 @@ def drawn(found: dict[str, list[tuple[int, float]]], title: str) -> str:
 
 
 def faces() -> Tensor:
-    """Pictures that may be shown: ``[4 3 256 256]``."""
+    """Pictures that may be published: ``[4 3 256 256]``."""
     astronaut = images.to_tensor(align.FaceAligner().align(images.load(ASTRONAUT), SIDE))
     invented = torch.nn.functional.adaptive_avg_pool2d(drawn_faces(range(3), 0.8), SIDE).clamp(-1, 1)
     return torch.cat([astronaut[None], invented])
 
 
 def label_map(long_hair: bool, glasses: bool) -> Image.Image:
-    """A face as CelebAMask-HQ numbers its parts, drawn with ellipses."""
+    """A face of ellipses, with the class numbers of CelebAMask-HQ."""
     picture = Image.new("L", (SIDE, SIDE), 0)
     pen = ImageDraw.Draw(picture)
     pen.rectangle((50, 225, 206, 256), fill=18)
@@ -97,7 +97,7 @@ def label_map(long_hair: bool, glasses: bool) -> Image.Image:
 
 
 def sources(model: p2s.PSP, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Sources of the model's task, and their targets where they were made from some."""
+    """Sources of the model's task, and their targets if they were made from some."""
     task, made = tasks.find_task(model.config.task), model.config.source
     if task.source is None:
         maps = [label_map(long_hair, glasses) for long_hair in (False, True) for glasses in (False, True)]
@@ -109,7 +109,7 @@ def sources(model: p2s.PSP, targets: Tensor) -> tuple[Tensor, Tensor | None]:
 
 @torch.no_grad()
 def grid(file: Path, targets: Tensor) -> Image.Image:
-    """What the model in ``file`` makes of sources of its task."""
+    """Sources, outputs and targets of the model in ``file``."""
     model = p2s.load(file)
     shown, known = sources(model, targets)
     outputs = torch.nn.functional.adaptive_avg_pool2d(model.decode(model.encode(shown)), SIDE).clamp(-1, 1)

@@ -2,10 +2,10 @@
 
     python tools/fit_face.py FOLDER... --limit 800
 
-Every photograph counts twice, as it is and mirrored, and has a scaled orthographic camera of its own; all of them share
-five symmetric points, eyes at (-.5, 0, 0) and (.5, 0, 0). Errors of a photograph are damped (Cauchy), so that one
-wrong landmark counts little; a weak pull of all pitches towards 0 settles which tilt is called level, on which yaw does
-not depend. Prints the nose's y and z, then a mouth corner's x, y and z.
+Every photograph is used twice, as it is and mirrored, and has a scaled orthographic camera of its own; all share five
+symmetric points, eyes at (-.5, 0, 0) and (.5, 0, 0). The error of a photograph is robust (Cauchy), so that a wrong
+landmark has little effect; a weak penalty on all pitches defines which tilt is level, which does not affect yaw. Prints
+the nose's y and z, then a mouth corner's x, y and z.
 
 Axes: ``n`` faces, five landmarks in the order of ``pixel2style.faces.align``.
 """
@@ -21,12 +21,12 @@ from pixel2style.faces.align import FaceAligner
 from pixel2style.training.pairs import photo_files
 
 FIRST = (0.6, 0.5, 0.4, 1.1, 0.1)
-"""Where the search for the five numbers begins."""
+"""Initial values of the five numbers."""
 OUTLIER, LEVEL = 1e-3, 1e-3
 
 
 def landmarks(files: list[Path]) -> Tensor:
-    """Of faces and their mirror images, centred and of unit size: ``[n 5 2]``, float64."""
+    """Landmarks of faces and their mirror images, centred, of unit size: ``[n 5 2]``, float64."""
     aligner = FaceAligner()
     found = [faces[0].landmarks for file in files if (faces := aligner.detect(images.load(file)))]
     places = torch.stack([torch.from_numpy(face) for face in found])
@@ -37,7 +37,7 @@ def landmarks(files: list[Path]) -> Tensor:
 
 
 def face(numbers: Tensor) -> Tensor:
-    """The points ``[5 3]`` that five numbers say, centred."""
+    """The points ``[5 3]`` of five numbers, centred."""
     nose_y, nose_z, mouth_x, mouth_y, mouth_z = numbers
     zero, half = torch.zeros_like(nose_y), torch.full_like(nose_y, 0.5)
     eyes = [torch.stack([x, zero, zero]) for x in (-half, half)]
@@ -47,7 +47,7 @@ def face(numbers: Tensor) -> Tensor:
 
 
 def projected(points: Tensor, yaw: Tensor, pitch: Tensor, roll: Tensor, scale: Tensor) -> Tensor:
-    """What each of ``n`` cameras sees of the points: ``[n 5 2]``."""
+    """The points in each of ``n`` cameras: ``[n 5 2]``."""
     x, y, z = points.T[:, None]
     x, z = yaw.cos() * x + yaw.sin() * z, yaw.cos() * z - yaw.sin() * x
     y = pitch.cos() * y - pitch.sin() * z

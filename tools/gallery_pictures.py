@@ -1,8 +1,7 @@
-"""What the gallery shows: photographs that are free, hard ones made of them, and faces that the generator draws.
+"""The pictures of the gallery: free photographs, difficult ones made from them, and faces drawn by the generator.
 
 Every name is a row of a sheet. Free photographs of children, of dark skin in colour and of old age in faded print were
-not to be had; what stands in their place says so (``made`` and ``drawn``). This module does not know what is done to
-the pictures.
+not found; their replacements are labelled ``made`` and ``drawn``.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @dataclass(frozen=True)
 class Picture:
-    """A row: ``words`` stand above it; ``align`` says whether a face is to be found and cut out."""
+    """A row: ``words`` are above it; ``align``: detect and crop the face."""
 
     words: str
     open: Callable[[], Image.Image]
@@ -70,7 +69,7 @@ def masked(photo: Image.Image) -> Image.Image:
 
 
 def drawn(seed: int, truncation: float) -> Callable[[], Image.Image]:
-    """A face of the bundled generator's own, 1024 pixels."""
+    """A face drawn by the bundled generator, 1024 pixels."""
     return lambda: images.to_picture(drawn_faces([seed], truncation)[0].clamp(-1, 1))
 
 
@@ -98,4 +97,4 @@ PICTURES = {
     "profile": Picture("drawn: profile, hand", drawn(141, 1.0), align=False),
     "old": Picture("drawn: old age, glasses", drawn(148, 1.0), align=False),
 }
-"""Words: a photo is a free photograph, made is made of one by ``gallery_pictures``, drawn is by the generator."""
+"""Words: "photo" is a free photograph, "made" is made from one here, "drawn" is drawn by the generator."""

@@ -1,9 +1,9 @@
-"""Make the bundled ``curvature``: how the loss bends over the rows of a model's generator (see ``descent``).
+"""Measure the bundled ``curvature``: of the loss over the rows of a generator (``inference.optimize.newton``).
 
     python tools/measure_curvature.py celebahq_train/images ffhq_train --count 120 --out curvature.safetensors
 
 From each folder of aligned photographs, ``--count`` evenly spaced ones are encoded by ``--model``; the curvature at
-their rows is averaged. Directions are stored as whole numbers of 8 bits, a step each.
+their rows is averaged. Directions are stored as 8-bit integers with a step each.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="faces", help="bundled name or file")
     parser.add_argument("--count", type=int, default=120, help="photographs from each folder")
-    parser.add_argument("--probes", type=int, default=14, help="for each photograph")
+    parser.add_argument("--probes", type=int, default=14, help="probes for each photograph")
     parser.add_argument("--directions", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

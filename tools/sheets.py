@@ -1,7 +1,6 @@
-"""Sheets of pictures for the documents: tiles of one size in rows, a line of words above each, JPEGs that stay small.
+"""Sheets of pictures for the documents: tiles of one size in rows, a line of words above each, as small JPEGs.
 
-Tiles are PIL pictures, square, ``side`` pixels; a tile may also be words, where there is nothing to show. This module
-does not know where the pictures come from, nor what they show.
+Tiles are square PIL pictures of ``side`` pixels, or words where there is no picture.
 """
 
 from collections.abc import Sequence
@@ -13,11 +12,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 import pixel2style as p2s
+from pixel2style import files
 
 LINE = 15
 """Height of the words above a tile."""
 LIMIT = 150_000
-"""Bytes of a sheet, so that a page of them loads anywhere."""
+"""Largest size of a sheet, bytes."""
 QUALITIES = (86, 82, 78, 74, 70, 66, 62, 58, 54, 50)
 
 Tile = Image.Image | str
@@ -45,22 +45,20 @@ def sheet(rows: Sequence[Row], side: int) -> Image.Image:
 
 
 def save(paper: Image.Image, file: Path) -> None:
-    """As a JPEG of the first quality that keeps it below ``LIMIT`` bytes, or of the last one."""
+    """Write a JPEG of the first quality that keeps it below ``LIMIT`` bytes, or of the last one."""
     for quality in QUALITIES:
         room = BytesIO()
         paper.save(room, "JPEG", quality=quality, optimize=True)
         if room.tell() <= LIMIT:
             break
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.part")
-    unfinished.write_bytes(room.getvalue())
-    unfinished.replace(file)
+    files.write_bytes(file, room.getvalue())
     print(f"{file}: {room.tell()} bytes, quality {quality}")
 
 
 @torch.no_grad()
 def drawn_faces(seeds: Sequence[int], truncation: float) -> Tensor:
-    """Faces that the bundled generator draws for seeds: ``[n 3 1024 1024]``. Nobody has them."""
+    """Faces of no real person, drawn by the bundled generator for seeds: ``[n 3 1024 1024]``."""
     generator = p2s.load_generator("mobilestylegan_ffhq_1024")
     z = torch.stack([torch.randn(512, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     return generator.synthesize(generator.map(z, truncation=truncation))

@@ -1,4 +1,4 @@
-"""Train MobileStyleGAN's 256-pixel image head: what the full picture looks like when pooled, read off its features.
+"""Train MobileStyleGAN's 256-pixel image head, which predicts the pooled full picture from its features.
 
 Rows are mixed and noisy, as an encoder's are. The same command again continues; then pass the result to
 ``tools/convert_random_face.py WHEEL HEAD``.
@@ -26,7 +26,7 @@ from pixel2style.training.dataset import cut_together, dice
 
 @dataclass(frozen=True)
 class HeadRun:
-    """How long and how large."""
+    """Options of the run."""
 
     out: Path = Path("runs/head")
     steps: int = 3000
@@ -37,7 +37,7 @@ class HeadRun:
 
 
 def rows(generator: MobileStyleGAN, count: int, rng: torch.Generator, device: torch.device) -> Tensor:
-    """``[count 16 512]``: three mapped vectors cut together, pulled towards the average, with noise in every row."""
+    """Rows ``[count 16 512]``: three mapped vectors mixed, moved towards the average, with noise in every row."""
     w = generator.map(torch.randn(3 * count, 512, generator=rng).to(device)).reshape(count, 3, 1, 512)
     pull = (0.4 + 0.6 * torch.rand(count, 1, 1, 1, generator=rng)).to(device)
     w = generator.w_avg + pull * (w - generator.w_avg)
