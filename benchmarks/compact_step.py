@@ -41,7 +41,7 @@ def step(model: PSP, pictures: Tensor, objective: Objective, compiled: bool) -> 
     """Seconds of each part of one step. Each part has a backward pass of its own; the sum of the work is the same."""
     times = [time.perf_counter()]
     with torch.autocast("cpu", torch.bfloat16, cache_enabled=False), nullcontext() if compiled else recast():
-        target = objective.look_at(pictures)
+        target = objective.target_of(pictures)
         times[0] = time.perf_counter()
         ws = model.step(model.fit(pictures), None, None)
         times.append(time.perf_counter())

@@ -255,7 +255,7 @@ def test_what_is_no_file_is_refused(tmp_path):
         images.load(tmp_path / "missing.png")
     with pytest.raises(ImageError, match="is a folder"):
         images.load(tmp_path)
-    with pytest.raises(ImageError, match="not an ordinary file"):
+    with pytest.raises(ImageError, match="not a regular file"):
         images.load("/dev/null")
     with pytest.raises(ImageError):
         images.load("null\0byte.png")
@@ -347,7 +347,7 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match=r"(?i)no space left"):
         images.save(Image.new("RGB", (4, 4)), file)
     monkeypatch.undo()
     assert difference(images.load(file), scene()) == 0
@@ -356,10 +356,10 @@ def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(tmp_path, monk
 
 def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OutputError, match="choose another place"):
+    with pytest.raises(OutputError, match="cannot be written"):
         images.save(scene(), tmp_path / "file" / "picture.png")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(OutputError, match="choose another place"):
+    with pytest.raises(OutputError, match="cannot be written"):
         images.save(scene(), tmp_path / "folder.png")
     with pytest.raises(OutputError, match="suffix"):
         images.save(scene(), tmp_path / "picture.doc")

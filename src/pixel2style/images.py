@@ -1,13 +1,12 @@
-"""The only door between files and tensors: pictures come in upright, opaque RGB, and leave whole or not at all.
+"""Image files to tensors and back. Nothing else in the package decodes or encodes image files.
 
-Files are written by strangers, so a picture's size is checked before a pixel is decoded, only common formats are tried,
-and whatever is wrong with one becomes an ImageError of one sentence. This module does not know what a picture shows.
+Images are read as upright, opaque RGB. Files are not trusted: the size is checked before pixels are decoded, only
+common formats are tried, and everything that is wrong with a file is an ImageError of one sentence.
 
 A tensor is RGB, [3 h w] or [b 3 h w], in [-1, 1]: -1 is black, 1 is white.
 """
 
 import os
-import secrets
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
@@ -21,28 +20,21 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from . import files
 from .errors import ImageError, OutputError
+from .photos import FORMATS
 
 MAX_PIXELS = 64_000_000
-"""The largest picture that is decoded: 192 MB as RGB, and more than any telephone takes."""
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
-"""What is read, by Pillow's names; AVIF only where Pillow has it. Of an animation, the first picture."""
-SUFFIXES = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
-"""What is written, by suffix."""
+"""Larger images are not decoded. This is 192 MB as RGB, and more than phones take."""
+SUFFIXES = {suffix: kind for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF") for suffix in FORMATS[kind]}
+"""Formats that are written, by suffix. All of ``FORMATS`` are read, AVIF only where Pillow has it; of an animation, the
+first frame."""
 QUALITY = {
     "JPEG": {"quality": 95},
     "WEBP": {"quality": 95},
     "PNG": {"compress_level": 4, "compress_type": zlib.Z_RLE},
 }
-"""How well. In photographs little but runs repeats: PNGs that seek no more are as small and take half as long."""
+"""Options of the encoders. For photographs, run-length compressed PNGs are as small and take half the time."""
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -54,52 +46,52 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LYING = {_UPRIGHT[number] for number in (5, 6, 7, 8)}
+_TRANSPOSED = {_UPRIGHT[number] for number in (5, 6, 7, 8)}
 _END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL = 4096
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def load(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture in a file, upright as its EXIF data says, RGB, transparent parts white.
+    """The image in a file: RGB, turned upright by its EXIF data, transparent parts white.
 
-    Raises ImageError for a file that is missing, empty, broken, not a picture, or of more than ``max_pixels``.
+    Raises ImageError for a file that is missing, empty, damaged, not an image, or larger than ``max_pixels``.
     """
-    return _read(path, max_pixels, _opaque_and_upright)
+    return _read(path, max_pixels, _upright_rgb)
 
 
 def load_raw(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture in a file as it is stored: palette indices stay indices, transparency stays. Upright.
+    """The image in a file, upright, in its own mode: palette indices stay indices, transparency stays.
 
-    For what is no photograph: label maps, and pictures whose alpha channel means something. Raises what ``load`` does.
+    For label maps, and for images whose alpha channel is data. Raises as ``load``.
     """
-    return _read(path, max_pixels, _raw_and_upright)
+    return _read(path, max_pixels, _upright_raw)
 
 
 def size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Width and height of the picture in a file, upright, without decoding it.
+    """Width and height of the upright image in a file, without decoding it.
 
-    A file that has no end is decoded all the same, and refused if it is torn. Raises what ``load`` does.
+    A file that seems truncated is decoded, and refused if it is. Raises as ``load``.
     """
-    return _read(path, max_pixels, _measured)
+    return _read(path, max_pixels, _upright_size)
 
 
 def from_bytes(data: bytes, name: str = "the picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture that ``data`` holds, as ``load`` gives it; ``name`` is what an ImageError calls it."""
+    """The image in ``data`` as ``load`` gives it; ``name`` stands for it in an ImageError."""
     if not data:
         raise ImageError(f"{name} is empty: send it again")
-    return _decode(BytesIO(data), name, max_pixels, _opaque_and_upright)
+    return _decode(BytesIO(data), name, max_pixels, _upright_rgb)
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """A picture as [3 h w] in [-1, 1]."""
+    """An image as [3 h w] in [-1, 1]."""
     pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     return pixels.contiguous().float().div_(127.5).sub_(1.0)
 
 
 def to_picture(tensor: Tensor) -> Image.Image:
-    """[3 h w] or gray [1 h w] as a picture: rounded, and clipped to [-1, 1]."""
+    """[3 h w] or gray [1 h w] as an image of 8 bits: clipped to [-1, 1] and rounded."""
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
         raise ValueError(f"a picture is [3 h w] or [1 h w], got {list(tensor.shape)}")
     levels = tensor.detach().float().add(1.0).mul_(127.5).round_().clamp_(0.0, 255.0)
@@ -108,9 +100,9 @@ def to_picture(tensor: Tensor) -> Image.Image:
 
 
 def save(image: Image.Image | Tensor, path: str | Path) -> None:
-    """Write a picture or a tensor [3 h w], in the format of the suffix, folders included; whole or not at all.
+    """Write an image or a tensor [3 h w] in the format of the suffix, completely or not at all. Makes the folders.
 
-    Raises OutputError when it cannot be written there.
+    Raises OutputError when it cannot be written.
     """
     path = Path(path)
     kind = SUFFIXES.get(path.suffix.lower())
@@ -120,34 +112,27 @@ def save(image: Image.Image | Tensor, path: str | Path) -> None:
     quality = QUALITY.get(kind, {})
     if kind in ("JPEG", "BMP") and picture.mode not in ("RGB", "L"):
         picture = picture.convert("RGB")
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
+    with files.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with unfinished.open("xb") as file:
-                picture.save(file, kind, **quality)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({_reason(error)}): choose another place") from error
+    with files.replacing(path) as part, part.open("wb") as file:
+        picture.save(file, kind, **quality)
 
 
 def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """[b c h w] -> [b c size size], bilinear; a reduction averages everything it covers, so nothing aliases."""
+    """[b c h w] -> [b c size size], or to (height, width): bilinear, antialiased."""
     target = (size, size) if isinstance(size, int) else size
     if tuple(images.shape[-2:]) == target:
         return images
-    # in float32, since CPUs have no kernel for less
+    # float32, since CPUs have no kernel for half precision
     resized = F.interpolate(images.float(), target, mode="bilinear", antialias=True, align_corners=False)
     return resized.to(images.dtype)
 
 
 def grid(images: Tensor | Sequence[Tensor] | Sequence[Image.Image], columns: int) -> Image.Image:
-    """Pictures of one size, tensors [3 h w] or not, in rows of ``columns``; the rest of the last row stays white."""
+    """One image of several of one size, ``columns`` side by side; the rest of the last row is white."""
     tiles = [image if isinstance(image, Image.Image) else to_picture(image) for image in images]
     if not tiles or columns < 1:
-        raise ValueError(f"a grid needs a picture and a column, got {len(tiles)} and {columns}")
+        raise ValueError(f"a grid needs at least one image and one column, got {len(tiles)} and {columns}")
     width, height = tiles[0].size
     columns = min(columns, len(tiles))
     sheet = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
@@ -156,7 +141,7 @@ def grid(images: Tensor | Sequence[Tensor] | Sequence[Image.Image], columns: int
     return sheet
 
 
-def _read(path: str | Path, max_pixels: int, finish: Callable[[Image.Image], Found]) -> Found:
+def _read(path: str | Path, max_pixels: int, finish: Callable[[Image.Image], Result]) -> Result:
     path = Path(path)
     try:
         if path.is_dir():
@@ -164,7 +149,7 @@ def _read(path: str | Path, max_pixels: int, finish: Callable[[Image.Image], Fou
         if not path.exists():
             raise ImageError(f"{path} does not exist: check the name")
         if not path.is_file():
-            raise ImageError(f"{path} is not an ordinary file: name a picture")
+            raise ImageError(f"{path} is not a regular file: name a picture")
         if path.stat().st_size == 0:
             raise ImageError(f"{path} is empty: copy or download it again")
         with path.open("rb") as file:
@@ -173,9 +158,9 @@ def _read(path: str | Path, max_pixels: int, finish: Callable[[Image.Image], Fou
         raise ImageError(f"{path} cannot be read ({_reason(error)}): check the name and its permissions") from error
 
 
-def _decode(file: IO[bytes], name: str, max_pixels: int, finish: Callable[[Image.Image], Found]) -> Found:
+def _decode(file: IO[bytes], name: str, max_pixels: int, finish: Callable[[Image.Image], Result]) -> Result:
     known = Image.registered_extensions().values()
-    # Pillow warns about large pictures and odd metadata; here the limit is ours, and a picture is fine or refused.
+    # Pillow warns about large images and odd metadata; the limit is ours, and an image is either read or refused.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -195,56 +180,56 @@ def _decode(file: IO[bytes], name: str, max_pixels: int, finish: Callable[[Image
         except UnidentifiedImageError as error:
             raise ImageError(f"{name} is not a picture that can be read: convert it to PNG or JPEG") from error
         except MemoryError as error:
-            raise ImageError(f"{name} needs more memory than there is: make it smaller") from error
-        except Exception as error:  # Pillow's readers raise nearly anything on a broken file
+            raise ImageError(f"{name} needs more memory than is free: make it smaller") from error
+        except Exception as error:  # Pillow raises many kinds of errors for damaged files
             raise ImageError(f"{name} is broken ({_reason(error)}): copy or export it again") from error
 
 
-def _opaque_and_upright(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image) -> Image.Image:
     image.load()
     return _opaque(_upright(image))
 
 
-def _raw_and_upright(image: Image.Image) -> Image.Image:
+def _upright_raw(image: Image.Image) -> Image.Image:
     image.load()
-    turned = _upright(image)
-    return turned.copy() if turned is image else turned  # a copy outlives its file
+    upright = _upright(image)
+    return upright.copy() if upright is image else upright  # a copy stays valid when the file is closed
 
 
-def _measured(image: Image.Image) -> tuple[int, int]:
+def _upright_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
-    if not _ends(image):
+    if not _is_complete(image):
         image.load()
-    return (height, width) if width != height and _turn(image) in _LYING else (width, height)
+    return (height, width) if width != height and _orientation(image) in _TRANSPOSED else (width, height)
 
 
-def _ends(image: Image.Image) -> bool:
-    """Whether a file ends as a whole one of its format does; False where that cannot be told without decoding."""
-    mark = _END.get(image.format or "")
+def _is_complete(image: Image.Image) -> bool:
+    """Whether the file has its format's end marker; False where only decoding could show it."""
+    marker = _END.get(image.format or "")
     file = getattr(image, "fp", None)
-    if mark is None or file is None:
+    if marker is None or file is None:
         return False
-    place = file.tell()
+    position = file.tell()
     file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-    found = mark in file.read()
-    file.seek(place)
-    return found
+    complete = marker in file.read()
+    file.seek(position)
+    return complete
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+def _orientation(image: Image.Image) -> Image.Transpose | None:
     try:
         return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 (broken metadata, raised as nearly anything, does not spoil the picture)
+    except Exception:  # noqa: BLE001 (an image with damaged metadata, for which Pillow raises anything, is still valid)
         return None
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    turn = _turn(image)
-    return image.transpose(turn) if turn is not None else image
+    transpose = _orientation(image)
+    return image.transpose(transpose) if transpose is not None else image
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """RGB in 8 bits, on white."""
+    """RGB of 8 bits, on white."""
     if image.mode == "F" or image.mode.startswith("I"):
         return _eight_bits(image)
     if image.has_transparency_data:
@@ -255,13 +240,13 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Gray of 16 or 32 bits, or floating point: scaled from the range its values say it has, never clipped."""
+    """Gray of 16 or 32 bits or floating point as RGB, scaled by the range that its maximum suggests, never clipped."""
     values = np.nan_to_num(np.asarray(image).astype(np.float32))
-    top = float(values.max(initial=0.0))
+    maximum = float(values.max(initial=0.0))
     if image.mode == "F":
-        white = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
+        white = next((limit for limit in (1.0, 255.0, 65535.0) if maximum <= limit), maximum)
     else:
-        white = 65535.0 if top <= 65535.0 else 2.0**31 - 1
+        white = 65535.0 if maximum <= 65535.0 else 2.0**31 - 1
     return Image.fromarray((values / white * 255.0).round().clip(0, 255).astype(np.uint8)).convert("RGB")
 
 

@@ -1,8 +1,7 @@
-"""Which photographs were meant, and what their results are called.
+"""Command line arguments (files, folders, patterns) to a list of photographs with unique names.
 
-The one place that turns words from a command line (files, folders, patterns) into a list of photographs with names.
-A name is what results and latents carry: the path below the folder that was given, without its suffix, with ``/``.
-This module never opens a picture.
+The name of a photograph, which its results and latents get, is its path below the given folder, without the suffix and
+with ``/``. No file is opened here, and no image library imported.
 """
 
 import glob
@@ -14,13 +13,24 @@ from pathlib import Path
 
 from .errors import ImageError
 
-SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""What counts as a picture when a folder is searched. A file that is named outright may be called anything."""
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm",),
+    "AVIF": (".avif",),
+}
+"""Formats that are read, by Pillow's names, and their suffixes."""
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+"""Files that a folder is searched for. A file that is given by its name may have any suffix."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A file that should be a photograph, and the name that its results carry."""
+    """A file that should be a photograph, and the name of its results."""
 
     path: Path
     name: str
@@ -29,50 +39,50 @@ class Photo:
 
 
 def find(words: Sequence[str], leave_out: Path | None = None) -> list[Photo]:
-    """The photographs that ``words`` (files, folders, patterns like ``shots/*.jpg``) mean, each once.
+    """The photographs in ``words`` (files, folders, patterns like ``shots/*.jpg``), each once.
 
-    Folders are searched to the bottom for files with a picture's suffix, hidden ones left out, in sorted order; what
-    lies in ``leave_out`` (the folder for results) is not searched. A file that does not exist is kept, so that it
-    fails on its own and the others are done. Raises ImageError when there is nothing to do at all.
+    Folders are searched recursively and in sorted order for files with a suffix in ``SUFFIXES``, without hidden ones
+    and without the folder ``leave_out`` (for results). A file that does not exist is in the result, so that it fails
+    alone and the others are processed. Raises ImageError when nothing is found.
     """
     if not words:
         raise ImageError("no photograph was given: name at least one file or folder")
-    without = leave_out.resolve() if leave_out else None
+    excluded = leave_out.resolve() if leave_out else None
     found: dict[Path, Photo] = {}
     for word in words:
-        for photo in _meant_by(word, without):
+        for photo in _expand(word, excluded):
             found.setdefault(photo.path.resolve(), photo)
     if not found:
         raise ImageError(f"no picture was found in {', '.join(words)}: looked for {', '.join(sorted(SUFFIXES))}")
-    return _told_apart(list(found.values()))
+    return _with_unique_names(list(found.values()))
 
 
-def _meant_by(word: str, without: Path | None) -> Iterable[Photo]:
+def _expand(word: str, excluded: Path | None) -> Iterable[Photo]:
     path = Path(word)
     if path.is_dir():
-        yield from (_photo(file, path) for file in below(path, without))
+        yield from (_photo(file, path) for file in below(path, excluded))
     elif glob.has_magic(word) and not path.exists():
-        steady = Path(*_steady_part(path))
+        root = Path(*_fixed_part(path))
         for match in sorted(map(Path, glob.glob(word, recursive=True))):  # noqa: PTH207 (Path.glob takes no absolute pattern)
             if match.is_file() and match.suffix.lower() in SUFFIXES:
-                yield _photo(match, steady)
+                yield _photo(match, root)
     else:
         yield _photo(path, path.parent)
 
 
-def _steady_part(pattern: Path) -> Iterable[str]:
-    """The folders before the first one with a wildcard, so that matches keep their structure below it."""
+def _fixed_part(pattern: Path) -> Iterable[str]:
+    """The folders before the first wildcard; names are relative to them."""
     for part in pattern.parts[:-1]:
         if glob.has_magic(part):
             return
         yield part
 
 
-def below(folder: Path, without: Path | None = None) -> Iterable[Path]:
-    """Files with a picture's suffix in a folder and to its bottom, hidden ones and ``without`` left out, in order."""
+def below(folder: Path, excluded: Path | None = None) -> Iterable[Path]:
+    """Files with a suffix in ``SUFFIXES`` in a folder and its subfolders, in order; no hidden and ``excluded`` ones."""
     for place, folders, files in os.walk(folder):
         here = Path(place)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() != without)
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and (here / n).resolve() != excluded)
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 yield here / name
@@ -82,8 +92,8 @@ def _photo(path: Path, root: Path) -> Photo:
     return Photo(path, path.relative_to(root).with_suffix("").as_posix(), root)
 
 
-def _told_apart(photos: list[Photo]) -> list[Photo]:
-    """Give photographs of one name longer ones: first more of their folders, then their suffix."""
+def _with_unique_names(photos: list[Photo]) -> list[Photo]:
+    """Extend names that occur twice: first by more of their folders, then by their suffix."""
     if shared := _shared_names(photos):
         top = Path(os.path.commonpath([photo.root.resolve() for photo in photos]))
         clashing = [photo for photo in photos if photo.name in shared]

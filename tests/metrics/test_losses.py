@@ -100,7 +100,7 @@ def test_terms_of_the_face_see_nothing_around_it(term, faces):
     inside = images.clone()
     inside[:, :, 35:223, 32:220] = drawn[:, :, 35:223, 32:220]
     judge = Objective(only(**{term: 1.0}))
-    target = judge.look_at(images)
+    target = judge.target_of(images)
     values = [judge(made(images=pictures, target=target))[0].item() for pictures in (around, inside, drawn)]
     assert values[0] == pytest.approx(0, abs=1e-6)
     assert values[1] == pytest.approx(values[2], rel=1e-5)
@@ -110,7 +110,7 @@ def test_terms_of_the_face_see_nothing_around_it(term, faces):
 def test_crops_are_compared_pixel_by_pixel_and_not_pooled(faces):
     images, drawn = (pictures[:, :, 35:223, 32:220] for pictures in faces)
     judge = Objective(only(l2_crop=1.0, lpips_crop=1.0))
-    _, terms = judge(made(images=faces[1], target=judge.look_at(faces[0])))
+    _, terms = judge(made(images=faces[1], target=judge.target_of(faces[0])))
     assert terms["l2_crop"].item() == pytest.approx((images - drawn).square().mean().item(), rel=1e-6)
     assert terms["lpips_crop"].item() == pytest.approx(judge.lpips(images, drawn).mean().item(), rel=1e-5)
 
@@ -124,7 +124,7 @@ def test_arcface_gives_the_published_loss_and_improvement():
     judge = Objective(only(identity=0.5, identity_network="model_ir_se50.pth"), identity=network)
     y_hat, y, x = (img(name, 2, 3, 256, 256) for name in ("y_hat", "y", "x"))
     with torch.no_grad():
-        total, terms = judge(made(images=y_hat, target=judge.look_at(y, sources=x)))
+        total, terms = judge(made(images=y_hat, target=judge.target_of(y, sources=x)))
     expected = figures("arcface_ir_se50")
     assert relative_error(terms["identity"], expected["loss"]) < 1e-4
     assert relative_error(terms["improvement"], expected["improvement"]) < 2e-3
@@ -135,7 +135,7 @@ def test_lpips_with_the_published_network_gives_the_published_distance():
     judge = Objective(only(lpips=1.0))
     y_hat, y = (img(name, 2, 3, 256, 256) for name in ("y_hat", "y"))
     expected = figures("lpips_published")["alex"].mean().item()
-    assert judge(made(images=y_hat, target=judge.look_at(y)))[0].item() == pytest.approx(expected, rel=1e-3)
+    assert judge(made(images=y_hat, target=judge.target_of(y)))[0].item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_given_network_judges_similarity(faces):
@@ -145,7 +145,7 @@ def test_a_given_network_judges_similarity(faces):
 
     judge = Objective(only(similarity=1.0, similarity_network="moco.pth.tar"), similarity=Corner())
     cosine = nn.functional.cosine_similarity(*(pictures[:, :, :1, :2].flatten(1) for pictures in faces))
-    total, _ = judge(made(images=faces[1], target=judge.look_at(faces[0])))
+    total, _ = judge(made(images=faces[1], target=judge.target_of(faces[0])))
     assert total.item() == pytest.approx(1 - cosine.mean().item(), rel=1e-5)
 
 
@@ -153,11 +153,11 @@ def test_a_given_network_judges_similarity(faces):
 def test_a_reconstruction_that_equals_its_source_is_no_improvement(term, faces):
     judge = Objective(only(**{term: 1.0}))
     target, source = faces
-    _, same = judge(made(images=source, target=judge.look_at(target, sources=source)))
-    _, best = judge(made(images=target, target=judge.look_at(target, sources=source)))
+    _, same = judge(made(images=source, target=judge.target_of(target, sources=source)))
+    _, best = judge(made(images=target, target=judge.target_of(target, sources=source)))
     assert same["improvement"].item() == pytest.approx(0, abs=1e-5)
     assert best["improvement"].item() == pytest.approx(same[term].item(), rel=1e-3)
-    assert "improvement" not in judge(made(images=source, target=judge.look_at(target)))[1]
+    assert "improvement" not in judge(made(images=source, target=judge.target_of(target)))[1]
 
 
 # The sum
@@ -168,7 +168,7 @@ def test_every_weight_but_details_has_its_term():
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(objective, faces):
-    target = objective.look_at(faces[0], torch.ones(1, 3, 4))
+    target = objective.target_of(faces[0], torch.ones(1, 3, 4))
     total, terms = objective(made(torch.full((2, 3, 4), 0.5), faces[1], target))
     assert list(terms) == [name for name in TERMS if name != "similarity"]
     assert all(value > 0 for value in terms.values())
@@ -179,7 +179,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(objective, faces):
 @pytest.mark.parametrize("judge", ["objective", "similarity"])
 def test_a_perfect_reconstruction_costs_nothing(judge, faces, request):
     judge, codes = request.getfixturevalue(judge), torch.zeros(2, 3, 4)
-    total, _ = judge(made(codes, faces[0], judge.look_at(faces[0], codes)))
+    total, _ = judge(made(codes, faces[0], judge.target_of(faces[0], codes)))
     assert abs(total.item()) < 1e-5
 
 
@@ -188,7 +188,7 @@ def test_every_term_teaches_the_rows(name, faces):
     judge = Objective(only(**{name: 1.0}))
     codes = torch.full((2, 3, 4), 0.1).requires_grad_()
     drawn = faces[1] * (1 + codes.mean((1, 2))[:, None, None, None])  # a generator of a kind
-    judge(made(codes, drawn, judge.look_at(faces[0])))[0].backward()
+    judge(made(codes, drawn, judge.target_of(faces[0])))[0].backward()
     assert codes.grad is not None
     assert torch.isfinite(codes.grad).all()
     assert all(grad.any() for grad in codes.grad)
@@ -196,10 +196,10 @@ def test_every_term_teaches_the_rows(name, faces):
 
 def test_a_second_look_at_one_target_is_judged_as_if_it_were_the_first(objective, faces):
     codes = torch.full((2, 3, 4), 0.5)
-    target = objective.look_at(faces[0], codes)
+    target = objective.target_of(faces[0], codes)
     objective(made(codes, faces[0] * 0.5, target))
     second, afresh = (
-        objective(made(codes, faces[1], seen)) for seen in (target, objective.look_at(faces[0].clone(), codes))
+        objective(made(codes, faces[1], seen)) for seen in (target, objective.target_of(faces[0].clone(), codes))
     )
     assert torch.equal(second[0], afresh[0])
     assert all(torch.equal(value, afresh[1][name]) for name, value in second[1].items())
@@ -209,7 +209,7 @@ def test_what_is_seen_in_targets_is_computed_once_however_often_one_looks(object
     passes: list[nn.Module] = []
     networks = (objective.lpips.trunk[0], objective.identity.network)
     hooks = [network.register_forward_hook(lambda module, *_: passes.append(module)) for network in networks]
-    target = objective.look_at(faces[0])
+    target = objective.target_of(faces[0])
     once = len(passes)
     for _ in range(3):
         objective(made(images=faces[1], target=target))
@@ -222,7 +222,7 @@ def test_what_is_seen_in_targets_is_computed_once_however_often_one_looks(object
 def test_judges_get_no_gradients_and_what_was_drawn_does(objective, faces):
     objective.train()
     images, drawn = (pictures[:1].clone().requires_grad_() for pictures in faces)
-    target = objective.look_at(images, sources=drawn)
+    target = objective.target_of(images, sources=drawn)
     objective(made(torch.zeros(1, 3, 4), drawn, target))[0].backward()
     assert drawn.grad is not None
     assert drawn.grad.abs().sum() > 0
@@ -234,9 +234,9 @@ def test_judges_get_no_gradients_and_what_was_drawn_does(objective, faces):
 @pytest.mark.parametrize("judge", ["objective", "similarity"])
 def test_terms_are_float32_and_nearly_the_same_where_networks_run_in_bfloat16(judge, faces, request):
     judge, codes = request.getfixturevalue(judge), arr("codes", 2, 3, 4)
-    _, exact = judge(made(codes, faces[1], judge.look_at(faces[0], codes * 0)))
+    _, exact = judge(made(codes, faces[1], judge.target_of(faces[0], codes * 0)))
     with torch.autocast("cpu", torch.bfloat16):
-        target = judge.look_at(faces[0].bfloat16(), (codes * 0).bfloat16())
+        target = judge.target_of(faces[0].bfloat16(), (codes * 0).bfloat16())
         total, terms = judge(made(codes.bfloat16(), faces[1].bfloat16(), target))
     assert total.dtype == torch.float32
     for name, value in terms.items():
@@ -282,10 +282,10 @@ def test_an_objective_of_nothing_is_refused(weights):
 @pytest.mark.parametrize("channels", [1, 4, 19])
 def test_judges_see_pictures_and_never_sketches_masks_or_label_maps(channels, faces):
     judge = Objective(only(identity=1.0))
-    with pytest.raises(ValueError, match=r"pictures \[b 3 256 256\]"):
-        judge.look_at(torch.zeros(1, channels, 256, 256))
-    with pytest.raises(ValueError, match=r"pictures \[b 3 256 256\]"):
-        judge.look_at(faces[0], sources=torch.zeros(2, channels, 256, 256))
+    with pytest.raises(ValueError, match=r"\[b 3 256 256\]"):
+        judge.target_of(torch.zeros(1, channels, 256, 256))
+    with pytest.raises(ValueError, match=r"\[b 3 256 256\]"):
+        judge.target_of(faces[0], sources=torch.zeros(2, channels, 256, 256))
 
 
 # Full-size windows

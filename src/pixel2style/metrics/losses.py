@@ -1,9 +1,7 @@
-"""What an encoder is taught by: named, weighted terms of one reconstruction (pSp, section 3.2).
+"""Training losses: named, weighted terms of one reconstruction (pSp, section 3.2).
 
-``Objective`` builds only the networks that its weights ask for and computes what is known of the targets once, however
-often the encoder looks. Pictures are compared at 256 pixels and in float32, whatever precision the networks run in.
-
-This module does not read files: networks that are not bundled are given to it loaded.
+``Objective`` builds only the networks that its weights need, and computes the features of a target once for all
+iterations of the encoder. Images are compared at 256 pixels and in float32, whatever precision the networks run in.
 
 Axes: ``b`` batch, ``k`` rows, ``d`` width of a row.
 """
@@ -25,10 +23,10 @@ from .similarity import Similarity
 
 @dataclass(frozen=True)
 class Target:
-    """Pictures to be reconstructed, ``[b 3 256 256]``, and what the judges see in them; None where nobody judges.
+    """Target images ``[b 3 256 256]`` and their features, None for those that no term needs.
 
-    ``codes`` are the rows of the last ``len(codes)`` pictures, which were generated and so have known rows.
-    ``before`` is the cosine ``[b]`` of targets and sources, which a reconstruction should improve on.
+    ``codes`` are the rows of the last ``len(codes)`` images, which were generated, so that their rows are known.
+    ``before`` is the cosine ``[b]`` of sources and targets, which a reconstruction should exceed.
     """
 
     images: Tensor
@@ -42,53 +40,53 @@ class Target:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the encoder made of a target.
+    """The result for a target.
 
-    ``away [b k d]`` is how far its rows are from the average, ``codes [b k d]`` the same in units of W's deviation;
-    ``images [b 3 256 256]`` is the picture that they draw.
+    ``delta [b k d]`` is rows minus the average, ``codes [b k d]`` the same in units of W's deviation, and
+    ``images [b 3 256 256]`` the generated images.
     """
 
     target: Target
-    away: Tensor
+    delta: Tensor
     codes: Tensor
     images: Tensor
 
 
-def l2(made: Reconstruction) -> Tensor:
+def l2(result: Reconstruction) -> Tensor:
     """Mean squared difference of pixels (equation 2)."""
-    return (made.images.float() - made.target.images.float()).square().mean()
+    return (result.images.float() - result.target.images.float()).square().mean()
 
 
-def l2_crop(made: Reconstruction) -> Tensor:
+def l2_crop(result: Reconstruction) -> Tensor:
     """Mean squared difference of the face's pixels, rows 35 to 223 and columns 32 to 220."""
-    return (face_window(made.images).float() - face_window(made.target.images).float()).square().mean()
+    return (face_window(result.images).float() - face_window(result.target.images).float()).square().mean()
 
 
-def code_norm(made: Reconstruction) -> Tensor:
-    """Mean squared code: how far rows are from the average (equation 5, squared and per number)."""
-    return made.codes.float().square().mean()
+def code_norm(result: Reconstruction) -> Tensor:
+    """Mean squared code, the distance of rows from the average (equation 5, squared, per number)."""
+    return result.codes.float().square().mean()
 
 
-def code_regression(made: Reconstruction) -> Tensor:
+def code_regression(result: Reconstruction) -> Tensor:
     """Mean squared difference from known rows; zero when none are known."""
-    known = made.target.codes
+    known = result.target.codes
     if known is None or len(known) == 0:
-        return made.codes[:0].float().sum()
-    return (made.codes[-len(known) :].float() - known.float()).square().mean()
+        return result.codes[:0].float().sum()
+    return (result.codes[-len(known) :].float() - known.float()).square().mean()
 
 
 def w_norm(ws: Tensor, w_avg: Tensor | None = None) -> Tensor:
-    """The paper's regulariser as published (equation 5): batch mean of the Frobenius norm of its argument."""
-    away: Tensor = torch.linalg.vector_norm((ws if w_avg is None else ws - w_avg).float().flatten(1), dim=1)
-    return away.mean()
+    """The paper's regulariser as published (equation 5): batch mean of the Frobenius norm of rows minus ``w_avg``."""
+    norms: Tensor = torch.linalg.vector_norm((ws if w_avg is None else ws - w_avg).float().flatten(1), dim=1)
+    return norms.mean()
 
 
 class Objective(nn.Module):
-    """The weighted sum of the terms whose weight is not zero. Its networks are frozen.
+    """The weighted sum of all terms whose weight is not zero. Its networks are frozen.
 
-    Whose eyes judge is in ``config``; networks that are not bundled come loaded, ``identity`` from faces
-    ``[b 3 112 112]`` and ``similarity`` from pictures, both to ``[b d]``. Raises ConfigError when every weight is zero,
-    and when identity and similarity both have one.
+    ``config`` names the networks; those that are not bundled are given loaded: ``identity`` takes faces
+    ``[b 3 112 112]``, ``similarity`` images, and both give ``[b d]``. Raises ConfigError when all weights are zero, and
+    when both identity and similarity have one.
     """
 
     def __init__(self, config: LossConfig, identity: nn.Module | None = None, similarity: nn.Module | None = None):
@@ -104,17 +102,15 @@ class Objective(nn.Module):
         self.similarity = Similarity(config.similarity_network, similarity) if config.similarity else None
 
     @torch.no_grad()
-    def look_at(self, images: Tensor, codes: Tensor | None = None, sources: Tensor | None = None) -> Target:
-        """Compute what the judges see in targets ``[b 3 256 256]``, once.
+    def target_of(self, images: Tensor, codes: Tensor | None = None, sources: Tensor | None = None) -> Target:
+        """Target images ``[b 3 256 256]`` with the features that the terms need.
 
-        ``sources [b 3 256 256]``, given where they are photographs too, are what a reconstruction's identity (or
-        similarity) is to improve on. Raises ValueError for other shapes.
+        ``sources`` ``[b 3 256 256]`` are given where they are photographs too, for the metric "improvement". Raises
+        ValueError for other shapes.
         """
-        for pictures in (images, sources):
-            if pictures is not None and pictures.shape[1:] != (3, COMPARE_SIZE, COMPARE_SIZE):
-                raise ValueError(
-                    f"judges look at pictures [b 3 {COMPARE_SIZE} {COMPARE_SIZE}], got {list(pictures.shape)}"
-                )
+        for batch in (images, sources):
+            if batch is not None and batch.shape[1:] != (3, COMPARE_SIZE, COMPARE_SIZE):
+                raise ValueError(f"losses need images [b 3 {COMPARE_SIZE} {COMPARE_SIZE}], got {list(batch.shape)}")
         target = Target(
             images,
             lpips=self.lpips.features(images) if self.lpips and self.config.lpips else None,
@@ -127,50 +123,51 @@ class Objective(nn.Module):
             return target
         return replace(target, before=self.cosine(sources, target))
 
-    def forward(self, made: Reconstruction) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and its unweighted terms by name, detached, summed in the same order always.
+    def forward(self, result: Reconstruction) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its unweighted terms by name, detached. The order of the sum is fixed.
 
-        ``improvement`` is told beside them where the sources are known: by how much the reconstruction is nearer to the
-        target, as a cosine, than the source is. It is no loss.
+        Where the sources are known, the terms include the metric ``improvement``, which is not part of the loss: the
+        cosine of reconstruction and target minus that of source and target.
         """
-        terms = {name: term(self, made) for name, term in TERMS.items() if getattr(self.config, name)}
+        terms = {name: term(self, result) for name, term in TERMS.items() if getattr(self.config, name)}
         total = torch.stack([getattr(self.config, name) * value for name, value in terms.items()]).sum()
-        told = {name: value.detach() for name, value in terms.items()}
-        if made.target.before is not None:
-            told["improvement"] = 1 - told["identity" if self.identity else "similarity"] - made.target.before.mean()
-        return total, told
+        values = {name: value.detach() for name, value in terms.items()}
+        if result.target.before is not None:
+            after = 1 - values["identity" if self.identity else "similarity"]
+            values["improvement"] = after - result.target.before.mean()
+        return total, values
 
     def perceptual(self, images: Tensor, target: list[Tensor] | None) -> Tensor:
-        """Mean LPIPS of pictures and of the features of others."""
+        """Mean LPIPS of images and the LPIPS features of their targets."""
         if self.lpips is None or target is None:
-            raise ValueError("this target was looked at without LPIPS")
+            raise ValueError("this target has no LPIPS features")
         return self.lpips.distance(self.lpips.features(images), target).mean()
 
     def cosine(self, images: Tensor, target: Target) -> Tensor:
-        """How alike ``[b]`` the one of identity and similarity which has a weight finds pictures and target."""
+        """The cosine ``[b]`` of images and target by identity or similarity, whichever has a weight."""
         if self.identity and target.identity is not None:
             return self.identity.similarity(self.identity.features(images), target.identity)
         if self.similarity and target.similarity is not None:
             return self.similarity.similarity(self.similarity.features(images), target.similarity)
-        raise ValueError("this target was looked at without identity or similarity")
+        raise ValueError("this target has neither identity nor similarity features")
 
 
 TERMS: dict[str, Callable[[Objective, Reconstruction], Tensor]] = {
-    "l2": lambda judges, made: l2(made),
-    "lpips": lambda judges, made: judges.perceptual(made.images, made.target.lpips),
-    "identity": lambda judges, made: 1 - judges.cosine(made.images, made.target).mean(),
-    "w_norm": lambda judges, made: w_norm(made.away),
-    "l2_crop": lambda judges, made: l2_crop(made),
-    "lpips_crop": lambda judges, made: judges.perceptual(face_window(made.images), made.target.lpips_crop),
-    "similarity": lambda judges, made: 1 - judges.cosine(made.images, made.target).mean(),
-    "code_norm": lambda judges, made: code_norm(made),
-    "code_regression": lambda judges, made: code_regression(made),
+    "l2": lambda objective, result: l2(result),
+    "lpips": lambda objective, result: objective.perceptual(result.images, result.target.lpips),
+    "identity": lambda objective, result: 1 - objective.cosine(result.images, result.target).mean(),
+    "w_norm": lambda objective, result: w_norm(result.delta),
+    "l2_crop": lambda objective, result: l2_crop(result),
+    "lpips_crop": lambda objective, result: objective.perceptual(face_window(result.images), result.target.lpips_crop),
+    "similarity": lambda objective, result: 1 - objective.cosine(result.images, result.target).mean(),
+    "code_norm": lambda objective, result: code_norm(result),
+    "code_regression": lambda objective, result: code_regression(result),
 }
-"""The terms of every picture, in the order in which they are summed; a term's name is its weight's in LossConfig."""
+"""The terms in the order of the sum. A term's name is that of its weight in LossConfig."""
 
 
 def detail(drawn: Tensor, full: Tensor, objective: Objective, rng: torch.Generator) -> Tensor:
-    """LPIPS of one 256-pixel window of full-size pictures: what pooling to 256 pixels hides."""
+    """LPIPS of one random 256-pixel window of full-size images, for the detail that resizing to 256 pixels removes."""
     if objective.lpips is None or full.shape[-1] < COMPARE_SIZE:
         return drawn.new_zeros(())
     top, left = (int(torch.randint(full.shape[-1] - COMPARE_SIZE + 1, (), generator=rng)) for _ in range(2))

@@ -63,7 +63,7 @@ def _judged(model: PSP, teacher: Teacher, judges: Scorer, pictures: Pictures, sh
         away = ws - model.w_avg
         picture = sources.shape[1] == targets.shape[1] and not teacher.task.classes
         shown_as_it_is = pooled(sources) if picture else None
-        target = teacher.objective.look_at(targets, sources=shown_as_it_is)
+        target = teacher.objective.target_of(targets, sources=shown_as_it_is)
         made = Reconstruction(target, away, away / model.w_unit, pooled(drawn))
         loss, terms = teacher.objective(made)
         for name, value in {"loss": loss, **terms}.items():

@@ -228,7 +228,7 @@ def look(part: Part, state: State, teacher: Teacher) -> tuple[dict[str, Tensor],
     """Encode one part ``iterations`` times: loss and terms of the last (earlier ones by number), and the codes."""
     config, model, precision = teacher.config, state.model, teacher.precision
     with precision():
-        target = teacher.objective.look_at(part.targets, part.known)
+        target = teacher.objective.target_of(part.targets, part.known)
     seen, ws, drawn = model.fit(part.sources), None, None
     numbers: dict[str, Tensor] = {}
     iterations = 1 if state.step < config.one_iteration_until else config.iterations

@@ -62,7 +62,7 @@ def optimize_rows(
 
     with torch.inference_mode(False), torch.enable_grad():
         objective = Objective(loss).to(device)
-        target = objective.look_at(pooled(images.to(device, torch.float32).clone()))
+        target = objective.target_of(pooled(images.to(device, torch.float32).clone()))
         start = model.w_avg.expand(shape) if ws is None else ws.to(device, torch.float32)
         codes = ((start - model.w_avg) / model.w_unit).detach().clone().requires_grad_()
         optimizer = torch.optim.Adam([codes], lr)

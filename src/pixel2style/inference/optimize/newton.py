@@ -102,7 +102,7 @@ class Corrector:
         with torch.inference_mode(False), torch.enable_grad(), precision:
             photographs, rows = (given.to(self.device, torch.float32).clone() for given in (images, ws))
             for image, row in zip(photographs, rows, strict=True):
-                target = self.objective.look_at(pooled(image[None]))
+                target = self.objective.target_of(pooled(image[None]))
                 start = ((row[None] - model.w_avg) / model.w_unit).detach()
                 loss_at = partial(self._loss, target=target, shown=shown)
                 found = _descended(loss_at, start, steps, self.curvature, watch)
