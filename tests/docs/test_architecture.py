@@ -18,7 +18,7 @@ def test_the_tree_has_every_folder_and_every_module_at_the_root() -> None:
 
 def test_the_layers_are_those_of_the_contract() -> None:
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
-    layers = [[name.strip(" ()") for name in layer.split(":")] for layer in contract[0]["layers"]]
+    layers = [[name.strip(" ()") for name in re.split(r"[:|]", layer)] for layer in contract[0]["layers"]]
     (drawn,) = re.findall(r"^## Layers\n.*?\n((?:    [\w, ]+\n)+)", PAGE, re.MULTILINE | re.DOTALL)
     shown = [line.strip().split(", ") for line in drawn.splitlines()]
     unshown = {"__main__", "_moved", "studio"}
