@@ -20,7 +20,7 @@ from ..errors import CheckpointError
 from ..formats.safetensors import is_safetensors
 from ..generators.stylegan2 import network as stylegan2
 from ..models.psp import PSP
-from ..tasks import TASKS
+from ..tasks import task_or_none
 from . import foreign, nvidia_pickle
 
 
@@ -165,9 +165,10 @@ def _uses(network: nn.Module, kind: str, source: str) -> dict[str, str]:
     uses = {}
     if isinstance(network, PSP):
         uses["load"] = f'pixel2style.load("{source}")'
-        task = network.config.task
-        if task in TASKS and task not in ("invert", "domain"):
-            uses["translate"] = f"pixel2style translate {task} PICTURE... --out DIR --model {source}"
+        name = network.config.task
+        task = task_or_none(name)
+        if task is not None and not task.inverts:
+            uses["translate"] = f"pixel2style translate {name} PICTURE... --out DIR --model {source}"
         elif network.source_channels == 3:
             uses["invert"] = f"pixel2style invert PHOTO... --out DIR --model {source}"
         uses["train"] = f"pixel2style train PRESET --start-from {source}"

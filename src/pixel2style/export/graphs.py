@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .. import __version__
 from ..config import GeneratorConfig, ModelConfig
@@ -20,6 +19,7 @@ from ..errors import ConfigError
 from ..generators.base import Generator
 from ..generators.sampling import draw
 from ..models.psp import PSP
+from ..tasks import example_sources, values_of
 
 Part = Literal["encoder", "generator", "whole"]
 PARTS: tuple[Part, ...] = ("encoder", "generator", "whole")
@@ -92,7 +92,8 @@ def graph_of(model: PSP | Generator, part: Part, size: int | None = None) -> Gra
     if model.corrects_itself:
         model.average_image()  # kept, so that graphs hold it as a constant
     height, width = model.encoder.config.input_shape
-    facts |= {"images": f"{_meaning(model)}, [batch, {model.source_channels}, {height}, {width}]"}
+    channels = model.source_channels
+    facts |= {"images": f"{values_of(model.config.task, channels)}, [batch, {channels}, {height}, {width}]"}
     network = Encode(model) if part == "encoder" else EncodeAndDraw(model, size)
     gives = ("ws",) if part == "encoder" else ("drawn", "ws")
     return Graph(network, "images", gives, partial(pictures, model), _facts(part, model.config, facts))
@@ -101,14 +102,6 @@ def graph_of(model: PSP | Generator, part: Part, size: int | None = None) -> Gra
 def _facts(part: Part, config: ModelConfig | GeneratorConfig, facts: dict[str, str]) -> dict[str, str]:
     stored: TypeAdapter[Any] = TypeAdapter(ModelConfig | GeneratorConfig)
     return {"pixel2style": __version__, "part": part, "config": stored.dump_json(config).decode(), **facts}
-
-
-def _meaning(model: PSP) -> str:
-    """What the numbers of a model's pictures mean."""
-    if model.config.task == "inpaint":
-        return "RGB in [-1, 1], 0 where it is hidden, then 1 where it is known and 0 where it is hidden"
-    kinds = {3: "RGB in [-1, 1]", 1: "gray in [0, 1], 1 is white"}
-    return kinds.get(model.source_channels, "a channel for each class, 1 where it is and 0 elsewhere")
 
 
 @torch.no_grad()
@@ -121,12 +114,6 @@ def rows(generator: Generator, count: int) -> Tensor:
 
 @torch.no_grad()
 def pictures(model: PSP, count: int) -> Tensor:
-    """What a model may be shown: drawn by its generator, or label maps and sketches of that: ``[count c s s]``."""
+    """Typical inputs of a model, made from pictures that its generator draws: ``[count c s s]``."""
     drawn = model.redraw(rows(model.generator, count)).clamp(-1, 1)
-    channels = model.source_channels
-    if channels == 3:
-        return drawn
-    gray = drawn.mean(1, keepdim=True) / 2 + 0.5
-    if channels == 1:
-        return gray
-    return functional.one_hot((gray[:, 0] * (channels - 1)).long(), channels).permute(0, 3, 1, 2).float()
+    return example_sources(model.config.task, drawn, model.source_channels, model.config.source)

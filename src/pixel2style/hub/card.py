@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelConfig, TrainConfig
+from ..tasks import values_of
 
 TAGS = ["pixel2style", "psp", "stylegan", "gan-inversion", "image-to-image"]
 PIPELINE = "image-to-image"
@@ -171,12 +172,11 @@ def _millions(facts: Facts, part: str) -> str:
 def _use(config: ModelConfig, repo: str) -> str:
     channels = config.encoder.input_channels - 3 * config.feedback
     photographs = channels == 3
-    span = "[-1, 1]" if photographs else "[0, 1]" if config.task != "inpaint" else "[-1, 1], the mask in [0, 1]"
     lines = [
         "    # pip install pixel2style",
         "    import pixel2style as p2s",
         f'    model = p2s.PSP.from_pretrained("{repo}")',
-        f"    ws = model.encode(images)     # images [b {channels} h w] in {span}",
+        f"    ws = model.encode(images)     # images [b {channels} h w]: {values_of(config.task, channels)}",
         f"    pictures = model.decode(ws)   # [b 3 {config.generator.size} {config.generator.size}] in about [-1, 1]",
     ]
     shell = f"or, from photographs to pictures, `pixel2style invert photo.jpg --model hf://{repo} --out results`."

@@ -17,8 +17,7 @@ from .. import checkpoints, images
 from ..errors import ConfigError, OutputError, Pixel2StyleError
 from ..files import claim
 from ..photos import Photo
-from . import prepare
-from .prepare import Request
+from ..tasks.request import Request
 from .session import Result, Session, named
 
 LATENTS = "latents.safetensors"
@@ -76,10 +75,12 @@ def translate_into(
     ``NAME.samples``. Raises as ``invert_into`` does.
     """
     kinds = PICTURES | ({"sheet": ".samples.png"} if request.samples else {})
-    masks = [] if request.mask is None or request.mask in prepare.MASKS else [Path(request.mask)]
-    return _written(
-        out, photos, kinds, lambda: session.translate_many(photos, request, _checked(batch)), masks, overwrite
-    )
+
+    def results() -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
+        return session.translate_many(photos, request, _checked(batch))
+
+    masks = [request.mask_file] if request.mask_file else []
+    return _written(out, photos, kinds, results, masks, overwrite)
 
 
 def _written(

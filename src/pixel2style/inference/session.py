@@ -1,8 +1,10 @@
 """A model, loaded once: pictures in, pictures and rows out.
 
-A picture comes as a file or an upright PIL picture (``images.load``) and leaves as PIL pictures and its rows ``ws``
-[k d]. Inverting and translating are one path; they differ in what the encoder is shown (``translation``). This module
-does not know how a model is built, nor where results go; and it never holds more pictures than one batch.
+One photograph passes ``prepare`` (align, make the source), ``model.encode``, ``optimize`` (a few steps on the rows,
+where that is possible), ``model.decode`` and ``prepared.finish``. Inversion and translation are this one path; never
+more pictures than one batch are in memory.
+
+Axes: ``n`` samples, ``k`` rows, ``d`` width of a row.
 """
 
 import itertools
@@ -16,24 +18,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import checkpoints, images
+from .. import checkpoints, images, tasks
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import FaceAligner
 from ..models.psp import PSP
 from ..photos import Photo
 from ..runtime import Device, choose_device
-from ..tasks import TASKS
-from . import prepare as translation
+from ..tasks import Task
+from ..tasks.request import Frame, Prepared, Request
+from . import prepare as preparation
 from .optimize import newton
 from .optimize.adam import optimize_rows
-from .prepare import Frame, Request, Shown
 
 
 @dataclass(frozen=True)
 class Result:
-    """One picture there and back: ``aligned`` is what the encoder saw, ``ws`` [k d] what it made of it.
+    """What was made of one picture: ``aligned`` is what the encoder saw, ``ws`` [k d] are the rows.
 
-    ``samples`` are drawn of ``sample_ws`` [n k d], which differ from ``ws`` in some rows.
+    ``samples`` are drawn from ``sample_ws`` [n k d], which differ from ``ws`` in some rows.
     """
 
     aligned: Image.Image
@@ -44,7 +46,7 @@ class Result:
 
     @property
     def pair(self) -> Image.Image:
-        """What the encoder saw and what was drawn side by side, at the size of the latter."""
+        """What the encoder saw and the reconstruction side by side, at the size of the latter."""
         return images.grid([self._seen(), self.reconstruction], 2)
 
     @property
@@ -58,7 +60,7 @@ class Result:
 
 
 class Session:
-    """A model and a face aligner on one device, each loaded when it is first used, and once."""
+    """A model and a face aligner on one device, each loaded once, when it is first used."""
 
     def __init__(self, model: str | Path = "faces", device: Device = "auto"):
         self.source = model
@@ -71,25 +73,22 @@ class Session:
 
     @cached_property
     def model(self) -> PSP:
-        """The model, ready. Raises CheckpointError."""
+        """The model, in eval mode. Raises CheckpointError."""
         device = self.device
-        with torch.inference_mode(False):  # whoever asks first may be in it; gradients have to pass later
+        with torch.inference_mode(False):  # the first caller may be in it; gradients have to pass later
             return checkpoints.load(self.source).to(device).eval()
 
     @cached_property
     def aligner(self) -> FaceAligner:
-        """The face finder. It stays on the processor unless there is CUDA, the only other device it was tried on."""
+        """The face detector. It runs on the CPU or with CUDA; other devices are untested."""
         return FaceAligner(self.device if self.device.type == "cuda" else "cpu")
 
     def frame(self, image: Image.Image, align: bool = True) -> Frame:
-        """What counts of an upright picture: the face, or else the middle square.
-
-        Raises NoFaceError when a face is asked for and none is found.
-        """
+        """The square of an upright picture that is used: the face, or the middle. Raises NoFaceError."""
         return Frame.around(self.aligner.find(image).quad) if align else Frame.middle(image)
 
     def prepare(self, image: Image.Image, align: bool = True) -> Image.Image:
-        """What ``frame`` gives, cut out at the generator's size: what an encoder of photographs sees.
+        """``frame``, cut out at the generator's size: what an encoder of photographs sees.
 
         For an encoder of wide pictures it is the middle of that shape.
         """
@@ -100,13 +99,13 @@ class Session:
     def invert(self, image: Image.Image | str | Path, align: bool = True, refine: int | None = None) -> Result:
         """Photograph -> rows -> picture; ``image`` is an upright picture, or a file.
 
-        After the encoder, rows take ``refine`` steps towards the photograph: of ``descent``, where the generator's
-        curvature is known (the bundled one), else of Adam (``refine.optimize_rows``), which needs ten times as many.
-        None: one step where curvature is known, else none; 0: what the encoder says.
+        After the encoder, rows take ``refine`` steps towards the photograph: Newton steps if the generator's curvature
+        is known (the bundled one), else steps of Adam, which needs ten times as many. None: one step if curvature is
+        known, else none; 0: the encoder's rows.
         Raises NoFaceError when ``align`` finds no face, ImageError when the file is no picture, ConfigError when the
         model reads no photographs.
         """
-        return self._alone(image, self._inversion(align, refine))
+        return self._one(image, self._inversion(align, refine))
 
     def translate(
         self,
@@ -122,25 +121,25 @@ class Session:
         alpha: float = 1.0,
         refine: int | None = None,
     ) -> Result:
-        """What the model's task makes of a file, or of an upright picture; options as of ``pixel2style translate``.
+        """Apply the model's task to a file, or to an upright picture; options as of ``pixel2style translate``.
 
         Raises what ``invert`` does, and ConfigError for options that do not go with the task.
         """
         request = Request(self.model.config.task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine)
-        translation.check(request, self.model.config, self.model.source_channels, self.source)
-        return self._alone(image, request)
+        preparation.check(request, self.model.config, self.model.source_channels, self.source)
+        return self._one(image, request)
 
     def invert_many(
         self, photos: Iterable[Photo], align: bool = True, batch: int = 1, refine: int | None = None
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
-        """Read and invert photographs in order, ``batch`` at a time; one that cannot be done yields its error."""
+        """Read and invert photographs in order, ``batch`` at a time; yields the error of one that fails."""
         return self._many(photos, self._inversion(align, refine), batch)
 
     def translate_many(
         self, photos: Iterable[Photo], request: Request, batch: int = 1
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         """Read and translate pictures as ``invert_many`` inverts them. Raises ConfigError as ``translate`` does."""
-        translation.check(request, self.model.config, self.model.source_channels, self.source)
+        preparation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._many(photos, request, batch)
 
     def _inversion(self, align: bool, refine: int | None) -> Request:
@@ -149,77 +148,79 @@ class Session:
             raise ConfigError(
                 f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
             )
-        request = Request("invert", align, refine=refine)
-        translation.check_numbers(request, self.model.encoder.config.rows)
-        if refine and not self._shows_target:
-            translation.refuse_refining(self.model.config.task)
+        request = Request(tasks.DEFAULT, align, refine=refine)
+        preparation.check_numbers(request, self.model.encoder.config.rows)
+        if refine:
+            preparation.require_refinable(self.model.config.task)
         return request
 
-    def _alone(self, image: Image.Image | str | Path, request: Request) -> Result:
-        mask = translation.opened_mask(request)
-        return self._drawn([translation.show(image, request, self.model.config, self.frame, mask)], request)[0]
+    def _one(self, image: Image.Image | str | Path, request: Request) -> Result:
+        return self._results([self._prepared(image, request.opened())], request)[0]
 
     def _many(
         self, photos: Iterable[Photo], request: Request, batch: int
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
-        mask = translation.opened_mask(request)
+        request = request.opened()
         for group in _batches(photos, batch):
-            ready: dict[Photo, Shown] = {}
+            ready: dict[Photo, Prepared] = {}
             failed: dict[Photo, Pixel2StyleError] = {}
             for photo in group:
                 try:
-                    ready[photo] = translation.show(named(photo), request, self.model.config, self.frame, mask)
+                    ready[photo] = self._prepared(named(photo), request)
                 except Pixel2StyleError as error:
                     failed[photo] = error
-            results = dict(zip(ready, self._drawn(list(ready.values()), request), strict=True)) if ready else {}
+            results = dict(zip(ready, self._results(list(ready.values()), request), strict=True)) if ready else {}
             for photo in group:
                 yield photo, results[photo] if photo in results else failed[photo]
 
-    @torch.no_grad()  # not inference_mode: whoever gets the rows may want to optimise them
-    def _drawn(self, shown: list[Shown], request: Request) -> list[Result]:
-        sources = torch.stack([one.source for one in shown]).to(self.device)
-        all_ws = self.model.encode(sources)
+    def _prepared(self, image: Image.Image | str | Path, request: Request) -> Prepared:
+        aligner = self.aligner if preparation.needs_face(request) else None
+        return preparation.prepare(image, request, self.model.config, aligner)
+
+    @torch.no_grad()  # not inference_mode: callers may want to optimise the rows
+    def _results(self, batch: list[Prepared], request: Request) -> list[Result]:
+        """Encode, optimise, draw and finish one batch."""
+        all_ws = self.model.encode(torch.stack([prepared.source for prepared in batch]).to(self.device))
         steps = self._steps(request)
         if steps:
-            all_ws = torch.cat([self._refined(one, ws, steps) for one, ws in zip(shown, all_ws, strict=True)])
+            all_ws = torch.cat([self._optimized(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])
         results = []
-        for one, drawn, ws in zip(shown, self._draw(all_ws), all_ws, strict=True):
-            result = Result(one.picture, one.finished(drawn), ws.float().cpu())
+        for prepared, drawn, ws in zip(batch, self._draw(all_ws), all_ws, strict=True):
+            result = Result(prepared.picture, prepared.finish(drawn), ws.float().cpu())
             if request.samples:
-                many = translation.resampled(ws, self.model.generator, request)
-                # one at a time: however many are asked for, memory holds one on its way
+                many = preparation.resampled(ws, self.model.generator, request)
+                # one at a time, so that memory does not grow with their number
                 samples = (self._draw(rows[None])[0] for rows in many)
-                result = replace(result, samples=tuple(map(one.finished, samples)), sample_ws=many.float().cpu())
+                result = replace(result, samples=tuple(map(prepared.finish, samples)), sample_ws=many.float().cpu())
             results.append(result)
         return results
 
-    def _refined(self, shown: Shown, ws: Tensor, steps: int) -> Tensor:
-        """Better rows [1 k d] for what a source shows, and how much of a picture that is."""
-        picture = shown.source[None, :3]
+    def _optimized(self, prepared: Prepared, ws: Tensor, steps: int) -> Tensor:
+        """Rows [1 k d] that fit what the source shows of a picture better than ``ws`` [1 k d]."""
+        picture = prepared.source[None, :3]
         if self._corrector is None:
-            return optimize_rows(self.model, picture, ws[None], steps=steps, shown=shown.through)
-        return self._corrector(picture, ws[None], steps, shown=shown.through)
+            return optimize_rows(self.model, picture, ws, steps=steps, shown=prepared.degradation)
+        return self._corrector(picture, ws, steps, shown=prepared.degradation)
 
     def _steps(self, request: Request) -> int:
         if request.refine is not None:
             return request.refine
-        return int(self._shows_target and self._corrector is not None)
+        task = self._task
+        return int(task is not None and task.refinable and self._corrector is not None)
 
     @property
-    def _shows_target(self) -> bool:
-        """Whether what the model was taught leaves a picture as it is; who taught it may not have said here."""
-        task = TASKS.get(self.model.config.task)
-        return task is not None and task.shows_target
+    def _task(self) -> Task | None:
+        """What the model was trained for, if that task is installed here."""
+        return tasks.task_or_none(self.model.config.task)
 
     @cached_property
     def _corrector(self) -> newton.Corrector | None:
-        """What corrects rows, where the generator's curvature is known."""
+        """The Newton optimiser, if the generator's curvature is known."""
         with torch.inference_mode(False):
             curvature = newton.bundled(self.model)
             if curvature is None:
                 return None
-            task = TASKS.get(self.model.config.task)
-            faces = task is None or task.faces
+            faces = self._task is None or self._task.faces
             loss = newton.LOSS if faces else replace(newton.LOSS, identity=0.0)
             return newton.Corrector(self.model, curvature, loss)
 
@@ -228,7 +229,7 @@ class Session:
 
 
 def named(photo: Photo) -> Path:
-    """The file. Raises ImageError where no result could carry its name."""
+    """The file of a photograph. Raises ImageError if its name cannot be the name of a result."""
     path = str(photo.path)
     if path != path.encode(errors="replace").decode() or photo.name == "__metadata__":  # safetensors' own
         raise ImageError(f"{path} has a name that rows cannot be stored under: rename it")

@@ -1,135 +1,94 @@
-"""What an encoder can be taught: for each task, what it is shown, what should come out, and how files say both.
+"""The tasks: what an encoder sees, what should come out, and how files hold both. One module each.
 
-A task is one entry in ``TASKS`` and, where the source is made from the target, one function. The trainer, the data and
-the command line know no task by name.
+To add a task, write ``tasks/NAME.py`` with its ``TASK`` and enter it in ``TASKS``; or, in a package of your own,
+declare an entry point NAME of the group ``pixel2style.tasks`` (``examples/colourise``). docs/tasks.md explains both.
 
-Axes: ``b`` batch, ``c`` channels of a source, ``s`` side. This module does not know folders, losses or networks.
+Axes: ``c`` channels of a source, ``s`` its side, ``n`` pictures. Nothing here imports torch before it is used.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import functools
+from importlib import metadata
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from .. import images
 from ..config import SourceConfig
 from ..errors import ConfigError
-from . import degrade, label_maps
+from . import domain, frontalize, inpaint, invert, segmentation, sketch, superres, toonify
+from .task import OfficialDataset as OfficialDataset
+from .task import Preset as Preset
+from .task import Task as Task
 
-Option = TypeVar("Option")
-Source = Callable[[Tensor, torch.Generator, SourceConfig], Tensor]
-"""From a target ``[3 s s]`` in [-1, 1], on any device, to its source ``[c s s]``; what is random comes from the CPU."""
-Read = Callable[[Path, int, SourceConfig], Tensor]
-"""From a source's file, a side and the settings to the source: ``[c side side]``."""
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-
-def identity(target: Tensor, rng: torch.Generator, config: SourceConfig) -> Tensor:
-    """The target itself."""
-    return target
-
-
-def sketched(target: Tensor, rng: torch.Generator, config: SourceConfig) -> Tensor:
-    """The target drawn in one of ``config.sketches``: ``[1 s s]`` in [0, 1], 1 is paper."""
-    return degrade.sketch(target, chosen(config.sketches, rng, "sketches"), rng)
-
-
-def reduced(target: Tensor, rng: torch.Generator, config: SourceConfig) -> Tensor:
-    """The target reduced by one of ``config.factors`` and enlarged again: ``[3 s s]``."""
-    for factor in config.factors:  # all of them, so that a run does not stop at the first draw of a wrong one
-        if target.shape[-1] % factor:
-            raise ConfigError(f"{factor} does not divide {target.shape[-1]} pixels: choose other --source.factors")
-    return degrade.low_resolution(target, chosen(config.factors, rng, "factors"))
-
-
-def masked(target: Tensor, rng: torch.Generator, config: SourceConfig) -> Tensor:
-    """The target with a part hidden, and which part is known: ``[4 s s]``."""
-    known = degrade.mask(chosen(config.masks, rng, "masks"), target.shape[-1], rng)
-    return degrade.hide(target, known)
-
-
-def read_masked(path: Path, side: int, config: SourceConfig) -> Tensor:
-    """A picture whose transparent parts are hidden: ``[4 side side]``; every other part is known."""
-    picture = images.load_raw(path).convert("RGBA").resize((side, side), Image.Resampling.BOX)
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
-    return degrade.hide(pixels[:3] / 127.5 - 1, (pixels[3:] > 254).float())
-
-
-def class_count(config: SourceConfig) -> int:
-    """One channel for each class."""
-    return config.classes
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one task shows an encoder, and what it asks of it."""
-
-    about: str
-    """One sentence, for help and documents."""
-    channels: int | Callable[[SourceConfig], int] = 3
-    """Channels of a source."""
-    source: Source | None = identity
-    """How a target becomes its source; None where sources are files of their own."""
-    read: Read | None = None
-    """How a source's file is read; None for photographs (3 channels, [-1, 1]) and gray ones (1 channel, [0, 1])."""
-    check: Callable[[Path, SourceConfig], object] | None = None
-    """What decodes a source's file before training and raises ImageError; None where its header says enough."""
-    mirror: Literal["together", "apart", "never"] = "together"
-    """Whether source and target are mirrored as one, each by its own coin, or not at all."""
-    classes: bool = False
-    """Whether channels are classes, of which a pixel has one."""
-    faces: bool = True
-    """Whether targets are aligned faces, so that identity makes sense."""
-    photograph: bool = True
-    """Whether its users bring photographs, which are cut to the face; else files that are sources already."""
-    spoilt: Literal["reduced", "masked"] | None = None
-    """What a user may ask to be done to a photograph first."""
-    shows_target: bool = False
-    """Whether a source's first three channels are the target or a part of it, which an answer can be held to."""
-
-
+ENTRY_POINTS = "pixel2style.tasks"
+DEFAULT = "invert"
+"""The task of models and files that name none."""
 TASKS: dict[str, Task] = {
-    "invert": Task("a photograph of a face to the rows that draw it again", shows_target=True),
-    "frontalize": Task("a face from any side to the same face from the front", mirror="apart"),
-    "sketch": Task("a pencil sketch to a face", channels=1, source=sketched, photograph=False),
-    # classes have sides (a left eye), so that a mirrored map would say the wrong one
-    "segmentation": Task(
-        "a label map to a face",
-        channels=class_count,
-        source=None,
-        classes=True,
-        read=label_maps.read,
-        check=label_maps.classes_in,
-        mirror="never",
-        photograph=False,
-    ),
-    "superres": Task("a picture of few pixels to one of many", source=reduced, spoilt="reduced", shows_target=True),
-    "inpaint": Task(
-        "a picture with a hidden part to a whole one",
-        channels=4,
-        source=masked,
-        read=read_masked,
-        spoilt="masked",
-        shows_target=True,
-    ),
-    "toonify": Task("a photograph of a face to the face that another domain's generator draws for it"),
-    "domain": Task("a picture of anything but faces to the rows that draw it again", faces=False, shows_target=True),
+    "invert": invert.TASK,
+    "frontalize": frontalize.TASK,
+    "sketch": sketch.TASK,
+    "segmentation": segmentation.TASK,
+    "superres": superres.TASK,
+    "inpaint": inpaint.TASK,
+    "toonify": toonify.TASK,
+    "domain": domain.TASK,
 }
-"""The tasks of the paper (pSp, sections 4.1 to 4.4), and whatever its user adds."""
+"""The tasks of the paper (pSp, sections 4.1 to 4.6); ``load_installed`` adds those of other packages."""
+
+
+@functools.cache
+def load_installed() -> dict[str, str]:
+    """Add the tasks of installed packages to ``TASKS`` and their presets to ``PRESETS``; done once.
+
+    Returns a sentence by name for each task that cannot be used: its module raises an error, it is no ``Task``, or its
+    name or the name of a preset is taken.
+    """
+    from .presets import PRESETS
+
+    failures = {}
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        package = point.dist.name if point.dist else point.value
+        try:
+            task = point.load()
+            if not isinstance(task, Task):
+                raise TypeError(f"a {type(task).__name__}, not a Task")
+            taken = {point.name} & TASKS.keys() | task.presets.keys() & PRESETS.keys()
+            reason = f"the name {min(taken)} is taken" if taken else ""
+        except Exception as error:  # noqa: BLE001 (another package's code may raise anything)
+            reason = f"{type(error).__name__}: {error}"
+        if reason:
+            failures[point.name] = (
+                f"the task {point.name} of {package} ({point.value}) cannot be used ({reason}): "
+                "repair or uninstall that package"
+            )
+            continue
+        TASKS[point.name] = task
+        PRESETS.update(task.presets)
+    return failures
 
 
 def find_task(name: str) -> Task:
     """The task called ``name``. Raises ConfigError, with the nearest name, when there is none."""
+    if name not in TASKS:  # looking for installed packages takes a tenth of a second
+        failures = load_installed()
+        if name in failures:
+            raise ConfigError(failures[name])
     if name in TASKS:
         return TASKS[name]
     near = difflib.get_close_matches(name, TASKS, 1)
-    meant = f"did you mean {near[0]}?" if near else "if it is one of your own, start the script that defines it."
-    raise ConfigError(f"there is no task {name}: {meant} There are {', '.join(TASKS)}")
+    hint = f"did you mean {near[0]}?" if near else "if it is a task of your own, install its package."
+    raise ConfigError(f"there is no task {name}: {hint} There are {', '.join(TASKS)}")
+
+
+def task_or_none(name: str) -> Task | None:
+    """The task called ``name``, for models whose task may not be installed here."""
+    try:
+        return find_task(name)
+    except ConfigError:
+        return None
 
 
 def channels_of(task: str | Task, config: SourceConfig) -> int:
@@ -138,13 +97,19 @@ def channels_of(task: str | Task, config: SourceConfig) -> int:
     return channels if isinstance(channels, int) else channels(config)
 
 
-def read_source(task: Task, path: Path, side: int, config: SourceConfig) -> Tensor:
+def read_source(task: Task, path: Path, side: int, config: SourceConfig) -> "Tensor":
     """The source in a file, as ``task`` reads it: ``[c side side]``.
 
     Raises ImageError for a file that is no such source, and ConfigError where the task does not say how to read files.
     """
     if task.read is not None:
         return task.read(path, side, config)
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from .. import images
+
     channels = channels_of(task, config)
     picture = images.load(path).resize((side, side), Image.Resampling.BICUBIC)
     if channels == 3:
@@ -154,15 +119,35 @@ def read_source(task: Task, path: Path, side: int, config: SourceConfig) -> Tens
     raise ConfigError(f"sources of {channels} channels are no pictures: give the task a function that reads them")
 
 
-def made(task: Task, target: Tensor, rng: torch.Generator, source: SourceConfig) -> Tensor:
+def make_source(task: Task, target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
     """The source ``[c s s]`` that a task makes of a target ``[3 s s]``. Raises ConfigError where it makes none."""
     if task.source is None:
         raise ConfigError("this task makes no sources: give files of them, and no generated pictures")
-    return task.source(target, rng, source)
+    return task.source(target, rng, config)
 
 
-def chosen(options: Sequence[Option], rng: torch.Generator, name: str) -> Option:
-    """One of ``options``. Raises ConfigError when there are none."""
-    if not options:
-        raise ConfigError(f"there are no {name} to draw from: name at least one with --source.{name}")
-    return options[int(torch.randint(len(options), (), generator=rng))]
+def values_of(task: str, channels: int) -> str:
+    """What the numbers of a source mean, in words; also for a task that is not installed."""
+    known = task_or_none(task)
+    if known is not None and known.values:
+        return known.values
+    return {3: "RGB in [-1, 1]", 1: "gray in [0, 1], 1 is white"}.get(channels, f"{channels} channels of {task}")
+
+
+def example_sources(task: str, drawn: "Tensor", channels: int, config: SourceConfig) -> "Tensor":
+    """Typical sources ``[n channels s s]`` of drawn pictures ``[n 3 s s]``, the same every time.
+
+    Of a task that is not installed, or that has other channels than the model, every channel is the picture in gray.
+    """
+    import torch
+
+    known = task_or_none(task)
+    if channels == 3:
+        return drawn
+    if known is not None and channels_of(known, config) == channels:
+        if known.example is not None:
+            return known.example(drawn, config)
+        if known.source is not None:
+            rng = torch.Generator().manual_seed(0)
+            return torch.stack([known.source(picture, rng, config) for picture in drawn])
+    return (drawn.mean(1, keepdim=True) / 2 + 0.5).expand(-1, channels, -1, -1)

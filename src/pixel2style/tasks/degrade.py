@@ -1,10 +1,12 @@
-"""From a target picture to the source an encoder must learn to undo: fewer pixels, a drawing, a hidden part.
+"""Degradations of pictures, from which encoders learn the way back: fewer pixels, a drawing, a hidden part.
 
-Axes: ``b`` batch, ``c`` channels, ``h w`` height and width, ``s`` side. This module does not know tasks or files.
-Random numbers come from a generator on the CPU, so that every device makes the same source.
+Axes: ``b`` batch, ``c`` channels, ``h w`` height and width, ``r`` or ``s`` side. Random numbers come from a generator
+on the CPU, so that every device makes the same source.
 """
 
 import math
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +16,13 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 
+Option = TypeVar("Option")
+
 CUBIC_A = -0.5
+MASKS = ("box", "half", "strokes")
+"""The kinds of masks that ``mask`` draws."""
+SEAM = 1 / 64
+"""How wide the seam between known and drawn pixels is, as a share of the picture's side; it lies on the known ones."""
 
 
 def cubic(distance: Tensor) -> Tensor:
@@ -28,8 +36,8 @@ def cubic(distance: Tensor) -> Tensor:
 def reduction(length: int, factor: int) -> Tensor:
     """The matrix ``[length/factor length]`` that reduces a line of pixels, float64; each of its rows sums to 1.
 
-    The kernel is as many times wider as the line gets shorter, so that nothing aliases. Beyond the border the line is
-    mirrored about its last pixel, as in pSp's published super-resolution (PIL would drop those taps instead).
+    The kernel gets wider by ``factor``, so that nothing aliases. Beyond the border the line is mirrored about its last
+    pixel, as in pSp's published super-resolution (PIL drops those taps instead).
     """
     count = length // factor
     centres = (torch.arange(count, dtype=torch.float64) + 0.5) * factor
@@ -38,7 +46,7 @@ def reduction(length: int, factor: int) -> Tensor:
 
 
 def _gathered(weights: Tensor, pixels: Tensor, length: int) -> Tensor:
-    """Weights ``[n m]`` of the pixels ``[m]``, some beyond the border, as ``[n length]`` of those within."""
+    """Weights ``[n m]`` of pixels ``[m]``, of which some lie beyond the border, as weights ``[n length]`` of a line."""
     period = max(2 * (length - 1), 1)
     mirrored = pixels % period
     mirrored = torch.minimum(mirrored, period - mirrored)
@@ -49,8 +57,8 @@ def _gathered(weights: Tensor, pixels: Tensor, length: int) -> Tensor:
 def bicubic_down(images: Tensor, factor: int) -> Tensor:
     """Reduce pictures bicubically, antialiased: ``[b c h w] -> [b c h/factor w/factor]``; factor 1 changes nothing.
 
-    Values keep their range but for the kernel's slight overshoot at edges. Raises ConfigError when ``factor`` is below
-    1 or does not divide the sides.
+    Values keep their range except for the kernel's slight overshoot at edges. Raises ConfigError when ``factor`` is
+    below 1 or does not divide the sides.
     """
     height, width = images.shape[-2:]
     if factor < 1 or height % factor or width % factor:
@@ -71,8 +79,8 @@ def enlargement(length: int, factor: int) -> Tensor:
 def low_resolution(images: Tensor, factor: int) -> Tensor:
     """Pictures ``[... h w]`` in [-1, 1] as if they had ``factor`` times fewer pixels a side; factor 1 changes nothing.
 
-    Reduced, clipped as a file would be, and enlarged back, both bicubically and without a shift. Raises ConfigError
-    when ``factor`` is below 1 or does not divide the sides.
+    They are reduced, clipped to the range of a file, and enlarged back, bicubically and without a shift. Raises
+    ConfigError when ``factor`` is below 1 or does not divide the sides.
     """
     few = bicubic_down(images, factor)
     if factor == 1:
@@ -82,11 +90,19 @@ def low_resolution(images: Tensor, factor: int) -> Tensor:
     return (rows @ few.clamp(-1, 1) @ columns.t()).clamp(-1, 1)
 
 
+def resized_down(images: Tensor, side: int) -> Tensor:
+    """Pictures ``[b 3 s s]`` as if they had ``side`` pixels a side: reduced and enlarged bicubically."""
+    if images.device.type == "mps":  # antialiased bicubic resizing has no gradient there in older PyTorch
+        return resized_down(images.cpu(), side).to(images.device)
+    few = F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)
+    return F.interpolate(few.clamp(-1, 1), images.shape[-2:], mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
 def sketch(images: Tensor, style: str, rng: torch.Generator) -> Tensor:
-    """Draw photographs ``[... 3 s s]`` in [-1, 1] as with a pencil: ``[... 1 s s]`` in [0, 1], 1 is paper.
+    """Photographs ``[... 3 s s]`` in [-1, 1] as pencil sketches: ``[... 1 s s]`` in [0, 1], 1 is paper.
 
     ``style``: "pencil" (hatching that follows the light), "lines" (contours alone), "shaded" (contours over soft tone).
-    How thick, dark and soft the lines are is random, so that a line by hand is one of many. Lengths grow with ``s``.
+    Thickness, darkness and softness of the lines are random, to cover drawings by hand. Lengths grow with ``s``.
     """
     gray = luma(images)
     unit = images.shape[-1] / 256
@@ -101,13 +117,13 @@ def sketch(images: Tensor, style: str, rng: torch.Generator) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """How bright pictures ``[... 3 h w]`` in [-1, 1] are to the eye (BT.601): ``[... 1 h w]`` in [0, 1]."""
+    """The luma (BT.601) of pictures ``[... 3 h w]`` in [-1, 1]: ``[... 1 h w]`` in [0, 1]."""
     weights = torch.tensor([0.299, 0.587, 0.114]).to(images)
     return ((images * weights[:, None, None]).sum(-3, keepdim=True) + 1) / 2
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:
-    """Pictures ``[... h w]`` through a Gaussian of ``sigma`` pixels; the border goes on beyond itself."""
+    """Pictures ``[... h w]`` filtered by a Gaussian of ``sigma`` pixels; the border is replicated."""
     reach = max(1, math.ceil(3 * sigma))
     places = torch.arange(-reach, reach + 1, dtype=torch.float64)
     line = torch.exp(-0.5 * (places / sigma) ** 2)
@@ -118,14 +134,14 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 
 def _dodged(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
-    """Colour dodge of a picture with its blurred negative: paper where it is even, darker where it gets darker."""
-    near = blurred(gray, unit * between(0.5, 0.9, rng))  # grain of the camera's is none of the paper's
+    """Colour dodge of a picture with its blurred negative: white where it is even, darker where it gets darker."""
+    near = blurred(gray, unit * between(0.5, 0.9, rng))  # removes the camera's grain
     wide = blurred(gray, unit * between(2, 9, rng))
     return ((near + 0.02) / (wide + 0.02)).clamp(0, 1) ** between(1.2, 3.5, rng)
 
 
 def _contours(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
-    """A line where a picture is darker than around it: a difference of Gaussians, by local brightness, thresholded.
+    """Lines where a picture is darker than around it: a difference of Gaussians over local brightness, thresholded.
 
     After XDoG (Winnemöller et al., Computers & Graphics 2012, section 2), without its dark areas.
     """
@@ -137,7 +153,7 @@ def _contours(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
 
 
 def _tone(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
-    """A picture's light and shade, softened and pale."""
+    """Light and shade of a picture, blurred and made pale."""
     soft = blurred(gray, unit * between(1.5, 5, rng))
     return 1 - between(0.2, 0.55, rng) * (1 - soft)
 
@@ -168,6 +184,17 @@ def hide(images: Tensor, known: Tensor) -> Tensor:
     return torch.cat([images * known, known.expand(*images.shape[:-3], -1, -1, -1)], -3)
 
 
+def soften(known: Tensor) -> Tensor:
+    """A mask ``[1 r r]`` of known pixels, 1, whose borders fall to 0 within the known part: ``[1 r r]``."""
+    reach = max(1, round(known.shape[-1] * SEAM / 2))
+    width, grown = 2 * reach + 1, 1 - known[None]
+    for kernel, padding in (((width, 1), (reach, 0)), ((1, width), (0, reach))):
+        grown = F.max_pool2d(grown, kernel, 1, padding)
+    for kernel, padding in (((width, 1), (reach, 0)), ((1, width), (0, reach))):
+        grown = F.avg_pool2d(grown, kernel, 1, padding, count_include_pad=False)
+    return 1 - grown[0]
+
+
 def _half(side: int, rng: torch.Generator) -> Tensor:
     known = torch.ones(1, side, side)
     known[:, : side // 2] = 0
@@ -195,11 +222,18 @@ def _stroke(brush: ImageDraw.ImageDraw, side: int, rng: torch.Generator) -> None
         brush.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=0)
 
 
+def choose(options: Sequence[Option], rng: torch.Generator, name: str) -> Option:
+    """One of ``options``, the setting ``--source.name``. Raises ConfigError if there are none."""
+    if not options:
+        raise ConfigError(f"there are no {name} to draw from: name at least one with --source.{name}")
+    return options[int(torch.randint(len(options), (), generator=rng))]
+
+
 def between(low: float, high: float, rng: torch.Generator) -> float:
-    """A number from ``low`` to ``high``, all as likely."""
+    """A number from ``low`` to ``high``, uniformly distributed."""
     return low + (high - low) * float(torch.rand((), generator=rng))
 
 
 def whole(low: int, high: int, rng: torch.Generator) -> int:
-    """A whole number from ``low`` to ``high``, both included."""
+    """An integer from ``low`` to ``high``, both included, uniformly distributed."""
     return int(torch.randint(low, high + 1, (), generator=rng))

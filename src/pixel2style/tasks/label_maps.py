@@ -1,10 +1,9 @@
-"""Label maps: pictures whose numbers are classes, read as numbers and never as colours to blend.
+"""Label maps: pictures whose numbers are classes, never interpolated.
 
-A palette picture says its classes by index, a gray one by value, a colour one through a table of colours. Whatever is
-resized is resized to the nearest pixel: between two classes there is no third.
+The class of a pixel is the index in a palette picture, the value in a gray one, and the place in a table of colours in
+a colour one. Maps are resized to the nearest pixel.
 
-Axes: ``h w`` a map in its file, ``s`` side that an encoder sees, ``classes`` one channel each. This module does not
-know what a class means, nor which picture a map belongs to.
+Axes: ``h w`` a map in its file, ``s`` the encoder's side, ``classes`` one channel each.
 """
 
 import re
@@ -24,14 +23,14 @@ Classes = npt.NDArray[np.int64]
 
 _COLOUR = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
 _NAMED = 5
-"""How many wrong numbers or colours an error names before it only counts them."""
+"""How many wrong numbers or colours an error names; the rest is counted."""
 
 
 def colour_table(source: SourceConfig) -> tuple[str, ...]:
-    """The classes' colours, ``#rrggbb`` in order, with the file that may list them (one a line) read.
+    """The classes' colours, ``#rrggbb`` in order, read from a file (one a line) if ``source.colours`` names one.
 
-    Empty where no colours are given. Raises ConfigError for a file that cannot be read, what is no colour, a colour of
-    two classes, and a table of another length than ``source.classes``.
+    Empty if no colours are given. Raises ConfigError for a file that cannot be read, an entry that is no colour, a
+    colour listed twice, and a table whose length is not ``source.classes``.
     """
     entries = source.colours
     if len(entries) == 1 and not _COLOUR.fullmatch(entries[0]):
@@ -57,11 +56,11 @@ def read(path: Path, side: int, source: SourceConfig) -> Tensor:
 def classes_in(path: Path, source: SourceConfig) -> Classes:
     """The class of each pixel of the map in a file: ``[h w]``.
 
-    Raises ImageError for a file that is no label map, and for one with a class or a colour that ``source`` does not
-    have; the error names them.
+    Raises ImageError for a file that is no label map; also, with their names, for classes or colours that ``source``
+    does not have.
     """
     if path.suffix.lower() in (".jpg", ".jpeg"):
-        raise ImageError(f"{path} is a JPEG, which blurs its numbers: export label maps as PNG")
+        raise ImageError(f"{path} is a JPEG, whose numbers are not exact: export label maps as PNG")
     picture = images.load_raw(path)
     if picture.mode in ("RGB", "RGBA") and source.colours:
         return _by_colour(path, np.asarray(picture.convert("RGB")), source)
@@ -70,13 +69,13 @@ def classes_in(path: Path, source: SourceConfig) -> Classes:
         wrong = [str(number) for number in np.unique(found) if not 0 <= number < source.classes]
         raise ImageError(
             f"{path} holds {_several('class', wrong)}, and classes go from 0 to {source.classes - 1}: "
-            "mend it, or train with more --source.classes"
+            "correct it, or train with more --source.classes"
         )
     return found
 
 
 def nearest(found: Classes, side: int) -> Classes:
-    """``[h w] -> [side side]``: each pixel takes the class of the one below its centre."""
+    """``[h w] -> [side side]``: each pixel takes the class at its centre."""
     rows, columns = (((np.arange(side) + 0.5) * length / side).astype(np.int64) for length in found.shape)
     resized: Classes = found[rows[:, None], columns]
     return resized
@@ -89,7 +88,7 @@ def _by_number(path: Path, picture: Image.Image) -> Classes:
             raise ImageError(f"{path} is drawn in colours: train with the classes' colours listed as --source.colours")
         values = values[..., 0]
     if not np.issubdtype(values.dtype, np.integer) and values.dtype != np.bool_:
-        raise ImageError(f"{path} holds fractions, no classes: export label maps as PNG of 8 or 16 bits")
+        raise ImageError(f"{path} holds fractions, not classes: export label maps as PNG of 8 or 16 bits")
     return values.astype(np.int64)
 
 
@@ -99,12 +98,12 @@ def _by_colour(path: Path, pixels: npt.NDArray[np.uint8], source: SourceConfig) 
     red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
     keys = red << 16 | green << 8 | blue
     found: Classes = order[np.searchsorted(table[order], keys).clip(max=len(table) - 1)]
-    strange = table[found] != keys
-    if strange.any():
-        names = [f"#{key:06x}" for key in np.unique(keys[strange])]
+    unknown = table[found] != keys
+    if unknown.any():
+        names = [f"#{key:06x}" for key in np.unique(keys[unknown])]
         raise ImageError(
             f"{path} holds {_several('colour', names)}, of none of the {source.classes} classes in --source.colours: "
-            "mend it, or train with its colour listed"
+            "correct it, or train with its colour listed"
         )
     return found
 
@@ -126,5 +125,5 @@ def _listed(path: Path) -> tuple[str, ...]:
 def _colour(entry: str) -> str:
     match = _COLOUR.fullmatch(entry)
     if match is None:
-        raise ConfigError(f"{entry} is no colour: write #rrggbb, as #ff8000")
+        raise ConfigError(f"{entry} is not a colour: write #rrggbb, for example #ff8000")
     return f"#{match[1].lower()}"

@@ -22,7 +22,7 @@ from .. import images
 from ..config import SourceConfig
 from ..errors import ConfigError
 from ..ops import COMPARE_SIZE
-from ..tasks import Task, channels_of, label_maps, made, read_source
+from ..tasks import Task, channels_of, label_maps, make_source, read_source
 from .pairs import Pair, find
 from .picture_cache import Kept
 from .picture_cache import to_float as to_float
@@ -108,7 +108,7 @@ class Pictures:
             target = augment(target, rng)
         if self.task.mirror == "together":
             source, target = None if source is None else turned(source, first), turned(target, first)
-        source = made(self.task, target, rng, self.source) if source is None else source
+        source = make_source(self.task, target, rng, self.source) if source is None else source
         if self.task.mirror == "apart":
             return turned(source, first), turned(target, first if paired else second)
         return source, target
@@ -119,7 +119,7 @@ class Pictures:
         source, target = self._opened(self.pairs[place])
         if source is not None:
             return source, target
-        return turned(made(self.task, target, rng, self.source), first), target
+        return turned(make_source(self.task, target, rng, self.source), first), target
 
     def _opened(self, pair: Pair) -> tuple[Tensor | None, Tensor]:
         """The source of a pair, if it is a file, and the target."""
@@ -145,7 +145,7 @@ def task_source(task: Task, targets: Tensor, seeds: Sequence[int], source: Sourc
     for target, seed in zip(targets, seeds, strict=True):
         rng = _generator(seed)
         first = mirror and task.mirror == "apart" and bool(torch.rand((), generator=rng) < 0.5)
-        sources.append(turned(made(task, target, rng, source), first))
+        sources.append(turned(make_source(task, target, rng, source), first))
     return torch.stack(sources)
 
 

@@ -7,18 +7,17 @@ papers' code has it by default.
 This module does not know tensors.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from ... import tasks
 from ...config import ModelConfig, SourceConfig
 from ...errors import ConfigError
-
-Family = Literal["psp", "e4e", "restyle"]
+from ...tasks import OfficialDataset
+from ...tasks.task import Family
 
 ENCODER_TYPES: dict[tuple[str, str, bool], tuple[Family, str]] = {
     ("pyramid", "ir_se50", False): ("psp", "GradualStyleEncoder"),
@@ -34,23 +33,8 @@ ENCODER_TYPES: dict[tuple[str, str, bool], tuple[Family, str]] = {
 }
 """Family and name of the encoders that their code has: by kind, trunk, and whether they see what they drew."""
 
-DATASETS = {
-    "invert": "ffhq_encode",
-    "frontalize": "ffhq_frontalize",
-    "sketch": "celebs_sketch_to_face",
-    "segmentation": "celebs_seg_to_face",
-    "superres": "celebs_super_resolution",
-    "toonify": "toonify",
-    "domain": "church_encode",
-}
-"""What their code calls a task."""
-
-LOOKED_UP = {
-    "psp": ("ffhq_frontalize", "celebs_sketch_to_face", "celebs_seg_to_face", "celebs_super_resolution"),
-    "restyle": ("toonify", "church_encode"),
-    "e4e": (),
-}
-"""Which of these names a family's code finds beside ffhq_encode, when it looks up how a source becomes an input."""
+FACES = "ffhq_encode"
+"""The ``dataset_type`` that every family's code looks up."""
 
 WIDE = "cars_"
 """How the names of data begin whose pictures are 4 wide and 3 high to e4e's, ReStyle's and HyperStyle's code: squares
@@ -80,29 +64,29 @@ def _height(options: Mapping[str, Any], width: int) -> int:
 
 
 def _task(options: Mapping[str, Any], channels: int) -> tuple[str, SourceConfig]:
-    task, source = "invert", SourceConfig()
+    task, source = tasks.DEFAULT, SourceConfig()
     ours, theirs = options.get("pixel2style"), options.get("dataset_type")
     try:
         if isinstance(ours, Mapping):
             task, source = str(ours.get("task")), SourceConfig(**ours.get("source", {}))
         elif isinstance(theirs, str):
-            named = {dataset: task for task, dataset in DATASETS.items()}
-            task = named.get(theirs, "invert" if theirs.startswith(("ffhq", "celeb")) else "domain")
-            if task == "segmentation":
-                source = replace(source, classes=channels)
-            elif task == "superres":
-                source = replace(source, factors=_factors(options) or source.factors)
+            task, official = _named(theirs)
+            source = replace(source, **official.settings(options, channels))
         if tasks.channels_of(task, source) == channels:
             return task, source
     except (ConfigError, ValidationError, TypeError):
-        pass  # whoever wrote it meant something else
-    return "invert", SourceConfig()
+        pass  # the file was written by something else
+    return tasks.DEFAULT, SourceConfig()
 
 
-def _factors(options: Mapping[str, Any]) -> tuple[int, ...]:
-    told = str(options.get("resize_factors"))
-    listed = re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3}){0,20}", told)
-    return tuple(int(factor) for factor in told.split(",")) if listed else ()
+def _named(dataset: str) -> tuple[str, OfficialDataset]:
+    """The task that their code calls ``dataset``: by its name, else by how the name begins."""
+    official = {name: task.official for name, task in tasks.TASKS.items() if task.official}
+    for name, found in official.items():
+        if found.name == dataset:
+            return name, found
+    matches = ((name, found) for name, found in official.items() if dataset.startswith(found.prefixes))
+    return next(matches, (tasks.DEFAULT, OfficialDataset(dataset)))
 
 
 def encoder_type(config: ModelConfig) -> tuple[Family, str]:
@@ -122,7 +106,9 @@ def refuse_sources(config: ModelConfig, family: Family) -> None:
     """Raise ConfigError for sources that the family's code cannot read."""
     channels = config.encoder.input_channels - 3 * config.feedback
     plain = {3} if family != "psp" else {1, 3}
-    if channels not in plain and not (family == "psp" and config.task == "segmentation"):
+    task = tasks.task_or_none(config.task)
+    maps = task is not None and task.classes and task.official is not None and family in task.official.families
+    if channels not in plain and not maps:
         raise ConfigError(
             f"{family}'s code reads no sources of {channels} channels, as {config.task} has them: keep the model as "
             "ours, or train a task that reads photographs"
@@ -147,23 +133,24 @@ def written(config: ModelConfig) -> dict[str, Any]:
     """All options that the code of an encoder's family reads, for this one."""
     family, name = encoder_type(config)
     size, channels = config.generator.size, config.encoder.input_channels
-    dataset = DATASETS.get(config.task)
+    task = tasks.task_or_none(config.task)
+    official = task.official if task is not None else None
+    known = official is not None and family in official.families
     made: dict[str, Any] = _COMMON | {
-        "dataset_type": dataset if dataset in LOOKED_UP[family] else "ffhq_encode",
+        "dataset_type": official.name if official is not None and known else FACES,
         "encoder_type": name,
         "start_from_latent_avg": config.add_average,
         "n_styles": config.encoder.rows,
         "pixel2style": {"task": config.task, "source": _plain(asdict(config.source))},
     }
     if family == "psp":
-        factors = ",".join(map(str, config.source.factors)) if config.task == "superres" else None
-        label_channels = channels if channels != 3 else 0
-        made |= _PSP | {"input_nc": channels, "label_nc": label_channels, "resize_factors": factors}
+        made |= _PSP | {"input_nc": channels, "label_nc": channels if channels != 3 else 0, "resize_factors": None}
+        made |= official.options(config.source) if official is not None else {}
         made |= {"output_size": size, "learn_in_w": config.encoder.kind == "single_w"}
     elif family == "e4e":
         # its scripts go by the name: faces have 1024 pixels there, whatever is neither face nor car 256
         made |= _E4E | {"stylegan_size": size, "lpips_type": "alex"}
-        made |= {"dataset_type": "ffhq_encode" if size == 1024 else "church_encode"}
+        made |= {"dataset_type": FACES if size == 1024 else "church_encode"}
     else:
         made |= {"input_nc": channels, "output_size": size, "n_iters_per_batch": config.iterations, "moco_lambda": 0.0}
         made |= {"w_norm_lambda": 0.0} | (_E4E if config.encoder.kind == "top_e4e" else {})

@@ -1,0 +1,104 @@
+"""Inpainting: a picture with a hidden part to a whole one (pSp, section 4.4).
+
+Hidden pixels are 0, and a fourth channel is the mask: 1 where a pixel is known. The paper released no model; losses are
+those of super-resolution.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import LossConfig, ModelConfig, SourceConfig
+from . import recipes
+from .task import Task
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .request import Photograph, Prepared, Request
+
+LOSS = LossConfig(l2=1, lpips=0.8, identity=0.1, w_norm=0.005)
+TOUCHED = 25
+"""Of 255: how much of a pixel may come from hidden ones before it counts as hidden."""
+
+
+def masked(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
+    """The target with a part hidden, and the mask: ``[4 s s]``."""
+    from . import degrade
+
+    known = degrade.mask(degrade.choose(config.masks, rng, "masks"), target.shape[-1], rng)
+    return degrade.hide(target, known)
+
+
+def read(path: Path, side: int, config: SourceConfig) -> "Tensor":
+    """A picture whose transparent parts are hidden: ``[4 side side]``; every other part is known."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from .. import images
+    from . import degrade
+
+    picture = images.load_raw(path).convert("RGBA").resize((side, side), Image.Resampling.BOX)
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
+    return degrade.hide(pixels[:3] / 127.5 - 1, (pixels[3:] > 254).float())
+
+
+def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -> "Prepared":
+    """The aligned photograph at 256 pixels with a part hidden: by a mask, drawn or from a file, or by transparency."""
+    import torch
+    from PIL import Image
+
+    from .. import images
+    from ..models import input_channels
+    from ..ops import COMPARE_SIZE
+    from . import degrade
+    from .request import Prepared
+
+    size = config.generator.size
+    if request.mask is None or isinstance(request.mask, Image.Image):
+        hidden = photograph.transparent() if request.mask is None else request.mask
+        hidden = hidden.resize(photograph.picture.size, Image.Resampling.NEAREST)
+        level = images.to_tensor(photograph.frame.cut(hidden, size))[:1].add(1).mul(127.5)
+        known = (level <= TOUCHED).float()
+    else:
+        known = degrade.mask(str(request.mask), size, request.random())
+    target = images.to_tensor(photograph.cut(size))
+    small = images.resize(torch.cat([target, known])[None], COMPARE_SIZE)[0]
+    # the mask is resized as the picture is, so that a pixel which a hidden one has contributed to is hidden too
+    source = degrade.hide(small[:3], (small[3:] > 0.999).float())
+
+    def hide(drawn: "Tensor") -> "Tensor":
+        return drawn * source[3:].to(drawn).clone()
+
+    picture = images.to_picture(input_channels.to_rgb(source[None], classes=False)[0])
+    if not request.keep_known:
+        return Prepared(source, picture, hide)
+    return Prepared(source, picture, hide, target, degrade.soften(known))
+
+
+def check_request(request: "Request", config: ModelConfig) -> None:
+    """Masked pictures are squares."""
+    request.require_square(config)
+
+
+TASK = Task(
+    "a picture with a hidden part to a whole one",
+    presets=recipes.presets(
+        "inpaint",
+        "picture with holes -> whole picture",
+        recipes.paper("inpaint", LOSS),
+        recipes.compact("inpaint", LOSS),
+    ),
+    channels=4,
+    values="RGB in [-1, 1], 0 where it is hidden, then 1 where it is known and 0 where it is hidden",
+    refinable=True,
+    source=masked,
+    read=read,
+    prepare=prepare,
+    options={
+        "mask": "what to fill: a drawn mask, or a picture, white is filled. Left out: whatever is transparent.",
+        "keep_known": "put the known pixels back at full size, with a soft seam.",
+    },
+    check_request=check_request,
+)

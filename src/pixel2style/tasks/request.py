@@ -1,0 +1,138 @@
+"""What a user asks of a task, and what the encoder gets for it.
+
+Axes: ``c`` channels of a source, ``s`` its side, ``r`` the generator's side.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .. import images
+from ..config import ModelConfig
+from ..errors import ConfigError, ImageError
+from ..faces.align import Points, crop
+from .degrade import MASKS
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for: the options of ``pixel2style translate`` and ``invert``.
+
+    ``mask`` is one of ``degrade.MASKS``, a file, or (``opened``) a gray picture, white where pixels are hidden.
+    ``refine`` None: one step if the task is refinable and the generator's curvature is known, else none.
+    """
+
+    task: str
+    align: bool = True
+    factor: int | None = None
+    mask: str | Path | Image.Image | None = None
+    keep_known: bool = False
+    samples: int = 0
+    rows: str = "8-"
+    seed: int = 0
+    alpha: float = 1.0
+    refine: int | None = None
+
+    @property
+    def mask_file(self) -> Path | None:
+        """The file of the mask, if it is one."""
+        if self.mask is None or isinstance(self.mask, Image.Image) or str(self.mask) in MASKS:
+            return None
+        return Path(self.mask)
+
+    def opened(self) -> "Request":
+        """The same with the mask's file read, its transparent parts white. Raises ImageError."""
+        if self.mask_file is None:
+            return self
+        mask = images.load(self.mask_file).convert("L").point(lambda level: 255 * (level > 127))
+        return replace(self, mask=mask)
+
+    def random(self) -> torch.Generator:
+        """A new generator with the request's seed."""
+        return torch.Generator().manual_seed(self.seed)
+
+    def require_square(self, config: ModelConfig) -> None:
+        """Raise ConfigError for a model of wide pictures."""
+        if config.encoder.input_height:
+            raise ConfigError(
+                f"{self.task} makes square pictures, and this model reads wide ones: choose another --model"
+            )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The square of a picture that is used: an aligned face's ``quad`` [4 2], or the middle square (None).
+
+    ``side`` is its length in pixels of the picture.
+    """
+
+    quad: Points | None
+    side: int
+
+    @staticmethod
+    def around(quad: Points) -> "Frame":
+        """The crop of a face."""
+        return Frame(quad, max(1, round(math.dist(quad[0], quad[3]))))
+
+    @staticmethod
+    def middle(image: Image.Image) -> "Frame":
+        """The largest square around the middle."""
+        return Frame(None, min(image.size))
+
+    def cut(self, image: Image.Image, size: int, height: int | None = None) -> Image.Image:
+        """This square of a picture as RGB, ``size`` pixels wide; with ``height``, the middle of that height."""
+        shape = (size, size if height is None else height)
+        if self.quad is None:
+            return ImageOps.fit(image.convert("RGB"), shape, Image.Resampling.LANCZOS)
+        square = crop(image, self.quad, size)
+        return square if square.size == shape else ImageOps.fit(square, shape, Image.Resampling.LANCZOS)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A user's photograph, upright and RGB, the frame that is used, and what the user gave: a file or a picture."""
+
+    picture: Image.Image
+    frame: Frame
+    given: Image.Image | Path
+
+    def cut(self, size: int, height: int | None = None) -> Image.Image:
+        """The frame, as ``Frame.cut``."""
+        return self.frame.cut(self.picture, size, height)
+
+    def transparent(self) -> Image.Image:
+        """The transparent part, white on black. Raises ImageError if there is none."""
+        raw = self.given if isinstance(self.given, Image.Image) else images.load_raw(self.given)
+        alpha = raw.convert("RGBA").getchannel("A") if raw.has_transparency_data else Image.new("L", raw.size, 255)
+        if alpha.getextrema()[0] == 255:
+            name = "the picture" if isinstance(self.given, Image.Image) else self.given
+            raise ImageError(
+                f"nothing is hidden in {name}: give --mask {', '.join(MASKS)} or a file, or make it transparent"
+            )
+        return alpha.point(lambda level: 255 * (level < 255))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A user's picture, ready for the encoder: ``source`` [c s s], and ``picture``, the same for people.
+
+    ``degradation`` does to drawn pictures [b 3 256 256] what was done to the source, before the two are compared; None
+    if nothing was. ``kept`` [1 r r], from 0 to 1, says how much of each pixel of ``target`` [3 r r] is put back.
+    """
+
+    source: Tensor
+    picture: Image.Image
+    degradation: Callable[[Tensor], Tensor] | None = None
+    target: Tensor | None = None
+    kept: Tensor | None = None
+
+    def finish(self, drawn: Tensor) -> Image.Image:
+        """The result of a drawn picture [3 r r]: known pixels are put back if they are to be kept."""
+        if self.target is None or self.kept is None:
+            return images.to_picture(drawn)
+        return images.to_picture(self.kept * self.target + (1 - self.kept) * drawn.to(self.target))

@@ -1,0 +1,122 @@
+"""What a task is, as one value: how its sources are made, read, prepared and trained on.
+
+Presets and help lines have to be readable without torch, so modules of tasks import torch inside their functions.
+
+Axes: ``c`` channels of a source, ``s`` its side, ``n`` pictures.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..config import ModelConfig, SourceConfig, TrainConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from .request import Photograph, Prepared, Request
+
+    MakeSource = Callable[[Tensor, torch.Generator, SourceConfig], Tensor]
+    """From a target ``[3 s s]`` in [-1, 1], on any device, to its source ``[c s s]``. All randomness comes from the
+    generator, which is on the CPU."""
+    ReadSource = Callable[[Path, int, SourceConfig], Tensor]
+    """From a source's file, a side and the settings to the source ``[c side side]``."""
+    CheckFile = Callable[[Path, SourceConfig], object]
+    CheckRequest = Callable[[Request, ModelConfig], None]
+    Prepare = Callable[[Photograph, Request, ModelConfig], Prepared]
+    Example = Callable[[Tensor, SourceConfig], Tensor]
+
+Family = Literal["psp", "e4e", "restyle"]
+
+
+def unchanged(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
+    """The target itself is the source."""
+    return target
+
+
+def _no_settings(options: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    return {}
+
+
+def _no_options(config: SourceConfig) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A run by name: ``about`` is its line in the help."""
+
+    about: str
+    config: TrainConfig
+
+
+@dataclass(frozen=True)
+class OfficialDataset:
+    """What the code of pSp, e4e and ReStyle calls a task: its ``dataset_type``, and options that belong to it."""
+
+    name: str
+    families: tuple[Family, ...] = ()
+    """Whose code looks this name up."""
+    prefixes: tuple[str, ...] = ()
+    """How other names begin that mean the same task; the first task with a match is taken."""
+    settings: Callable[[Mapping[str, Any], int], dict[str, Any]] = _no_settings
+    """From the options in a file and the channels of a source to fields of SourceConfig."""
+    options: Callable[[SourceConfig], dict[str, Any]] = _no_options
+    """From our settings to options that pSp's code reads."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task. A new one needs ``about``, usually ``source``, and whatever differs from the defaults."""
+
+    about: str
+    """What goes in and what comes out, in one sentence: for help, documents and model cards."""
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    """Training runs by name, as ``pixel2style train NAME`` takes them."""
+    model: str = ""
+    """The bundled model that ``translate`` takes by default; "" means the one with the name of the task."""
+
+    channels: int | Callable[[SourceConfig], int] = 3
+    """Channels of a source, or a function of the settings."""
+    values: str = ""
+    """What the numbers in a source mean; "" for RGB (3 channels) and gray (1 channel)."""
+    classes: bool = False
+    """Whether channels are classes, of which each pixel has exactly one."""
+    faces: bool = True
+    """Whether targets are aligned faces. If not, no face is looked for, and the identity loss makes no sense."""
+    refinable: bool = False
+    """Whether rows may be optimised so that the result matches the source: its first three channels then are the
+    target, or a degraded version of it."""
+
+    source: "MakeSource | None" = unchanged
+    """Makes the source of a target; None if sources can only be files."""
+    read: "ReadSource | None" = None
+    """Reads the source in a file; None for photographs (3 channels, [-1, 1]) and gray pictures (1 channel, [0, 1])."""
+    check: "CheckFile | None" = None
+    """Decodes a source's file before training and raises ImageError if it cannot be used; None if a look at the
+    file's header is enough."""
+    mirror: Literal["together", "apart", "never"] = "together"
+    """Whether training mirrors source and target as one, independently, or not at all."""
+    example: "Example | None" = None
+    """Makes typical sources ``[n c s s]`` of drawn pictures ``[n 3 s s]``, to test exported graphs with; None if
+    ``source`` does."""
+
+    photograph: bool = True
+    """Whether users of ``translate`` bring photographs, which are cut to the face; else they bring files of sources."""
+    prepare: "Prepare | None" = None
+    """Makes the source of a user's photograph; None: the aligned photograph, or ``source`` of it if it has not 3
+    channels."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Options of ``translate`` (fields of Request) that not every task has, and their help."""
+    check_request: "CheckRequest | None" = None
+    """Raises ConfigError for values of these options that cannot work with a model."""
+
+    official: OfficialDataset | None = None
+    """What official checkpoints call it."""
+
+    @property
+    def inverts(self) -> bool:
+        """Whether the source is the target and the result is to show it again."""
+        return self.refinable and self.source is unchanged
