@@ -24,7 +24,7 @@ from pixel2style.generators.mobilestylegan import adjoint
 from pixel2style.metrics.losses import Objective, Reconstruction
 from pixel2style.models.psp import PSP, Generator
 from pixel2style.ops import pooled
-from pixel2style.tasks.presets import PAPER_LOSSES
+from pixel2style.tasks.presets import PRESETS
 from pixel2style.training.memory import recast
 
 PARTS = ("encoder", "generator", "losses", "back through losses", "back through generator", "back through encoder")
@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     runtime.keep_freed_memory()
-    objective = Objective(PAPER_LOSSES["invert"])
+    objective = Objective(PRESETS["invert"].config.loss)
     ways = {"plain": checkpoints.load("faces"), "adjoint": checkpoints.load("faces")}
     if arguments.compile:
         ways["adjoint, compiled"] = checkpoints.load("faces")

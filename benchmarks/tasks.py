@@ -28,6 +28,7 @@ from pixel2style.inference import prepare
 from pixel2style.inference.optimize import adam, newton
 from pixel2style.models.psp import PSP
 from pixel2style.tasks import find_task
+from pixel2style.tasks.request import Request
 from task_methods import CASES, Case, Example, Method, Optimization, encoded, examples, optimized, trivial
 from task_scores import ResultScores, Row, TaskScorer, between_halves, summarized
 
@@ -57,7 +58,7 @@ def models(given: list[str], wanted: list[str]) -> dict[str, str]:
 def opened(task: str, source: str) -> PSP:
     """The model of a task. Raises ConfigError when it was trained for another one, CheckpointError."""
     model = checkpoints.load(source).eval()
-    prepare.check(prepare.Request(task), model.config, model.source_channels, source)
+    prepare.check(Request(task), model.config, model.source_channels, source)
     return model
 
 
@@ -68,7 +69,7 @@ def compared(
     for name, method in trivial(case, model):
         yield name, method, False
     ours = partial(encoded, model, case=case)
-    curvature = newton.bundled(model) if find_task(case.task).shows_target else None
+    curvature = newton.bundled(model) if find_task(case.task).refinable else None
     if curvature is not None:
         corrector = newton.Corrector(model, curvature)
         for steps in sorted({*refined, USUAL} - {USUAL}):

@@ -47,8 +47,8 @@ from pixel2style.models import encoders
 from pixel2style.models.backbones.ir_se import ArcFace, Unit
 from pixel2style.models.psp import PSP
 from pixel2style.ops import ModulatedConv2d
-from pixel2style.tasks import find_task
-from pixel2style.training import checks, memory, presets, setup
+from pixel2style.tasks import find_task, presets
+from pixel2style.training import checks, memory, setup
 from pixel2style.training.step import State, Teacher, steps
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+DEFAULT_TASK = "invert"
+"""The task of models and runs that name none."""
 _STRICT = ConfigDict(extra="forbid")
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -114,15 +116,15 @@ class SourceConfig:
     """How sources are made or read; each task takes from it what it needs (docs/tasks.md)."""
 
     classes: Positive = 19
-    """segmentation: numbers in a label map, 0 to one less than this."""
+    """Classes of label maps: their numbers go from 0 to one less than this."""
     colours: tuple[str, ...] = ()
-    """segmentation, for label maps drawn in colours: #rrggbb of each class in order, or one file that lists them."""
+    """For label maps drawn in colours: #rrggbb of each class in order, or one file that lists them."""
     factors: tuple[Positive, ...] = (1, 2, 4, 8, 16, 32)
-    """superres: how many times smaller the source is, drawn from these."""
+    """How many times smaller sources of few pixels are, drawn at random from these."""
     masks: tuple[Literal["box", "half", "strokes"], ...] = ("box", "half", "strokes")
-    """inpaint: what hides the picture, drawn from these."""
+    """What hides a part of the source, drawn at random from these."""
     sketches: tuple[Literal["pencil", "lines", "shaded"], ...] = ("pencil", "lines", "shaded")
-    """sketch: how a photograph is drawn, drawn from these."""
+    """Styles of sketches that are made from photographs, drawn at random from these."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -140,7 +142,7 @@ class ModelConfig:
     add_average: bool = True
     feedback: bool = False
     iterations: Positive = 1
-    task: str = "invert"
+    task: str = DEFAULT_TASK
     source: SourceConfig = SourceConfig()
 
 
@@ -184,8 +186,8 @@ RENAMED = {"looks": "iterations", "one_look_until": "one_iteration_until"}
 class TrainConfig:
     """A training run. The same command again continues it (``runs.MAY_CHANGE`` lists what may differ)."""
 
-    task: str = "invert"
-    """What source and target are: invert, frontalize, sketch, segmentation, superres, inpaint, toonify or domain."""
+    task: str = DEFAULT_TASK
+    """What sources and targets are; pixel2style translate --help lists the tasks."""
     data: tuple[str, ...] = ()
     """Folders of pictures, each drawn from in proportion to the square root of its size. Faces must be aligned:
     pixel2style align does it."""

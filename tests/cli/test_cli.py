@@ -21,6 +21,7 @@ from pixel2style import cli, images
 from pixel2style import photos as folders
 from pixel2style.inference import folder as pipeline
 from pixel2style.metrics.scores import Scorer
+from pixel2style.tasks import TASKS
 from tests.support import stand_in
 from tests.support.paths import ROOT
 
@@ -295,12 +296,26 @@ def test_every_option_is_explained_in_help(command: str, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as end:
         cli.main([command, "--help"])
     assert end.value.code == 0
-    said = capsys.readouterr().out
+    help_text = " ".join(capsys.readouterr().out.translate(dict.fromkeys(map(ord, "│╭╮╰╯─"), " ")).split())
     for name, parameter in inspect.signature(cli.COMMANDS[command]).parameters.items():
         if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
             option = f"--{'no-' if parameter.default is True else ''}{name.replace('_', '-')}"
-            assert option in said
-            assert f"{name}: " in (cli.COMMANDS[command].__doc__ or "")
+            _, found, after = help_text.rpartition(f" {option} ")
+            assert found, option
+            assert len(re.findall(r"\b[a-z]{2,}\b", after.partition(" --")[0])) > 2, option
+
+
+def test_help_lists_the_tasks_without_torch() -> None:
+    script = (
+        "import sys; from pixel2style import cli\n"
+        "for words in ([], ['translate', '--help'], ['invert', '-h'], ['transalte']):\n"
+        "    try: cli.main(words)\n"
+        "    except SystemExit: pass\n"
+        "print('heavy' if {'torch', 'PIL', 'numpy'} & set(sys.modules) else 'light')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("light\n")
+    assert f"TASK is one of {', '.join(TASKS)}." in " ".join(done.stdout.split())
 
 
 def test_the_installed_program_prints_its_version() -> None:

@@ -204,14 +204,22 @@ def test_stylegan3_leaves(tmp_path: Path, form: Any, alias_free: AliasFreeConfig
     assert made.gives["drawn"].error <= 1e-5 * made.gives["drawn"].largest
 
 
-@pytest.mark.parametrize("channels", [1, 4, 19])
-def test_sketches_and_label_maps_are_tried_as_what_they_are(channels: int) -> None:
+@pytest.mark.parametrize(
+    ("task", "channels"), [("sketch", 1), ("inpaint", 4), ("segmentation", 19), ("not installed", 5)]
+)
+def test_a_graph_is_tested_with_sources_of_its_task(task: str, channels: int) -> None:
     model = random_model(channels)
+    model.config = replace(model.config, task=task)
     shown = graphs.graph_of(model, "encoder").example(2)
     assert shown.shape == (2, channels, 32, 32)
-    assert float(shown.min()) >= 0
     assert float(shown.max()) <= 1
-    if channels > 1:
+    if task == "inpaint":
+        assert set(shown[:, 3].unique().tolist()) == {0.0, 1.0}
+        assert not shown[:, :3][(shown[:, 3:] == 0).expand(-1, 3, -1, -1)].any()
+        assert float(shown[:, :3].min()) < 0
+    else:
+        assert float(shown.min()) >= 0
+    if task == "segmentation":
         assert torch.equal(shown.sum(1), torch.ones(2, 32, 32))
 
 

@@ -14,8 +14,8 @@ import pixel2style as p2s
 from pixel2style import cli, images, tasks
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig, SourceConfig
 from pixel2style.inference import prepare
-from pixel2style.inference.prepare import Request
-from pixel2style.tasks import degrade, label_maps
+from pixel2style.tasks import degrade, inpaint, label_maps
+from pixel2style.tasks.request import Prepared, Request
 from tests.support import stand_in
 from tests.support.paths import ASTRONAUT
 
@@ -59,8 +59,9 @@ def full_size(task: str, side: int = 256) -> ModelConfig:
     return ModelConfig(EncoderConfig(input_size=256), GeneratorConfig(size=side), task=task)
 
 
-def shown(session: p2s.Session, photo: Image.Image | Path, request: Request, side: int = 256) -> prepare.Shown:
-    return prepare.show(photo, request, full_size(request.task, side), session.frame, prepare.opened_mask(request))
+def prepared(session: p2s.Session, photo: Image.Image | Path, request: Request, side: int = 256) -> Prepared:
+    aligner = session.aligner if prepare.needs_face(request) else None
+    return prepare.prepare(photo, request.opened(), full_size(request.task, side), aligner)
 
 
 def run(command: str, *arguments: object) -> int:
@@ -207,21 +208,21 @@ def test_a_task_of_ones_own_makes_its_source(
 def test_a_factor_shows_the_aligned_photograph_reduced_as_in_training(session: p2s.Session) -> None:
     aligned = images.to_tensor(session.frame(images.load(ASTRONAUT)).cut(images.load(ASTRONAUT), 256))
     for factor in (8, 32):
-        source = shown(session, ASTRONAUT, Request("superres", factor=factor)).source
+        source = prepared(session, ASTRONAUT, Request("superres", factor=factor)).source
         assert torch.allclose(source, degrade.low_resolution(aligned, factor), atol=1e-6)
 
 
 def test_a_small_picture_is_shown_as_training_shows_files(session: p2s.Session, tmp_path: Path) -> None:
     few = session.frame(images.load(ASTRONAUT)).cut(images.load(ASTRONAUT), 32)
     few.save(tmp_path / "few.png")
-    source = shown(session, tmp_path / "few.png", Request("superres", align=False), 1024).source
+    source = prepared(session, tmp_path / "few.png", Request("superres", align=False), 1024).source
     read = tasks.read_source(tasks.TASKS["superres"], tmp_path / "few.png", 256, SourceConfig())
     assert torch.equal(source, read)
 
 
 def test_a_face_in_a_small_picture_is_found_and_enlarged_from_its_own_pixels(session: p2s.Session) -> None:
     small = images.load(ASTRONAUT).resize((128, 128))
-    one = shown(session, small, Request("superres"), 1024)
+    one = prepared(session, small, Request("superres"), 1024)
     frame = session.frame(small)
     assert 40 < frame.side < 110
     few = images.to_tensor(frame.cut(small, frame.side).resize((256, 256), Image.Resampling.BICUBIC))
@@ -253,12 +254,13 @@ def test_a_mask_is_cut_and_turned_with_its_photograph(
     photo = images.load(ASTRONAUT).rotate(angle, Image.Resampling.BICUBIC, fillcolor="gray")
     photo, mask = painted(photo, [(180, 150), (250, 130), (270, 160), (200, 190)], scale)
     mask.save(tmp_path / "mask.png")
-    one = shown(session, photo, Request("inpaint", mask=tmp_path / "mask.png", keep_known=True))
-    assert one.target is not None and one.known is not None
+    one = prepared(session, photo, Request("inpaint", mask=tmp_path / "mask.png", keep_known=True))
+    assert one.target is not None
     green = greenness(one.target) > 1
+    hidden = one.source[3] == 0
     assert 300 < green.sum() < 20_000
-    assert (green & (one.known[0] == 0)).sum() > 0.97 * green.sum()
-    assert (one.known[0] == 0).sum() < green.sum() * (1.15 if scale == 1 else 1.35)
+    assert (green & hidden).sum() > 0.97 * green.sum()
+    assert hidden.sum() < green.sum() * (1.15 if scale == 1 else 1.35)
     if scale == 1:  # a coarser mask has steps at its edge
         assert greenness(one.source[:3]).max() < 0.35
     assert torch.equal(one.source[:3] * (1 - one.source[3:]), torch.zeros(3, 256, 256))
@@ -267,22 +269,24 @@ def test_a_mask_is_cut_and_turned_with_its_photograph(
 def test_what_is_transparent_is_hidden_where_no_mask_is_given(session: p2s.Session, tmp_path: Path) -> None:
     photo, mask = painted(images.load(ASTRONAUT), [(200, 130), (270, 130), (270, 170), (200, 170)])
     mask.save(tmp_path / "mask.png")
-    by_mask = shown(session, photo, Request("inpaint", mask=str(tmp_path / "mask.png"), align=False))
+    by_mask = prepared(session, photo, Request("inpaint", mask=str(tmp_path / "mask.png"), align=False))
     torn = photo.copy()
     torn.putalpha(mask.point(lambda level: 255 - level))
     torn.save(tmp_path / "torn.png")
-    by_alpha = shown(session, tmp_path / "torn.png", Request("inpaint", align=False))
+    by_alpha = prepared(session, tmp_path / "torn.png", Request("inpaint", align=False))
     assert torch.equal(by_mask.source[3], by_alpha.source[3])
     apart = (by_mask.source - by_alpha.source).abs()  # green there and white here, which rings a little at the border
     assert apart.max() < 0.3
     assert apart.mean() < 0.002
     with pytest.raises(p2s.ImageError, match=r"astronaut\.png: give --mask"):
-        shown(session, ASTRONAUT, Request("inpaint", align=False))
+        prepared(session, ASTRONAUT, Request("inpaint", align=False))
 
 
 def test_a_drawn_mask_follows_from_the_seed(session: p2s.Session) -> None:
-    for kind in prepare.MASKS:
-        masks = [shown(session, ASTRONAUT, Request("inpaint", False, mask=kind, seed=s)).source[3] for s in (1, 1, 2)]
+    for kind in degrade.MASKS:
+        masks = [
+            prepared(session, ASTRONAUT, Request("inpaint", False, mask=kind, seed=s)).source[3] for s in (1, 1, 2)
+        ]
         assert torch.equal(masks[0], masks[1])
         assert not torch.equal(masks[0], masks[2])
         assert torch.equal(masks[0][None], degrade.mask(kind, 256, torch.Generator().manual_seed(1)))
@@ -293,16 +297,18 @@ def test_kept_pixels_are_those_of_the_photograph_and_hidden_ones_those_of_the_mo
 ) -> None:
     photo, mask = painted(images.load(ASTRONAUT), [(200, 130), (270, 130), (270, 170), (200, 170)])
     mask.save(tmp_path / "mask.png")
-    one = shown(session, photo, Request("inpaint", mask=tmp_path / "mask.png", keep_known=True), 512)
+    one = prepared(session, photo, Request("inpaint", mask=tmp_path / "mask.png", keep_known=True), 512)
     drawn = torch.rand(3, 512, 512) * 2 - 1
-    finished = np.asarray(one.finished(drawn)).astype(int)
-    assert one.known is not None
-    near = torch.nn.functional.max_pool2d(1 - one.known[None], 2 * 9 + 1, 1, 9)[0, 0].bool().numpy()
-    hidden = (one.known[0] == 0).numpy()
+    finished = np.asarray(one.finish(drawn)).astype(int)
+    assert one.kept is not None
+    hidden = session.frame(photo).cut(mask, 512).convert("L").point(lambda level: 255 * (level > inpaint.TOUCHED))
+    hidden = np.asarray(hidden) > 0
+    near = torch.nn.functional.max_pool2d(torch.from_numpy(hidden)[None, None].float(), 2 * 9 + 1, 1, 9)
+    near = near[0, 0].bool().numpy()
     assert np.abs(finished - np.asarray(session.frame(photo).cut(photo, 512)).astype(int))[~near].max() <= 1
     assert np.abs(finished - np.asarray(images.to_picture(drawn)).astype(int))[hidden].max() == 0
     assert hidden.sum() < near.sum() < 512 * 512 / 4
-    seam = prepare.softened(one.known)[0].numpy()
+    seam = one.kept[0].numpy()
     assert seam[hidden].max() == 0 and seam[~near].min() == 1
     assert np.abs(np.diff(seam, axis=0)).max() < 0.2
 
@@ -315,7 +321,7 @@ def test_known_pixels_are_kept_in_every_variant_and_only_when_asked(models: dict
     assert torch.equal(kept.ws, plain.ws)
     here = np.asarray(session.prepare(photo)).astype(int)
     known = degrade.mask("half", SIZE, torch.Generator().manual_seed(0))
-    inside = prepare.softened(known)[0].numpy() == 1
+    inside = degrade.soften(known)[0].numpy() == 1
     for made in (kept.reconstruction, *kept.samples):
         assert np.abs(np.asarray(made).astype(int) - here)[inside].max() <= 1
     assert np.abs(np.asarray(plain.reconstruction).astype(int) - here)[inside].max() > 10
@@ -371,7 +377,7 @@ def test_a_sheet_has_nearly_as_many_columns_as_rows() -> None:
     [
         ("superress a.png --out {}", "did you mean superres"),
         ("toonify a.png --out {}", "pixel2style train toonify-compact"),
-        ("superres a.png --out {} --model {frontalize}", "was taught frontalize, not superres"),
+        ("superres a.png --out {} --model {frontalize}", "frontalize, not superres"),
         ("frontalize a.png --out {} --model {frontalize} --factor 8", "--factor"),
         ("frontalize a.png --out {} --model {frontalize} --mask box", "--mask"),
         ("sketch a.png --out {} --model {sketch} --keep-known", "--keep-known"),

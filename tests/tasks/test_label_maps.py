@@ -151,7 +151,7 @@ def test_without_colours_there_is_no_table():
     [
         (("#000000", "#ff0000"), "2 colours are listed for 4 classes"),
         (("#000000", "#ff0000", "#FF0000", "#0000ff"), "#ff0000 is listed for two classes"),
-        (("#000000", "red", "#00ff00", "#0000ff"), "red is no colour"),
+        (("#000000", "red", "#00ff00", "#0000ff"), "red"),
         (("nowhere.txt",), "nowhere.txt is neither a colour"),
     ],
 )

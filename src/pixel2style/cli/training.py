@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from ..config import RENAMED, TrainConfig
 from ..errors import ConfigError, TrainingError, complain
+from ..tasks import TASKS, load_installed
 from ..tasks.presets import PRESETS
 from . import terminal
 
@@ -42,8 +43,7 @@ or config.json of a run, which repeats it (into another --out).
 Check, before a long run, that it can work: device, memory, data, generator, disk, and whether ten pictures can be
 learned. Nothing is written. PRESET and fields are those of train, and mean the same.""",
 }
-FIRST = ("invert", "frontalize", "sketch", "segmentation", "superres", "inpaint", "toonify", "domain")
-CHOICE = f"{', '.join(FIRST)}, one of these with -compact, tiny, or the config.json of a run"
+CHOICE = f"{', '.join(TASKS)}, one of these with -compact, tiny, or the config.json of a run"
 GROUPS = {"LossConfig": "loss.", "SourceConfig": "source.", "EncoderShape": "encoder."}
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 Kind = Literal["flag", "one", "many"]
@@ -68,10 +68,13 @@ def configuration(command: str, words: Sequence[str]) -> TrainConfig:
 
     Raises ConfigError for presets, options and files that are not there.
     """
+    failures = load_installed()
     if not words or tuple(words) in (("-h",), ("--help",)):
         print(f"{USAGE[command]}\n\npresets:")
         for name, preset in PRESETS.items():
             print(f"  {name:<22} {preset.about}")
+        for sentence in failures.values():
+            complain(sentence)
         raise SystemExit(0)
     known = options()
     name, rest = _named(list(words), known)
@@ -172,6 +175,9 @@ def _default(name: str) -> TrainConfig:
 
         file = Path(name)
         return read_config(file / "config.json" if file.is_dir() else file)
+    for task, sentence in load_installed().items():
+        if name.startswith(task):
+            raise ConfigError(sentence)
     near = difflib.get_close_matches(name, PRESETS, 1)
     raise ConfigError(f"there is no preset {name}: {f'did you mean {near[0]}?' if near else f'choose one of {CHOICE}'}")
 

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import checkpoints, images, tasks
+from ..config import DEFAULT_TASK
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import FaceAligner
 from ..models.psp import PSP
@@ -148,7 +149,7 @@ class Session:
             raise ConfigError(
                 f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
             )
-        request = Request(tasks.DEFAULT, align, refine=refine)
+        request = Request(DEFAULT_TASK, align, refine=refine)
         preparation.check_numbers(request, self.model.encoder.config.rows)
         if refine:
             preparation.require_refinable(self.model.config.task)

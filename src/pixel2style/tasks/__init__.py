@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENTRY_POINTS = "pixel2style.tasks"
-DEFAULT = "invert"
-"""The task of models and files that name none."""
 TASKS: dict[str, Task] = {
     "invert": invert.TASK,
     "frontalize": frontalize.TASK,

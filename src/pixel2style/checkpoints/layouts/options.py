@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ... import tasks
-from ...config import ModelConfig, SourceConfig
+from ...config import DEFAULT_TASK, ModelConfig, SourceConfig
 from ...errors import ConfigError
 from ...tasks import OfficialDataset
 from ...tasks.task import Family
@@ -64,7 +64,7 @@ def _height(options: Mapping[str, Any], width: int) -> int:
 
 
 def _task(options: Mapping[str, Any], channels: int) -> tuple[str, SourceConfig]:
-    task, source = tasks.DEFAULT, SourceConfig()
+    task, source = DEFAULT_TASK, SourceConfig()
     ours, theirs = options.get("pixel2style"), options.get("dataset_type")
     try:
         if isinstance(ours, Mapping):
@@ -76,7 +76,7 @@ def _task(options: Mapping[str, Any], channels: int) -> tuple[str, SourceConfig]
             return task, source
     except (ConfigError, ValidationError, TypeError):
         pass  # the file was written by something else
-    return tasks.DEFAULT, SourceConfig()
+    return DEFAULT_TASK, SourceConfig()
 
 
 def _named(dataset: str) -> tuple[str, OfficialDataset]:
@@ -86,7 +86,7 @@ def _named(dataset: str) -> tuple[str, OfficialDataset]:
         if found.name == dataset:
             return name, found
     matches = ((name, found) for name, found in official.items() if dataset.startswith(found.prefixes))
-    return next(matches, (tasks.DEFAULT, OfficialDataset(dataset)))
+    return next(matches, (DEFAULT_TASK, OfficialDataset(dataset)))
 
 
 def encoder_type(config: ModelConfig) -> tuple[Family, str]:

@@ -1,0 +1,36 @@
+"""``pixel2style align``."""
+
+from typing import Annotated
+
+import tyro
+
+from .. import photos
+from . import progress
+from .arguments import Device, Flag, Folder, Photos
+
+
+def align(
+    photo: Photos,
+    /,
+    out: Folder,
+    size: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 1024,
+    device: Device = "auto",
+    overwrite: Flag = False,
+) -> int:
+    """Find the largest face in each photograph and cut it out as FFHQ did.
+
+    For each photograph NAME, DIR receives NAME.png. Folders inside a folder keep their structure.
+
+    Args:
+        photo: Photographs, folders of photographs, or patterns such as "shots/*.jpg".
+        out: Folder for the results; created if it does not exist.
+        size: Side of the square that is written.
+        device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
+        overwrite: Replace results of an earlier run instead of refusing.
+    """
+    from ..inference.folder import align_into
+    from ..inference.session import Session
+
+    found = photos.find(photo, leave_out=out)
+    outcomes = align_into(out, found, Session(device=device), size=size, overwrite=overwrite)
+    return progress.report(outcomes, len(found), f"aligned into {out}")

@@ -1,0 +1,13 @@
+"""Arguments that several commands take, as tyro reads them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Photos = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO...", help_behavior_hint="")]
+Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME|FILE")]
+Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
+Count = Annotated[int, tyro.conf.arg(metavar="N")]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]

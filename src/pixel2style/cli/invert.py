@@ -1,0 +1,47 @@
+"""``pixel2style invert``."""
+
+from typing import Annotated
+
+import tyro
+
+from .. import photos
+from . import progress, terminal
+from .arguments import Count, Device, Flag, Folder, Photos
+
+
+def invert(
+    photo: Photos,
+    /,
+    out: Folder,
+    model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
+    align: Flag = True,
+    refine: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: 1 or 0)")] = None,
+    device: Device = "auto",
+    batch: Count = 1,
+    overwrite: Flag = False,
+) -> int:
+    """Turn photographs into W+ rows and back into pictures.
+
+    For each photograph NAME, DIR receives NAME.png (the reconstruction), NAME.pair.png (photograph and reconstruction
+    side by side) and NAME.aligned.png (the face as the encoder saw it); latents.safetensors holds the rows of all of
+    them by name. Folders inside a folder keep their structure.
+
+    Args:
+        photo: Photographs, folders of photographs, or patterns such as "shots/*.jpg".
+        out: Folder for the results; created if it does not exist.
+        model: A bundled model (see: pixel2style models), one of our files, or an official pSp checkpoint; or the
+            address of one: hf://USER/REPO, or https://HOST/FILE#sha256=DIGEST.
+        align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
+        refine: Steps that bring rows closer to the photograph: 1 with the bundled generator, else 0 (and dozens help).
+        device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
+        batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
+        overwrite: Replace results of an earlier run instead of refusing.
+    """
+    with terminal.importing():
+        from ..inference.folder import LATENTS, invert_into
+        from ..inference.session import Session
+
+    found = photos.find(photo, leave_out=out)
+    session = Session(model, device)
+    outcomes = invert_into(out, found, session, align=align, batch=batch, refine=refine, overwrite=overwrite)
+    return progress.report(outcomes, len(found), f"inverted into {out}, rows in {out / LATENTS}")

@@ -1,0 +1,42 @@
+"""What a run over many pictures prints: a progress bar, the files that were written, and what failed."""
+
+import contextlib
+from collections.abc import Generator, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import complain
+
+if TYPE_CHECKING:
+    from ..inference.folder import Outcome
+
+Item = TypeVar("Item")
+
+LISTED = 5
+"""Up to this number of pictures, every file that was written is named; for more, only their number and the folder."""
+
+
+def report(outcomes: Generator["Outcome", None, None], total: int, done: str, what: str = "photograph") -> int:
+    """Show progress, name what was written, list what failed, and return the exit code."""
+    failed = 0
+    with contextlib.closing(outcomes):
+        for outcome in with_bar(outcomes, total):
+            path = str(outcome.photo.path)
+            if outcome.error:
+                failed += 1
+                sentence = str(outcome.error)
+                complain(sentence if path in sentence else f"{path}: {sentence}")
+            elif total <= LISTED:
+                print(path, *(f"  {kind:<14} {file}" for kind, file in outcome.files.items()), sep="\n")
+    if total > failed:
+        print(f"{total - failed} of {total} {what}s {done}" if total > 1 else f"1 {what} {done}")
+    return 2 if failed else 0
+
+
+def with_bar(items: Iterable[Item], total: int) -> Iterable[Item]:
+    """The items, with a progress bar on stderr if it is a terminal and there are several."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    quiet = not console.is_terminal or total <= 1
+    return track(items, "photographs", total, console=console, transient=True, disable=quiet)

@@ -1,0 +1,91 @@
+"""``pixel2style translate``. What help says of tasks and their options comes from ``tasks``, when help is shown."""
+
+from typing import Annotated
+
+import tyro
+
+from .. import photos
+from . import progress, terminal
+from .arguments import Count, Device, Flag, Folder
+
+
+def task_names() -> str:
+    """Every task, those of installed packages too."""
+    from ..tasks import TASKS, load_installed
+
+    load_installed()
+    return ", ".join(TASKS)
+
+
+def _refinable() -> str:
+    from ..tasks import TASKS
+
+    return ", ".join(name for name, task in TASKS.items() if task.refinable)
+
+
+def _own(option: str) -> str:
+    """The help of an option that some tasks have."""
+    from ..tasks import TASKS
+
+    return " ".join(f"{name}: {task.options[option]}" for name, task in TASKS.items() if option in task.options)
+
+
+def translate(
+    task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")],
+    picture: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PICTURE...", help_behavior_hint="")
+    ],
+    /,
+    out: Folder,
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help_behavior_hint="(default: TASK's)")] = None,
+    samples: Count = 0,
+    rows: Annotated[str, tyro.conf.arg(metavar="ROWS")] = "8-",
+    seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0,
+    alpha: Annotated[float, tyro.conf.arg(metavar="A")] = 1.0,
+    factor: Annotated[int | None, tyro.conf.arg(metavar="F", help_behavior_hint=lambda _: _own("factor"))] = None,
+    mask: Annotated[
+        str | None, tyro.conf.arg(metavar="box|half|strokes|FILE", help_behavior_hint=lambda _: _own("mask"))
+    ] = None,
+    keep_known: Annotated[bool, tyro.conf.arg(help_behavior_hint=lambda _: _own("keep_known"))] = False,
+    refine: Annotated[
+        int | None,
+        tyro.conf.arg(metavar="STEPS", help_behavior_hint=lambda _: f"For {_refinable()} (default: 1 or 0)."),
+    ] = None,
+    align: Flag = True,
+    device: Device = "auto",
+    batch: Count = 1,
+    overwrite: Flag = False,
+) -> int:
+    """Apply a model's task to pictures: turn faces to the front, enlarge, fill holes, draw from sketches or label maps.
+
+    TASK is one of {tasks}.
+
+    For each picture NAME, DIR receives NAME.png (the result), NAME.pair.png (what the encoder saw beside it) and, with
+    --samples, NAME.samples.png; latents.safetensors holds the rows of all of them by name.
+
+    Args:
+        task: What to do.
+        picture: Pictures, folders of them, or patterns such as "shots/*.jpg": photographs, sketches or label maps.
+        out: Folder for the results; created if it does not exist.
+        model: A model of that task: a bundled one, one of our files, an official pSp checkpoint, or an address of one.
+        samples: Also draw this number of variants, with other rows.
+        rows: Which rows vary: late ones are colour and texture. As 8-15, 8- (to the last) or 3,5,8-11.
+        seed: Determines variants and drawn masks; the same for every picture.
+        alpha: How much of a row is replaced, from 0 to 1.
+        refine: Steps that bring rows closer to what the picture shows, as for invert.
+        align: Use photographs as they are, cut to their middle square. Sketches and label maps always are.
+        device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
+        batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.
+        overwrite: Replace results of an earlier run instead of refusing.
+    """
+    with terminal.importing():
+        from ..inference import prepare
+        from ..inference.folder import LATENTS, translate_into
+        from ..inference.session import Session
+        from ..tasks.request import Request
+
+    session = Session(prepare.model_for(task) if model is None else model, device)
+    request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine)
+    pictures = photos.find(picture, leave_out=out)
+    outcomes = translate_into(out, pictures, session, request, batch=batch, overwrite=overwrite)
+    return progress.report(outcomes, len(pictures), f"translated into {out}, rows in {out / LATENTS}", "picture")
