@@ -1,8 +1,8 @@
-"""What every generator takes, checked and drawn: normal noise, labels where it is told what to draw, rows, a size.
+"""Inputs that all generators have in common: checks of noise, labels, rows and size; random latents; the mean of W.
 
-Noise comes from a CPU's random numbers, so that a seed means the same on every device. Axes: ``b`` batch, ``n`` numbers
-of noise, ``c`` numbers in a label, ``k`` rows, ``d`` width of a row. This module does not know which generators there
-are.
+Random numbers are those of a CPU, so that a seed gives the same on every device.
+
+Axes: ``b`` batch, ``n`` numbers of noise, ``c`` classes, ``k`` rows, ``d`` width of a row.
 """
 
 import torch
@@ -13,25 +13,23 @@ from ..config import GeneratorConfig
 from ..errors import ConfigError
 from .base import Generator
 
-AT_ONCE = 4096
+CHUNK = 4096
+"""Latents that are mapped at once."""
 
 
 def noise_width(config: GeneratorConfig) -> int:
-    """How many numbers ``map`` takes."""
+    """Numbers of noise that ``map`` takes."""
     return config.noise_width or config.width
 
 
 def check(config: GeneratorConfig, z: Tensor, labels: Tensor | None) -> None:
-    """Raise ConfigError unless ``map`` of a generator so configured can take ``z`` and ``labels``."""
+    """Raise ConfigError unless ``z`` and ``labels`` fit the generator of ``config``."""
     if z.ndim != 2 or z.shape[1] != noise_width(config):
         raise ConfigError(f"noise for this generator is [batch, {noise_width(config)}], got {list(z.shape)}")
     if labels is None and config.classes:
-        raise ConfigError(
-            f"this generator is told what to draw: give labels [batch, {config.classes}], 1 at the class wanted and 0 "
-            "elsewhere"
-        )
+        raise ConfigError(f"this generator is class-conditional: give one-hot labels [batch, {config.classes}]")
     if labels is not None and not config.classes:
-        raise ConfigError("this generator is told nothing of what to draw: leave labels out")
+        raise ConfigError("this generator is not class-conditional: leave labels out")
     if labels is not None and labels.shape != (z.shape[0], config.classes):
         raise ConfigError(
             f"labels for this generator are [{z.shape[0]}, {config.classes}] here, got {list(labels.shape)}"
@@ -39,12 +37,12 @@ def check(config: GeneratorConfig, z: Tensor, labels: Tensor | None) -> None:
 
 
 def truncated(w: Tensor, average: Tensor, truncation: float) -> Tensor:
-    """Latents ``[b d]`` pulled towards ``average`` ``[d]`` by a ``truncation`` below 1; at 1 they stay."""
+    """Latents ``[b d]`` moved towards ``average`` ``[d]`` by ``truncation`` below 1."""
     return w if truncation == 1 else torch.lerp(average.to(w.dtype), w, truncation)
 
 
 def rows_of(ws: Tensor, rows: int, width: int) -> Tensor:
-    """``[b rows width]`` from that or from ``[b width]``, every row alike. Raises ConfigError for other shapes."""
+    """``[b rows width]`` as it is, or ``[b width]`` repeated for all rows. Raises ConfigError for other shapes."""
     if ws.ndim == 2:
         ws = ws[:, None].expand(-1, rows, -1)
     if ws.ndim != 3 or ws.shape[1:] != (rows, width):
@@ -53,17 +51,17 @@ def rows_of(ws: Tensor, rows: int, width: int) -> Tensor:
 
 
 def size_of(size: int | None, most: int) -> int:
-    """The size of a picture that is asked for, ``most`` where none is. Raises ConfigError where it cannot be drawn."""
+    """``size``, or ``most`` where it is None. Raises ConfigError for one that is not 1 to ``most``."""
     size = most if size is None else size
     if not 1 <= size <= most:
-        raise ConfigError(f"this generator draws up to {most} pixels: ask for 1 to that, not {size}")
+        raise ConfigError(f"this generator has up to {most} pixels: size must be 1 to {most}, got {size}")
     return size
 
 
 def draw(generator: Generator, count: int, rng: torch.Generator, like: Tensor, truncation: float = 1.0) -> Tensor:
-    """Latents of ``count`` normal draws by a CPU's ``rng``, ``[count d]``, on the device and in the type of ``like``.
+    """``count`` random latents ``[count d]`` by the CPU's ``rng``, on the device and in the type of ``like``.
 
-    Labels, where the generator wants them, are each class with the same probability.
+    Class-conditional generators get uniformly distributed classes.
     """
     z = torch.randn(count, noise_width(generator.config), generator=rng).to(like)
     classes = generator.config.classes
@@ -75,15 +73,15 @@ def draw(generator: Generator, count: int, rng: torch.Generator, like: Tensor, t
 
 @torch.no_grad()
 def average_w(generator: Generator, samples: int = 100_000, seed: int = 0) -> Tensor:
-    """The mean of ``samples`` mapped draws, ``[d]``: what ``w_avg`` is where a file has none.
+    """The mean ``[d]`` of ``samples`` random latents, for a file without ``w_avg``; on the device of ``w_avg``.
 
-    It is where the generator's own ``w_avg`` is, which stays as it was; one without numbers (meta) has none.
+    The generator is not changed. On the meta device the result is a meta tensor.
     """
     if generator.w_avg.is_meta:
         return torch.empty_like(generator.w_avg)
     rng = torch.Generator().manual_seed(seed)
     like = generator.w_avg
     total = torch.zeros(generator.config.width, dtype=torch.float64)
-    for start in range(0, samples, AT_ONCE):
-        total += draw(generator, min(AT_ONCE, samples - start), rng, like).double().sum(dim=0).cpu()
+    for start in range(0, samples, CHUNK):
+        total += draw(generator, min(CHUNK, samples - start), rng, like).double().sum(dim=0).cpu()
     return (total / samples).to(like)

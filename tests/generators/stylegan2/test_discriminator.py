@@ -3,7 +3,7 @@ import torch
 
 from pixel2style.config import GeneratorConfig
 from pixel2style.errors import ConfigError
-from pixel2style.generators.stylegan2.discriminator import Discriminator, append_spread
+from pixel2style.generators.stylegan2.discriminator import Discriminator, append_group_std
 from tests.support.golden_rule import arr, figures, img, relative_error, weights
 
 
@@ -28,7 +28,7 @@ def test_a_discriminator_learns_and_compares_within_groups():
 @pytest.mark.parametrize(("batch", "group"), [(1, 1), (3, 3), (4, 4), (6, 3), (7, 1), (8, 4)])
 def test_spread_is_that_of_the_largest_group_that_divides_the_batch(batch, group):
     x = arr("x", batch, 5, 4, 4)
-    spread = append_spread(x)[:, 5]
+    spread = append_group_std(x)[:, 5]
     for first in range(batch // group):
         members = x[first :: batch // group]
         expected = (members.var(dim=0, correction=0) + 1e-8).sqrt().mean()

@@ -199,7 +199,7 @@ REFUSED = {
     ),
     "grey": (
         {f"synthesis.b{side}.torgb.weight": arr("t", 1, c, 1, 1) for side, c in ((4, 7), (8, 5), (16, 2))},
-        "draws pictures of 1 channels; only those of 3, RGB",
+        "of 1 channels; only those of 3, RGB",
     ),
     "another filter": (
         {"synthesis.b8.conv0.resample_filter": torch.full((4, 4), 1 / 16)},

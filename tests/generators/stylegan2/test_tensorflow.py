@@ -182,5 +182,5 @@ def test_what_is_drawn_otherwise_is_refused_by_name(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("version", [2, 3])
 def test_files_of_older_networks_say_so(version: int, tmp_path: Path) -> None:
     path = written(tmp_path, {"lod": torch.zeros(())}, build="G_style", version=version)
-    with pytest.raises(CheckpointError, match=r"network\.pkl: is a TensorFlow network of the time before StyleGAN2"):
+    with pytest.raises(CheckpointError, match=r"network\.pkl: is a TensorFlow network from before StyleGAN2"):
         foreign.load_generator(path)

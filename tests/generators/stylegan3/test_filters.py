@@ -141,8 +141,8 @@ def test_gradients_of_tiles_are_those_of_the_definition(name, in_tiles):
 def test_phase_by_phase_is_the_transposed_convolution(factor, axis):
     x, taps = torch.randn(2, 3, 9, 8, dtype=torch.float64), torch.randn(6 * factor, dtype=torch.float64)
     for crop in range(len(taps)):
-        ours = filters._by_phases(x, taps, factor, axis, crop)
-        torch.testing.assert_close(ours, filters.enlarge(x, taps, factor, axis, crop))
+        ours = filters._polyphase(x, taps, factor, axis, crop)
+        torch.testing.assert_close(ours, filters.upfilter(x, taps, factor, axis, crop))
 
 
 def test_a_constant_above_zero_keeps_its_form():

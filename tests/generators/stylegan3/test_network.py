@@ -205,7 +205,7 @@ def test_a_label_decides_what_is_drawn():
     z = arr("z", 2, 11)
     one, other = (generator.map(z, labels=torch.eye(3)[label].expand(2, -1)) for label in (0, 2))
     assert one.shape == (2, 16) and not torch.allclose(one, other)
-    with pytest.raises(ConfigError, match="told what to draw"):
+    with pytest.raises(ConfigError, match="class-conditional"):
         generator.map(z)
 
 
@@ -253,8 +253,8 @@ def test_published_sizes_have_the_channels_and_sides_that_files_of_theirs_have(s
 @pytest.mark.parametrize(
     ("change", "told", "complaint"),
     [
-        ({}, {"first_cutoff": 2.5}, "is another filter than follows"),
-        ({}, {"filter_size": 8}, "is another filter than follows"),
+        ({}, {"first_cutoff": 2.5}, "is another filter"),
+        ({}, {"filter_size": 8}, "is another filter"),
         ({}, {"margin_size": 8}, "would have 32 pixels"),
         ({}, {"margin_size": "ten"}, "its margin_size is ten"),
         ({}, {"filter_size": 10**9}, "its filter_size is"),
@@ -290,7 +290,7 @@ def test_a_file_whose_filters_would_have_no_end_is_refused():
     }
     state["synthesis.L2_4096_3.bias"] = torch.ones(3)
     told = {"margin_size": 10, "num_critical": 1, "first_cutoff": 0.5, "first_stopband": 1.0, "filter_size": 64}
-    with pytest.raises(CheckpointError, match="taps cannot be meant"):
+    with pytest.raises(CheckpointError, match="taps, more than"):
         nvidia.stylegan3(state, told, "a file")
 
 

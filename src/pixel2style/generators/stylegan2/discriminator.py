@@ -1,10 +1,9 @@
 """StyleGAN2's discriminator, the residual design (Karras et al., arXiv 1912.04958, section 4.1).
 
-Modules carry the names that the widely used PyTorch checkpoints carry: ``convs.0.0`` on, ``final_conv``,
-``final_linear``; fixed filters (``*.kernel``) are not state here.
+Names of parameters are those of rosinality's PyTorch checkpoints: ``convs.0.0`` on, ``final_conv``, ``final_linear``;
+constant filters (``*.kernel``) are not state.
 
-Axes: ``b`` batch, ``c`` channels, ``i o`` those of input and output, ``h w`` height and width, ``r`` side of a picture.
-This module does not know what a discriminator is asked for, nor by whom.
+Axes: ``b`` batch, ``c`` channels, ``i o`` those of input and output, ``h w`` height and width, ``r`` side of an image.
 """
 
 import itertools
@@ -22,7 +21,7 @@ STD_GROUP = 4
 
 
 class Blur(nn.Module):
-    """``ops.blur`` as a layer; it holds no state."""
+    """``ops.blur`` as a layer without state."""
 
     def __init__(self, padding: int):
         super().__init__()
@@ -34,7 +33,7 @@ class Blur(nn.Module):
 
 
 class Downsample(nn.Module):
-    """``ops.downsample`` as a layer; it holds no state."""
+    """``ops.downsample`` as a layer without state."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``[b c h w] -> [b c h/2 w/2]``."""
@@ -42,7 +41,7 @@ class Downsample(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions that halve the map, beside a 1x1 that does: ``[b i h w] -> [b o h/2 w/2]``."""
+    """Two convolutions with a 1x1 shortcut, at half the size: ``[b i h w] -> [b o h/2 w/2]``."""
 
     def __init__(self, i: int, o: int):
         super().__init__()
@@ -56,19 +55,19 @@ class ResidualBlock(nn.Module):
         return y / math.sqrt(2)
 
 
-def append_spread(x: Tensor) -> Tensor:
-    """Append how much the pictures of a group differ, as one more channel: ``[b c h w] -> [b c+1 h w]``.
+def append_group_std(x: Tensor) -> Tensor:
+    """Append the standard deviation within groups of images as a channel: ``[b c h w] -> [b c+1 h w]``.
 
-    A group is of four, or of the largest number below that divides the batch (Progressive GAN, section 3).
+    A group has four images, or the next smaller number that divides the batch (Progressive GAN, section 3).
     """
     batch, _, height, width = x.shape
     group = max(n for n in range(1, STD_GROUP + 1) if batch % n == 0)
-    spread = (x.reshape(group, -1, *x.shape[1:]).var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-    return torch.cat([x, spread.repeat(group)[:, None, None, None].expand(-1, 1, height, width)], dim=1)
+    std = (x.reshape(group, -1, *x.shape[1:]).var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+    return torch.cat([x, std.repeat(group)[:, None, None, None].expand(-1, 1, height, width)], dim=1)
 
 
 class Discriminator(nn.Module):
-    """How real pictures look, as logits: ``[b 3 r r] -> [b 1]`` (the residual design of StyleGAN2). It is trainable."""
+    """Images to logits, high for real ones: ``[b 3 r r] -> [b 1]``. It is trainable."""
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
@@ -82,12 +81,12 @@ class Discriminator(nn.Module):
         self.final_linear = nn.Sequential(EqualLinear(last * 16, last, activation=True), EqualLinear(last, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """``[b 3 r r] -> [b 1]``. Raises ConfigError for pictures of another size."""
+        """``[b 3 r r] -> [b 1]``. Raises ConfigError for images of another size."""
         if images.shape[1:] != (3, self.size, self.size):
             raise ConfigError(
-                f"this discriminator judges pictures of shape [batch, 3, {self.size}, {self.size}], "
+                f"this discriminator takes images of shape [batch, 3, {self.size}, {self.size}], "
                 f"got {list(images.shape)}"
             )
-        x: Tensor = self.final_conv(append_spread(self.convs(images)))
+        x: Tensor = self.final_conv(append_group_std(self.convs(images)))
         y: Tensor = self.final_linear(x.flatten(1))
         return y

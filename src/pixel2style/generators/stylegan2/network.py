@@ -1,18 +1,16 @@
-"""StyleGAN2: the generator that rows of W+ are written for (Karras et al., arXiv 1912.04958), and StyleGAN2-ADA's.
+"""The StyleGAN2 generator (Karras et al., arXiv 1912.04958), also that of StyleGAN2-ADA.
 
-The two are one network (arXiv 2006.06676 changes how it is trained). ADA's may be told what to draw, a label mapped
-beside the noise, and may cut off what its convolutions make (``config.clamp``).
+Both are one network (arXiv 2006.06676 changes the training). ADA's may be class-conditional, with a label mapped beside
+the noise, and may clamp the output of its convolutions (``config.clamp``).
 
-Modules carry the names that the widely used PyTorch checkpoints carry, so a file in that layout loads with two
-adjustments: ``*.conv.weight`` of a modulated convolution loses its leading axis of one (5 axes there, 4 here), and
-fixed filters (``*.kernel``) are not state here. The generator's keys: ``style.1`` to ``style.n`` (mapping);
-``input.input``, ``conv1``, ``to_rgb1``, ``convs.0`` on, ``to_rgbs.0`` on (synthesis); ``noises.noise_0`` on (constant
-noise); ``embed`` (labels), which those files do not know; and ``w_avg``, which they keep beside the state or not at
-all.
+Names of parameters are those of rosinality's PyTorch checkpoints with two differences: weights of modulated
+convolutions have no leading axis of one (4 axes instead of 5), and constant filters (``*.kernel``) are not state. Keys:
+``style.1`` to ``style.n`` (mapping); ``input.input``, ``conv1``, ``to_rgb1``, ``convs.0`` on, ``to_rgbs.0`` on
+(synthesis); ``noises.noise_0`` on (constant noise); ``embed`` (labels) and ``w_avg``, which those checkpoints do not
+have in their state.
 
-Axes: ``b`` batch, ``k`` rows, ``d`` width of a row, ``n`` numbers of noise, ``c`` channels, ``h w`` height and width,
-``r`` side of a picture.
-This module does not know where weights come from.
+Axes: ``b`` batch, ``k`` rows, ``d`` width of a row, ``n`` numbers of noise, ``c`` channels, ``i o`` those of input and
+output, ``h w`` height and width, ``r`` side of an image.
 """
 
 import itertools
@@ -30,17 +28,17 @@ from .sizes import channels_at
 
 MAPPING_LR_MUL = 0.01
 LAYOUT = torch.channels_last
-"""Of features in memory: on a CPU it is the faster one at every size (``benchmarks/modulated_conv.py``)."""
+"""Memory format of features: the faster one on CPUs at every size (``benchmarks/modulated_conv.py``)."""
 
 
 def channels_of(config: GeneratorConfig) -> list[int]:
-    """Channels of the maps at 4, 8, ... ``config.size`` pixels. Raises ConfigError where that cannot be drawn."""
+    """Channels of the maps at 4, 8, ... ``config.size`` pixels. Raises ConfigError for an impossible configuration."""
     if config.size < 8 or config.size & (config.size - 1):
-        raise ConfigError(f"a StyleGAN2 picture's size is a power of two of at least 8: {config.size} is not")
+        raise ConfigError(f"the size of a StyleGAN2 must be a power of two of at least 8, got {config.size}")
     sides = [4 << n for n in range(config.size.bit_length() - 2)]
     if config.channels and len(config.channels) != len(sides):
         raise ConfigError(
-            f"channels of a StyleGAN2 of {config.size} pixels are {len(sides)} numbers, for 4, 8, ... {config.size}: "
+            f"a StyleGAN2 of {config.size} pixels needs {len(sides)} numbers of channels, for 4, 8, ... {config.size}: "
             f"{len(config.channels)} were given"
         )
     channels = list(config.channels) or [channels_at(side, config.channel_multiplier) for side in sides]
@@ -51,16 +49,16 @@ def channels_of(config: GeneratorConfig) -> list[int]:
     return channels
 
 
-def _cut(x: Tensor, clamp: float | None) -> Tensor:
-    """Nothing beyond ``clamp`` either way; in place where no gradient asks for what was there."""
+def _clamp(x: Tensor, clamp: float | None) -> Tensor:
+    """Values within ``clamp``, in place where no gradient needs the old ones."""
     if clamp is None:
         return x
-    kept = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    return x.clamp(-clamp, clamp) if kept else x.clamp_(-clamp, clamp)
+    keep_input = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return x.clamp(-clamp, clamp) if keep_input else x.clamp_(-clamp, clamp)
 
 
 class PixelNorm(nn.Module):
-    """Scale every vector to unit mean square: ``[b d] -> [b d]``."""
+    """Scale vectors to mean square 1: ``[b d] -> [b d]``."""
 
     def forward(self, z: Tensor) -> Tensor:
         """``[b d] -> [b d]``."""
@@ -68,7 +66,7 @@ class PixelNorm(nn.Module):
 
 
 class NoiseStrength(nn.Module):
-    """How much of a layer's noise is added."""
+    """The learned factor of a layer's noise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +90,7 @@ class BiasedActivation(nn.Module):
 
 
 class Constant(nn.Module):
-    """The learned 4x4 map that every picture starts from."""
+    """The learned 4x4 map that synthesis starts from."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -116,9 +114,9 @@ class StyledConv(nn.Module):
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         """``[b i h w], [b d], [1 1 h w] -> [b o h w]``, twice as large with ``up``.
 
-        At high resolution memory traffic costs as much as the convolution, so demodulation, noise, bias and gain are
-        three passes over the features: the gain is moved in front of the activation, which is homogeneous. Where no
-        gradient will ask for the convolution's output, its memory takes the result. Compilers fuse by themselves.
+        At high resolution memory traffic costs as much as the convolution, so demodulation, noise, bias and gain take
+        only three passes over the features: the gain is applied before the activation, which is homogeneous. Where no
+        gradient needs the output of the convolution, it is overwritten. Compilers fuse by themselves.
         """
         y, factor = self.conv.undemodulated(x, style)
         assert factor is not None
@@ -129,11 +127,11 @@ class StyledConv(nn.Module):
             y = torch.addcmul(bias * GAIN, y, factor * GAIN, out=None if torch.is_grad_enabled() else y)
         if noise is not None:
             y += (self.noise(noise) * GAIN).to(y.dtype)
-        return _cut(functional.leaky_relu_(y, SLOPE), self.clamp)
+        return _clamp(functional.leaky_relu_(y, SLOPE), self.clamp)
 
 
 class ToRGB(nn.Module):
-    """A layer's share of the picture, added to the enlarged share of the layers below: ``[b c h w] -> [b 3 h w]``."""
+    """Features to RGB, added to the upsampled RGB of the layers below: ``[b c h w] -> [b 3 h w]``."""
 
     def __init__(self, channels: int, width: int, clamp: float | None = None):
         super().__init__()
@@ -143,22 +141,16 @@ class ToRGB(nn.Module):
 
     def forward(self, x: Tensor, style: Tensor, below: Tensor | None = None) -> Tensor:
         """``[b c h w], [b d], [b 3 h/2 w/2] -> [b 3 h w]``."""
-        image = _cut(self.conv(x, style) + self.bias, self.clamp)
+        image = _clamp(self.conv(x, style) + self.bias, self.clamp)
         return image if below is None else image + upsample(below)
 
 
 class StyleGAN2(Generator):
-    """The generator: ``map`` takes noise to rows, ``synthesize`` takes rows to pictures.
+    """StyleGAN2 with constant noise.
 
-    It is born frozen: no parameter asks for a gradient, so backward through ``synthesize`` reaches the rows and spends
-    nothing on weights. Whoever wants to tune it says ``requires_grad_(True)``. Its noise is constant, so the same rows
-    give the same picture. ``w_avg`` ``[d]`` is zero until a file or ``sampling.average_w`` fills it.
-
-    Row 0 drives the 4x4 layer; rows 1 + 2i and 2 + 2i the two layers at 8·2^i pixels, whose share of the picture row
-    3 + 2i weighs; row 1 also weighs the 4x4 layer's share.
+    Row 0 drives the 4x4 layer, row 1 also its ToRGB. Rows 1 + 2i and 2 + 2i drive the two layers at 8·2^i pixels, row
+    3 + 2i their ToRGB.
     """
-
-    w_avg: Tensor
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
@@ -166,10 +158,8 @@ class StyleGAN2(Generator):
         doublings = len(channels) - 1
         width, clamp = config.width, config.clamp
         self.config = config
-        self.rows = 2 * doublings + 2
-        self.width = width
+        self.rows, self.width, self.size = 2 * doublings + 2, width, config.size
         self.noise_width = noise_width(config)
-        self.size = config.size
 
         self.embed = EqualLinear(config.classes, width) if config.classes else None
         inputs = [self.noise_width + (width if config.classes else 0), *[width] * (config.mapping_layers - 1)]
@@ -192,11 +182,10 @@ class StyleGAN2(Generator):
         self.requires_grad_(False)
 
     def map(self, z: Tensor, truncation: float = 1.0, labels: Tensor | None = None) -> Tensor:
-        """Normal noise to the generator's own latents: ``[b n] -> [b d]``.
+        """Noise ``[b n]``, and one-hot ``labels`` ``[b classes]`` for a class-conditional one, to latents ``[b d]``.
 
-        ``truncation`` below 1 pulls them towards ``w_avg``: more typical pictures, less variety (StyleGAN, section B).
-        ``labels`` ``[b classes]``, usually 1 at the class wanted and 0 elsewhere, go to a generator that was taught
-        with some, and to no other. Raises ConfigError for noise or labels that do not fit.
+        ``truncation`` below 1 moves them towards ``w_avg``: more typical images, less variety (StyleGAN, section B).
+        Raises ConfigError for noise or labels that do not fit.
         """
         check(self.config, z, labels)
         if self.embed is None or labels is None:
@@ -209,10 +198,10 @@ class StyleGAN2(Generator):
         return truncated(w, self.w_avg, truncation)
 
     def synthesize(self, ws: Tensor, size: int | None = None, noise: bool = True) -> Tensor:
-        """Rows to pictures: ``[b k d]``, or ``[b d]`` for every row alike, ``-> [b 3 r r]``, RGB in about [-1, 1].
+        """Rows to images: ``[b k d]``, or ``[b d]`` for all rows alike, to ``[b 3 r r]``, RGB in about [-1, 1].
 
-        ``size`` below the full one averages pixels over areas; without ``noise`` nothing is added to the features.
-        Raises ConfigError where rows or size do not fit.
+        A smaller ``size`` is an area average. ``noise=False`` adds no noise to features. Raises ConfigError where rows
+        or size do not fit.
         """
         ws = rows_of(ws, self.rows, self.width).to(self.input.input.dtype)
         size = size_of(size, self.size)

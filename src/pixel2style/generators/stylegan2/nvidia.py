@@ -1,11 +1,8 @@
 """StyleGAN2 generators in NVIDIA's layout, that of stylegan2-ada-pytorch (arXiv 2006.06676), read and written.
 
-The network is ``stylegan2``'s, and so are its numbers: names differ, some tensors lack axes of one, and every layer
-stores its fixed filter, which is checked and left out. What a file says of itself (``told``, the arguments that its
-generator was built with) gives the clamp, which no tensor shows, and decides no size.
-
-Axes: ``c`` channels, ``h w`` height and width. This module does not know how files are read (see ``foreign`` and
-``pickles``).
+The network and its values are those of ``network``. Names differ, some tensors have other axes of one, and every layer
+stores its constant filter, which is checked and left out. ``arguments``, those that the generator in a file was built
+with, give the clamp, which no tensor shows; they decide no size.
 """
 
 import re
@@ -40,59 +37,59 @@ _TO_RGB = {
 }
 DEFAULT_CLAMP = 256
 _FLAT = {"channel_base", "channel_max", "num_fp16_res", "conv_clamp", "fused_modconv_default"}
-"""StyleGAN3's repository gives its StyleGAN2 these directly, and clamps unless it is told not to."""
+"""StyleGAN3's repository passes these arguments to its StyleGAN2 directly, and clamps by default."""
 _FILTER = re.compile(r"synthesis\.b\d+\.(conv[01]\.)?resample_filter")
 
 
-def stylegan2(weights: Mapping[str, Tensor], told: Mapping[str, Any], source: str) -> StyleGAN2:
-    """The generator with these tensors, ready to draw; ``told`` is what it was built with, as far as that is known.
+def stylegan2(weights: Mapping[str, Tensor], arguments: Mapping[str, Any], source: str) -> StyleGAN2:
+    """The generator with these tensors, in eval mode; ``arguments`` are those it was built with, as far as known.
 
-    A network that adds no noise gets noise of no strength; one without an average that of 100,000 mapped samples.
-    Raises CheckpointError when they do not fit, or belong to another design than the one drawn here.
+    Without noise in the file, its noise has strength 0; without an average, ``w_avg`` is that of 100,000 samples.
+    Raises CheckpointError when the tensors do not fit or belong to an unsupported design.
     """
     _check_design(weights, source)
     names = _names(sizes.MAX_DOUBLINGS, sizes.MAX_MAPPING)
-    found = {names.get(key, key): value.float() for key, value in _without_filters(weights, source).items()}
-    config = replace(sizes.generator(found), clamp=_clamp(told, source))
+    renamed = {names.get(key, key): value.float() for key, value in _without_filters(weights, source).items()}
+    config = replace(sizes.generator(renamed), clamp=_clamp(arguments, source))
     with shapes_only():
-        made = StyleGAN2(config)
-    own = made.state_dict()
-    given = {} if "w_avg" in found else {"w_avg": torch.zeros(config.width)}
+        generator = StyleGAN2(config)
+    own = generator.state_dict()
+    given = {} if "w_avg" in renamed else {"w_avg": torch.zeros(config.width)}
     noise = [key for key in own if key.startswith("noises.") or key.endswith(".noise.weight")]
-    if not any(key in found for key in noise):
+    if not any(key in renamed for key in noise):
         given |= {key: torch.zeros(own[key].shape) for key in noise}
     theirs = {ours: key for key, ours in names.items()}
-    found = {theirs.get(key, key): _with_axes(value, own.get(key)) for key, value in found.items()}
-    fill(made, found, source, lambda key: theirs[key], given)
+    reshaped = {theirs.get(key, key): _with_axes(value, own.get(key)) for key, value in renamed.items()}
+    fill(generator, reshaped, source, lambda key: theirs[key], given)
     if "w_avg" in given:
-        made.w_avg.copy_(average_w(made))
-    return made.eval()
+        generator.w_avg.copy_(average_w(generator))
+    return generator.eval()
 
 
 def stylegan2_state(generator: StyleGAN2) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state dict of NVIDIA's generator with these numbers, and the arguments that build it.
+    """The state dict of NVIDIA's generator with the same values, and the arguments that build it.
 
-    Raises ConfigError for channels that its code cannot be told.
+    Raises ConfigError for channels that NVIDIA's code cannot have.
     """
     config = generator.config
-    base, most = _rule(channels_of(config))
+    base, maximum = _channel_rule(channels_of(config))
     own = generator.state_dict()
     names = _names(generator.rows // 2 - 1, config.mapping_layers)
     state = {key: _without_axes(key, own[ours]) for key, ours in names.items() if ours in own}
     convs = [key.removesuffix(".noise_const") for key in state if key.endswith(".noise_const")]
     for layer in {name: None for conv in convs for name in (conv.rpartition(".")[0], conv)}:
         state[f"{layer}.resample_filter"] = _kernel()
-    rule = {"channel_base": base, "channel_max": most, "num_fp16_res": 0, "conv_clamp": config.clamp}
-    return copied(state), {**arguments(config), "synthesis_kwargs": rule}
+    synthesis = {"channel_base": base, "channel_max": maximum, "num_fp16_res": 0, "conv_clamp": config.clamp}
+    return copied(state), {**common_arguments(config), "synthesis_kwargs": synthesis}
 
 
 def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as they are written: float32, on the CPU, their own."""
+    """Copies of tensors for a file: float32, on the CPU."""
     return {key: value.detach().float().cpu().clone() for key, value in state.items()}
 
 
-def arguments(config: GeneratorConfig) -> dict[str, Any]:
-    """The arguments that all of NVIDIA's generators begin with."""
+def common_arguments(config: GeneratorConfig) -> dict[str, Any]:
+    """The arguments that all of NVIDIA's generators have."""
     return {
         "z_dim": noise_width(config),
         "c_dim": config.classes,
@@ -104,7 +101,7 @@ def arguments(config: GeneratorConfig) -> dict[str, Any]:
 
 
 def _names(doublings: int, layers: int) -> dict[str, str]:
-    """What every tensor is called there, and what it is called here."""
+    """``{NVIDIA's name: our name}`` of all tensors."""
     names = {}
     for level in range(doublings + 1):
         block = f"synthesis.b{4 << level}"
@@ -125,14 +122,14 @@ def _names(doublings: int, layers: int) -> dict[str, str]:
 
 
 def _with_axes(value: Tensor, like: Tensor | None) -> Tensor:
-    """``value`` with the axes of one that ``like`` has more or less, where nothing else differs."""
+    """``value`` in the shape of ``like``, where the two differ in axes of one only."""
     if like is None or [n for n in value.shape if n != 1] != [n for n in like.shape if n != 1]:
         return value
     return value.reshape(like.shape)
 
 
 def _without_axes(name: str, value: Tensor) -> Tensor:
-    """``value`` with the axes that it has there."""
+    """``value`` in NVIDIA's shape."""
     if name.endswith((".const", ".noise_const")):
         return value[0] if name.endswith(".const") else value[0, 0]
     if name.endswith(".noise_strength"):
@@ -141,7 +138,7 @@ def _without_axes(name: str, value: Tensor) -> Tensor:
 
 
 def _check_design(weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise CheckpointError for the designs of NVIDIA's code that are not drawn here."""
+    """Raise CheckpointError for designs of NVIDIA's code that are not supported."""
     colours = [value for key, value in weights.items() if re.fullmatch(r"synthesis\.b\d+\.torgb\.weight", key)]
     blocks = {key.split(".")[1] for key in weights if re.fullmatch(r"synthesis\.b\d+\..*", key)}
     design = None
@@ -151,25 +148,25 @@ def _check_design(weights: Mapping[str, Tensor], source: str) -> None:
         design = "orig"
     if design:
         raise CheckpointError(
-            f'{source}: is of the design "{design}", where one layer makes the colours; only "skip", the usual one, is '
-            "read here"
+            f'{source}: is of the architecture "{design}", with a single ToRGB layer; only "skip", the usual one, is '
+            "supported"
         )
     channels = {value.shape[0] for value in colours if value.ndim}
     if len(channels) == 1 and channels != {3}:
         raise CheckpointError(
-            f"{source}: draws pictures of {channels.pop()} channels; only those of 3, RGB, are read here"
+            f"{source}: generates images of {channels.pop()} channels; only those of 3, RGB, are supported"
         )
 
 
 def _without_filters(weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The tensors that were learned. Raises CheckpointError for a filter that is another than the one used here."""
+    """The learned tensors. Raises CheckpointError for a filter that is not the one used here."""
     expected = _kernel()
     rest = {}
     for key, value in weights.items():
         if not _FILTER.fullmatch(key):
             rest[key] = value
         elif not is_constant(value, expected, 1e-4):
-            raise CheckpointError(f"{source}: {spell(key)} is not the filter [1, 3, 3, 1] that is read here")
+            raise CheckpointError(f"{source}: {spell(key)} is not [1, 3, 3, 1], the only supported filter")
     return rest
 
 
@@ -178,16 +175,16 @@ def _kernel() -> Tensor:
     return torch.outer(taps, taps)
 
 
-def _clamp(told: Mapping[str, Any], source: str) -> float | None:
-    """What convolutions are clamped at. Raises CheckpointError for arguments that no network here has."""
-    mapping, synthesis = (_arguments(told, part) for part in ("mapping_kwargs", "synthesis_kwargs"))
-    if not synthesis and not _FLAT.isdisjoint(told):
-        synthesis = {"conv_clamp": DEFAULT_CLAMP, **told}
+def _clamp(arguments: Mapping[str, Any], source: str) -> float | None:
+    """The clamp of convolutions. Raises CheckpointError for unsupported arguments."""
+    mapping, synthesis = (nested(arguments, part) for part in ("mapping_kwargs", "synthesis_kwargs"))
+    if not synthesis and not _FLAT.isdisjoint(arguments):
+        synthesis = {"conv_clamp": DEFAULT_CLAMP, **arguments}
     fixed = {"activation": "lrelu", "lr_multiplier": MAPPING_LR_MUL}
     for name, value in [*mapping.items(), *synthesis.items()]:
         if name in fixed and isinstance(value, str | float | int) and value != fixed[name]:
             raise CheckpointError(
-                f"{source}: was built with {name} {spell(str(value))}; only {fixed[name]}, the usual one, is read here"
+                f"{source}: was built with {name} {spell(str(value))}; only {fixed[name]}, the usual one, is supported"
             )
     clamp = synthesis.get("conv_clamp")
     if clamp is None:
@@ -197,27 +194,28 @@ def _clamp(told: Mapping[str, Any], source: str) -> float | None:
     return float(clamp)
 
 
-def _arguments(told: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    found = told.get(part)
-    return found if isinstance(found, Mapping) else {}
+def nested(arguments: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    """The dictionary ``part`` of the arguments, empty where there is none."""
+    value = arguments.get(part)
+    return value if isinstance(value, Mapping) else {}
 
 
 def refuse(generator: StyleGAN2) -> None:
-    """Raise ConfigError where NVIDIA's code has no room for a generator."""
-    _rule(channels_of(generator.config))
+    """Raise ConfigError for a generator that NVIDIA's code cannot build."""
+    _channel_rule(channels_of(generator.config))
 
 
-def _rule(channels: Sequence[int]) -> tuple[int, int]:
-    """How NVIDIA's code is told these channels: ``min(base // side, most)`` at ``side`` pixels; ``base`` and ``most``.
+def _channel_rule(channels: Sequence[int]) -> tuple[int, int]:
+    """``base, maximum``, from which NVIDIA's code computes the channels at a side as ``min(base // side, maximum)``.
 
-    Raises ConfigError where no two numbers say it.
+    Raises ConfigError where no two numbers give these channels.
     """
-    most = max(channels)
+    maximum = max(channels)
     sides = [4 << level for level in range(len(channels))]
     base = max(own * side for own, side in zip(channels, sides, strict=True))
-    if any(min(base // side, most) != own for own, side in zip(channels, sides, strict=True)):
+    if any(min(base // side, maximum) != own for own, side in zip(channels, sides, strict=True)):
         raise ConfigError(
             f"NVIDIA's code halves channels with every doubling below a maximum, and this generator has "
             f"{', '.join(map(str, channels))}: keep it in our own format"
         )
-    return base, most
+    return base, maximum

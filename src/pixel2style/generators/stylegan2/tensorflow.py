@@ -1,12 +1,10 @@
 """Generators of the official TensorFlow StyleGAN2 (configurations E and F) and of TensorFlow's StyleGAN2-ADA.
 
-The network is the one that NVIDIA wrote again for PyTorch, so variables become that layout's tensors: axes go from
-``[h w i o]`` to ``[o i h w]``, and a style's bias is 1 less there. Where a convolution doubles the picture, the weight
-is turned by half a circle: TensorFlow's meets the spread-out picture as it is stored, PyTorch's (a transposed
-convolution) the other way round.
+NVIDIA's PyTorch generator is the same network, so variables are renamed to its tensors (``nvidia``): axes change from
+``[h w i o]`` to ``[o i h w]``, and biases of styles grow by 1. Weights of upsampling convolutions are rotated by 180
+degrees: TensorFlow convolves the zero-stuffed map, PyTorch uses a transposed convolution.
 
-Axes: ``i o`` channels in and out, ``h w`` height and width, ``d`` width of a row. This module needs no TensorFlow and
-does not know how a file is read (see ``pickles``).
+TensorFlow is not needed. Axes: ``i o`` channels in and out, ``h w`` height and width, ``d`` width of a row.
 """
 
 import re
@@ -20,7 +18,7 @@ from ...formats.state_dicts import spell
 from .network import MAPPING_LR_MUL
 
 VERSION = 4
-"""Of TensorFlow's networks in pickles, since StyleGAN2; earlier ones are StyleGAN's and Progressive GAN's."""
+"""Version of networks in TensorFlow's pickles since StyleGAN2; StyleGAN and Progressive GAN have lower ones."""
 
 USUAL: dict[str, Any] = {
     "mapping_nonlinearity": "lrelu",
@@ -28,10 +26,10 @@ USUAL: dict[str, Any] = {
     "normalize_latents": True,
     "resample_kernel": [1, 3, 3, 1],
 }
-"""What every generator read here was built with, where it says it at all."""
+"""The supported values of these arguments, where a file has them."""
 
 UNUSED = "lod"
-"""A variable of every whole network, which only StyleGAN's growing generators look at."""
+"""A variable of every network that only progressive growing uses."""
 
 Change = Callable[[Tensor], Tensor]
 
@@ -40,7 +38,7 @@ def _same(value: Tensor) -> Tensor:
     return value
 
 
-def _turned(value: Tensor) -> Tensor:
+def _transposed(value: Tensor) -> Tensor:
     """``[i o] -> [o i]``."""
     return value.T
 
@@ -51,63 +49,63 @@ def _kernel(value: Tensor) -> Tensor:
 
 
 def _kernel_up(value: Tensor) -> Tensor:
-    """``[h w i o] -> [o i h w]``, turned by half a circle."""
+    """``[h w i o] -> [o i h w]``, rotated by 180 degrees."""
     return _kernel(value.flip(0, 1))
 
 
 LAYERS = {"Conv": "conv1", "Conv0_up": "conv0", "Conv1": "conv1", "ToRGB": "torgb", "Skip": "skip"}
-"""What the layers of a block are called in PyTorch."""
+"""Names of a block's layers in PyTorch."""
 
 PARTS: dict[str, tuple[str, int, Change]] = {
     "weight": ("weight", 4, _kernel),
     "bias": ("bias", 1, _same),
     "noise_strength": ("noise_strength", 0, _same),
-    "mod_weight": ("affine.weight", 2, _turned),
+    "mod_weight": ("affine.weight", 2, _transposed),
     "mod_bias": ("affine.bias", 1, lambda value: value + 1),
 }
-"""What the variables of a layer are called in PyTorch, how many axes they have, and what becomes of them."""
+"""Of each variable of a layer: its name in PyTorch, its number of axes, and how its values change."""
 
 _MAPPING = re.compile(r"mapping/(?:Dense(\d{1,3})|LabelEmbed)/(weight|bias)")
 _NOISE = re.compile(r"synthesis/noise(\d{1,2})")
 _BLOCK = re.compile(r"synthesis/(\d{1,5})x\1/(\w+)/(\w+)")
 
 
-def state(variables: Mapping[str, Tensor], told: Mapping[str, Any], source: str) -> dict[str, Tensor]:
-    """The variables as the state dict of NVIDIA's PyTorch generator; ``told`` is what their network was built with.
+def state(variables: Mapping[str, Tensor], static: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+    """The variables as the state dict of NVIDIA's PyTorch generator; ``static`` are the network's own arguments.
 
     Names are ``dlatent_avg``, and those of the components below ``mapping/`` and ``synthesis/``. Raises CheckpointError
-    when they belong to another network than StyleGAN2's.
+    when they belong to another network than StyleGAN2.
     """
-    _check(variables, told, source)
-    made = {}
+    _check(variables, static, source)
+    tensors = {}
     for name, value in variables.items():
         if name == UNUSED:
             continue
         known = _renamed(name)
         if known is None:
-            raise CheckpointError(f"{source}: holds {spell(name)}, which is no variable of the StyleGAN2 read here")
+            raise CheckpointError(f"{source}: holds {spell(name)}, which is not a variable of StyleGAN2")
         key, axes, change = known
         if value.ndim != axes:
-            raise CheckpointError(f"{source}: {spell(name)} has {value.ndim} axes, and {axes} in StyleGAN2")
-        made[key] = change(value)
-    return made
+            raise CheckpointError(f"{source}: {spell(name)} has {value.ndim} axes, not {axes} as in StyleGAN2")
+        tensors[key] = change(value)
+    return tensors
 
 
-def arguments(told: Mapping[str, Any]) -> dict[str, Any]:
-    """What NVIDIA's PyTorch generator would have been built with, as far as no tensor shows it."""
+def arguments(static: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of NVIDIA's PyTorch generator for the same network, as far as no tensor shows them."""
     return {
-        "mapping_kwargs": {"lr_multiplier": told.get("mapping_lrmul", MAPPING_LR_MUL)},
-        "synthesis_kwargs": {"conv_clamp": told.get("conv_clamp")},
+        "mapping_kwargs": {"lr_multiplier": static.get("mapping_lrmul", MAPPING_LR_MUL)},
+        "synthesis_kwargs": {"conv_clamp": static.get("conv_clamp")},
     }
 
 
 def _renamed(name: str) -> tuple[str, int, Change] | None:
-    """PyTorch's name of a variable, its axes here, what becomes of it; None for one that is not known."""
+    """A variable's name in PyTorch, its number of axes, and how its values change; None for an unknown one."""
     if name == "dlatent_avg":
         return "mapping.w_avg", 1, _same
     if found := _MAPPING.fullmatch(name):
         layer = f"fc{found[1]}" if found[1] else "embed"
-        return (f"mapping.{layer}.{found[2]}", *((2, _turned) if found[2] == "weight" else (1, _same)))
+        return (f"mapping.{layer}.{found[2]}", *((2, _transposed) if found[2] == "weight" else (1, _same)))
     if found := _NOISE.fullmatch(name):
         place = int(found[1])
         block = f"synthesis.b{4 << (place + 1) // 2}"
@@ -123,26 +121,26 @@ def _renamed(name: str) -> tuple[str, int, Change] | None:
     return None
 
 
-def _check(variables: Mapping[str, Tensor], told: Mapping[str, Any], source: str) -> None:
-    """Raise CheckpointError for networks that are not drawn here, by what they are."""
-    version = told.get("version")
+def _check(variables: Mapping[str, Tensor], static: Mapping[str, Any], source: str) -> None:
+    """Raise CheckpointError for unsupported networks."""
+    version = static.get("version")
     if isinstance(version, int) and version < VERSION:
         raise CheckpointError(
-            f"{source}: is a TensorFlow network of the time before StyleGAN2 (StyleGAN or Progressive GAN), which is "
-            "not read here"
+            f"{source}: is a TensorFlow network from before StyleGAN2 (StyleGAN or Progressive GAN), which is not "
+            "supported"
         )
     if any("_lod" in name or name.endswith("/lod") or "/StyleMod/" in name for name in variables):
         raise CheckpointError(
-            f"{source}: is a TensorFlow StyleGAN2 of configuration A to D, which grows in steps; only E and F, the "
-            "usual ones, are read here"
+            f"{source}: is a TensorFlow StyleGAN2 of configuration A to D (progressive growing); only E and F, the "
+            "usual ones, are supported"
         )
     if any("LabelConcat/" in name for name in variables):
         raise CheckpointError(
-            f"{source}: is a TensorFlow StyleGAN2 with labels that are not embedded, as StyleGAN2-ADA's are; such is "
-            "not read here"
+            f"{source}: is a TensorFlow StyleGAN2 whose labels are not embedded as StyleGAN2-ADA's are, which is not "
+            "supported"
         )
     for name, usual in USUAL.items():
-        if name in told and told[name] is not None and told[name] != usual:
+        if name in static and static[name] is not None and static[name] != usual:
             raise CheckpointError(
-                f"{source}: was built with {name} {spell(str(told[name]))}; only {usual}, the usual one, is read here"
+                f"{source}: was built with {name} {spell(str(static[name]))}; only {usual}, the usual one, is supported"
             )

@@ -1,12 +1,11 @@
-"""Low-pass filters, and a non-linearity that makes no frequencies its pixels cannot hold (arXiv 2106.12423).
+"""Low-pass filters, and StyleGAN3's filtered non-linearity (arXiv 2106.12423, section 3.2).
 
-LeakyReLU bends a signal, and a bend has frequencies without end. StyleGAN3 therefore applies it to a finer grid and
-takes away what the coarse one cannot hold: enlarge, bend, filter, shrink (section 3.2). The fine grid has four to eight
-times the pixels of either map, so it is never held whole: tiles of it go through memory that the cache holds, and are
-computed again for a gradient (``benchmarks/stylegan3.py`` says what that saves).
+LeakyReLU adds frequencies without limit. StyleGAN3 therefore applies it at a higher resolution and removes what the
+pixels of the result cannot represent: upsample, LeakyReLU, filter, downsample. The fine grid has four to eight times
+the side of either map, so it is computed in tiles that fit into the cache, and again in the backward pass
+(``benchmarks/stylegan3.py`` measures the gain).
 
-Axes: ``b`` batch, ``c`` channels, ``n`` side of the map that comes, ``m`` of the one that goes, ``t`` taps. This module
-does not know which layers a network has.
+Axes: ``b`` batch, ``c`` channels, ``n`` side of the input map, ``m`` of the output map, ``t`` taps.
 """
 
 import itertools
@@ -23,35 +22,35 @@ from torch.nn import functional
 
 from ...ops import GAIN, SLOPE
 
-CACHED = 8 << 20
-"""Bytes of a tile of the fine grid on a CPU: more than the cache holds, or than the allocator reuses, is slow."""
-WHOLE = 24 << 20
-"""Bytes of a fine grid that is not worth cutting up there."""
-ON_DEVICE = 1 << 30
-"""Bytes of either on a GPU."""
+CPU_TILE = 8 << 20
+"""Bytes of a tile of the fine grid on a CPU. Larger ones fit neither into the cache nor into reused memory."""
+CPU_UNTILED = 24 << 20
+"""Bytes of a fine grid on a CPU up to which tiles are not faster."""
+GPU_TILE = 1 << 30
+"""Both limits on a GPU."""
 
 
 def lowpass(taps: int, cutoff: float, width: float, rate: float) -> Tensor:
-    """A Kaiser-windowed sinc: ``[t]``, of sum 1, in 64 bits (Kaiser's design; appendix C of the paper).
+    """A Kaiser-windowed sinc of sum 1: ``[t]``, float64 (appendix C of the paper).
 
-    It passes what is below ``cutoff``, over a transition of ``width`` about it, on a grid of ``rate`` samples; all
-    three in the same unit of frequency. The number of ``taps`` and the width decide how much is left of what it stops.
+    It passes frequencies below ``cutoff``, with a transition band of ``width`` around it, at a sampling ``rate``; all
+    three in the same unit. More taps and a larger width stop higher frequencies better.
     """
-    places = np.arange(taps) - (taps - 1) / 2
-    return _unit_sum(np.sinc(2 * cutoff / rate * places) * _window(taps, width, rate))
+    positions = np.arange(taps) - (taps - 1) / 2
+    return _unit_sum(np.sinc(2 * cutoff / rate * positions) * _window(taps, width, rate))
 
 
 def radial_lowpass(taps: int, cutoff: float, width: float, rate: float) -> Tensor:
-    """The same for all directions alike, a jinc in place of the sinc: ``[t t]``."""
-    places = (np.arange(taps) - (taps - 1) / 2) * 2 * np.pi * cutoff / rate
-    radius = np.maximum(np.hypot(places[:, None], places), 1e-9)
+    """The radially symmetric filter, with a jinc instead of the sinc: ``[t t]``."""
+    positions = (np.arange(taps) - (taps - 1) / 2) * 2 * np.pi * cutoff / rate
+    radius = np.maximum(np.hypot(positions[:, None], positions), 1e-9)
     jinc = torch.special.bessel_j1(torch.as_tensor(radius, device="cpu")).numpy() / radius
     window = _window(taps, width, rate)
     return _unit_sum(jinc * window[:, None] * window)
 
 
 def attenuation(taps: int, width: float, rate: float) -> float:
-    """Decibels by which Kaiser's design with these numbers weakens what lies beyond the transition."""
+    """Attenuation in decibels beyond the transition band of a Kaiser window with these parameters."""
     return 2.285 * (taps - 1) * math.pi * width / (rate / 2) + 7.95
 
 
@@ -70,28 +69,27 @@ def _unit_sum(values: np.ndarray) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Reach:
-    """What a stretch of the result is made of, along one side."""
+class Span:
+    """The input of a range of output pixels along one axis."""
 
     length: int
-    """How many pixels of the result."""
+    """Output pixels."""
     pixels: slice
-    """Of the map that comes."""
+    """Input pixels."""
     before: int
-    """Zeros in front of them."""
+    """Zeros before them."""
     after: int
-    """Zeros behind."""
+    """Zeros after them."""
     crop: int
-    """What is left out at both ends of the enlarged pixels."""
+    """Samples that are removed at both ends after upsampling."""
 
 
 class FilteredActivation(nn.Module):
-    """Enlarge, LeakyReLU times the root of 2, clamp, shrink: ``[b c n n] -> [b c m m]``.
+    """Upsample, LeakyReLU times the square root of 2, clamp, downsample: ``[b c n n] -> [b c m m]``.
 
-    ``up_filter`` ``[t]`` and ``down_filter`` ``[t]``, or ``[t t]`` where it does not separate, belong to the fine grid,
-    ``up`` times finer than the map that comes and ``down`` times than the one that goes; the centres of both maps are
-    the same point. Beyond the map that comes lie zeros. The filters are no state: whoever configures a network designs
-    them again.
+    ``up_filter`` ``[t]`` and ``down_filter`` ``[t]`` (``[t t]`` if not separable) apply to the fine grid, which has
+    ``up`` times the resolution of the input and ``down`` times that of the output. Both maps have the same centre; the
+    input is padded with zeros. The filters are not state, because they follow from the configuration.
     """
 
     up_filter: Tensor
@@ -106,85 +104,84 @@ class FilteredActivation(nn.Module):
             self.register_buffer(name, values.to("cpu", torch.float32), persistent=False)
         fine = (m - 1) * down + 1 - n * up + len(up_filter) + len(down_filter) - 2
         self.margin = (fine + up) // 2
-        """Places of the fine grid in front of the map's first pixel."""
+        """Samples of the fine grid before the first input pixel."""
 
     def forward(self, x: Tensor) -> Tensor:
         """``[b c n n] -> [b c m m]``."""
         if torch.compiler.is_compiling():
-            reach = self.reach((0, self.m))
-            return self.tile(x[:, :, reach.pixels, reach.pixels], reach, reach)
+            whole = self.span((0, self.m))
+            return self.tile(x[:, :, whole.pixels, whole.pixels], whole, whole)
         if x.requires_grad and torch.is_grad_enabled():
             return cast(Tensor, _Tiled.apply(x, self))
         return self.tiled(x)
 
     def tiled(self, x: Tensor) -> Tensor:
-        """The same, tile by tile."""
+        """``[b c n n] -> [b c m m]``, tile by tile."""
         shape = (*x.shape[:2], self.m, self.m)
         out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout(x.device))
         for batch, rows, columns in self.tiles(x):
-            down, right = self.reach(rows), self.reach(columns)
-            made = self.tile(x[batch, :, down.pixels, right.pixels], down, right)
-            out[batch, :, slice(*rows), slice(*columns)] = made
+            down, right = self.span(rows), self.span(columns)
+            result = self.tile(x[batch, :, down.pixels, right.pixels], down, right)
+            out[batch, :, slice(*rows), slice(*columns)] = result
         return out
 
     def tiles(self, x: Tensor) -> Iterator[tuple[slice, tuple[int, int], tuple[int, int]]]:
-        """Pictures, rows and columns of the result that are computed at once."""
+        """Images, rows and columns of the output, tile by tile."""
         on_cpu = x.device.type == "cpu"
         pixel = x.shape[1] * (4 if on_cpu else x.element_size())
-        fine = self._fine(self.m)
-        whole, part = (WHOLE, CACHED) if on_cpu else (ON_DEVICE, ON_DEVICE)
-        if len(x) * pixel * fine**2 <= whole:
+        fine = self._fine_side(self.m)
+        untiled, tile = (CPU_UNTILED, CPU_TILE) if on_cpu else (GPU_TILE, GPU_TILE)
+        if len(x) * pixel * fine**2 <= untiled:
             yield slice(None), (0, self.m), (0, self.m)
             return
-        side = self.m if pixel * fine**2 <= whole else self._coarse(math.isqrt(part // pixel))
-        cuts = -(-self.m // side)
-        edges = [self.m * cut // cuts for cut in range(cuts + 1)]
-        spans = list(itertools.pairwise(edges))
-        for picture in range(len(x)):
-            for rows in spans:
-                yield from ((slice(picture, picture + 1), rows, columns) for columns in spans)
+        side = self.m if pixel * fine**2 <= untiled else self._output_side(math.isqrt(tile // pixel))
+        count = -(-self.m // side)
+        ranges = list(itertools.pairwise(self.m * index // count for index in range(count + 1)))
+        for image in range(len(x)):
+            for rows in ranges:
+                yield from ((slice(image, image + 1), rows, columns) for columns in ranges)
 
-    def tile(self, x: Tensor, down: Reach, right: Reach) -> Tensor:
-        """The part of the result that the pixels of ``x`` are for.
+    def tile(self, x: Tensor, down: Span, right: Span) -> Tensor:
+        """The output tile of the input pixels ``x``.
 
-        CPUs compute it in 32 bits, whatever the map is kept in: they know no fast filters of fewer.
+        CPUs compute it in float32 whatever the type of the map, since they have no fast filters in half precision.
         """
-        kept = x.dtype
+        dtype = x.dtype
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float() if x.device.type == "cpu" and kept != torch.float64 else x
+            x = x.float() if x.device.type == "cpu" and dtype != torch.float64 else x
             if down.before or down.after or right.before or right.after:
                 x = functional.pad(x, (right.before, right.after, down.before, down.after))
             x = x.contiguous(memory_format=layout(x.device))
             taps = self.up_filter.to(x) * (self.up * math.sqrt(GAIN))
-            x = enlarge(enlarge(x, taps, self.up, 2, down.crop), taps, self.up, 3, right.crop)
-            x = _bend(x, self.clamp)
-            x = shrink(x, self.down_filter.to(x), self.down)
-        return x[:, :, : down.length, : right.length].to(kept)
+            x = upfilter(upfilter(x, taps, self.up, 2, down.crop), taps, self.up, 3, right.crop)
+            x = _activate(x, self.clamp)
+            x = downfilter(x, self.down_filter.to(x), self.down)
+        return x[:, :, : down.length, : right.length].to(dtype)
 
-    def reach(self, span: tuple[int, int]) -> Reach:
-        """What the pixels of the result from the first to behind the last are made of, along one side."""
+    def span(self, output: tuple[int, int]) -> Span:
+        """The input of the output pixels from the first up to, not including, the second number, along one axis."""
         up, taps = self.up, len(self.up_filter)
-        length, place = self._fine(span[1] - span[0]), span[0] * self.down - self.margin
-        first = min(max(0, -(-place // up)), self.n - 1)
-        crop = place + taps - 1 - first * up
+        length, position = self._fine_side(output[1] - output[0]), output[0] * self.down - self.margin
+        first = min(max(0, -(-position // up)), self.n - 1)
+        crop = position + taps - 1 - first * up
         before = max(0, -(crop // up))
         crop += before * up
         enough = max(1, -(-(length + 2 * crop - taps) // up) + 1) - before
         touched = (length - 1 + crop) // up + 1 - before
         last = max(first + 1, min(self.n, first + max(enough, touched)))
-        return Reach(span[1] - span[0], slice(first, last), before, max(0, enough - (last - first)), crop)
+        return Span(output[1] - output[0], slice(first, last), before, max(0, enough - (last - first)), crop)
 
-    def _fine(self, side: int) -> int:
-        """Side of the tile of the fine grid that ``side`` pixels of the result are made of."""
+    def _fine_side(self, side: int) -> int:
+        """Side of the fine grid for an output tile of ``side`` pixels."""
         return (side - 1) * self.down + len(self.down_filter)
 
-    def _coarse(self, fine: int) -> int:
-        """How many pixels of the result a tile of the fine grid of that side is enough for; 8 at least."""
+    def _output_side(self, fine: int) -> int:
+        """Side of the output tile for a fine grid of ``fine`` samples, at least 8."""
         return max(8, (fine - len(self.down_filter)) // self.down + 1)
 
 
 class _Tiled(torch.autograd.Function):
-    """A filtered activation that keeps only its input: every tile is computed again for its gradient."""
+    """A filtered activation that keeps only its input: tiles are computed again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: FilteredActivation) -> Tensor:
@@ -196,53 +193,53 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """Tiles reach a little into each other: what they say of the same pixel adds up."""
+        """Input tiles overlap, so their gradients are added."""
         (x,) = ctx.saved_tensors
         total = torch.zeros_like(x)
         for batch, rows, columns in ctx.layer.tiles(x):
-            down, right = ctx.layer.reach(rows), ctx.layer.reach(columns)
+            down, right = ctx.layer.span(rows), ctx.layer.span(columns)
             part = x[batch, :, down.pixels, right.pixels].detach().requires_grad_()
             with torch.enable_grad():
-                made = ctx.layer.tile(part, down, right)
-            (found,) = torch.autograd.grad(made, part, grad[batch, :, slice(*rows), slice(*columns)])
-            total[batch, :, down.pixels, right.pixels] += found
+                result = ctx.layer.tile(part, down, right)
+            (part_grad,) = torch.autograd.grad(result, part, grad[batch, :, slice(*rows), slice(*columns)])
+            total[batch, :, down.pixels, right.pixels] += part_grad
         return total, None
 
 
 def layout(device: torch.device) -> torch.memory_format:
-    """How features lie in memory: channels together where a CPU filters them, which is many times faster there."""
+    """The memory format of features: channels last on CPUs, where filters are many times faster with it."""
     return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
-def enlarge(x: Tensor, taps: Tensor, factor: int, axis: int, crop: int) -> Tensor:
-    """Put ``factor - 1`` zeros behind every pixel along ``axis`` and filter; leave out ``crop`` at both ends.
+def upfilter(x: Tensor, taps: Tensor, factor: int, axis: int, crop: int) -> Tensor:
+    """Insert ``factor - 1`` zeros after every pixel along ``axis``, filter, and remove ``crop`` samples at both ends.
 
-    No zero is multiplied: CPUs have a transposed convolution for it; elsewhere every phase of the result is a
-    convolution of its own, since transposed ones by channel are slow on GPUs.
+    CPUs use a transposed convolution. On GPUs depthwise transposed convolutions are slow, so every phase of the result
+    is an ordinary convolution there.
     """
     channels = x.shape[1]
     if x.device.type == "cpu":
         stride, padding = ((factor, 1), (crop, 0)) if axis == 2 else ((1, factor), (0, crop))
         weight = _along(taps, axis).expand(channels, 1, -1, -1)
         return functional.conv_transpose2d(x, weight, stride=stride, padding=padding, groups=channels)
-    return _by_phases(x, taps, factor, axis, crop)
+    return _polyphase(x, taps, factor, axis, crop)
 
 
-def _by_phases(x: Tensor, taps: Tensor, factor: int, axis: int, crop: int) -> Tensor:
-    """``enlarge`` by ordinary convolutions; the taps are a multiple of the factor."""
+def _polyphase(x: Tensor, taps: Tensor, factor: int, axis: int, crop: int) -> Tensor:
+    """``upfilter`` by ordinary convolutions; the number of taps is a multiple of the factor."""
     channels, each = x.shape[1], len(taps) // factor
     kernels = taps.view(each, factor).t().flip(1)
     weight = kernels[:, None, :, None] if axis == 2 else kernels[:, None, None, :]
     padding = (each - 1 - crop // factor) * (axis == 2), (each - 1 - crop // factor) * (axis == 3)
     phases = functional.conv2d(x, weight.repeat(channels, 1, 1, 1), padding=padding, groups=channels)
     height, width = phases.shape[2:]
-    long = phases.reshape(-1, channels, factor, height, width).movedim(2, axis + 1).flatten(axis, axis + 1)
+    merged = phases.reshape(-1, channels, factor, height, width).movedim(2, axis + 1).flatten(axis, axis + 1)
     rest = crop % factor
-    return long.narrow(axis, rest, long.shape[axis] - 2 * rest)
+    return merged.narrow(axis, rest, merged.shape[axis] - 2 * rest)
 
 
-def shrink(x: Tensor, taps: Tensor, factor: int) -> Tensor:
-    """Filter without padding and keep every ``factor``-th pixel: ``[b c h w]`` by ``[t]`` both ways, or ``[t t]``."""
+def downfilter(x: Tensor, taps: Tensor, factor: int) -> Tensor:
+    """Filter ``[b c h w]`` without padding by ``[t]`` along both axes or ``[t t]``; keep every ``factor``-th pixel."""
     channels = x.shape[1]
     if taps.ndim == 2:
         return functional.conv2d(x, taps.expand(channels, 1, -1, -1), stride=factor, groups=channels)
@@ -255,10 +252,10 @@ def _along(taps: Tensor, axis: int) -> Tensor:
     return taps[:, None] if axis == 2 else taps[None, :]
 
 
-def _bend(x: Tensor, clamp: float | None) -> Tensor:
-    """LeakyReLU, then nothing beyond ``clamp``; in place where no gradient asks for what was there."""
-    kept = x.requires_grad or torch.compiler.is_compiling()
-    x = functional.leaky_relu(x, SLOPE) if kept else functional.leaky_relu_(x, SLOPE)
+def _activate(x: Tensor, clamp: float | None) -> Tensor:
+    """LeakyReLU and clamp, in place where no gradient needs the old values."""
+    keep_input = x.requires_grad or torch.compiler.is_compiling()
+    x = functional.leaky_relu(x, SLOPE) if keep_input else functional.leaky_relu_(x, SLOPE)
     if clamp is None:
         return x
-    return x.clamp(-clamp, clamp) if kept else x.clamp_(-clamp, clamp)
+    return x.clamp(-clamp, clamp) if keep_input else x.clamp_(-clamp, clamp)
