@@ -242,7 +242,7 @@ def test_published_sizes_have_the_channels_and_sides_that_files_of_theirs_have(s
     cutoffs = [band.cutoff for band in bands(config)[:-1]]
     channels = [round(min(base / 2 / cutoff, most)) for cutoff in cutoffs]
     config = dataclasses.replace(config, channels=(channels[0], *channels))
-    assert nvidia._rule(config) == (base, most)
+    assert nvidia._channel_rule(config) == (base, most)
     if (size, most) == (1024, 512):
         assert channels == channels_of(GeneratorConfig(kind="stylegan3"))[1:]
         assert [band.size for band in bands(config)] == [
@@ -270,7 +270,7 @@ def test_published_sizes_have_the_channels_and_sides_that_files_of_theirs_have(s
         ({"synthesis.extra": torch.ones(2)}, {}, "not part of it"),
         ({"synthesis.L15_64_3.weight": torch.ones(2)}, {}, "would have"),
         ({"synthesis.L99_64_3.weight": torch.ones(2)}, {}, "no layers that a StyleGAN3 could have"),
-        ({"synthesis.L15_64_4.weight": torch.ones(2)}, {}, "pictures of 4 channels"),
+        ({"synthesis.L15_64_4.weight": torch.ones(2)}, {}, "of 4 channels"),
     ],
 )
 def test_what_does_not_agree_is_refused_in_one_sentence(change, told, complaint):
