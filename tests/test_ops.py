@@ -131,5 +131,5 @@ def test_a_slow_linear_layer_scales_weight_and_bias_alike():
 @pytest.mark.parametrize(("length", "side"), [(188, 112), (182, 150), (300, 256), (256, 64), (7, 7)])
 def test_averages_by_matrix_are_those_of_adaptive_pooling(length, side):
     pictures = img("pictures", 1, 3, length, length)
-    rows = ops.averages(length, side)
+    rows = ops.averaging_matrix(length, side)
     assert torch.allclose(rows @ pictures @ rows.t(), ops.area(pictures, side), atol=1e-6)

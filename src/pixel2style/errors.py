@@ -1,20 +1,20 @@
-"""What can go wrong by the user's hand. Anything else is our fault and leaves as a traceback.
+"""Errors that the user can fix. All other exceptions are bugs and end in a traceback.
 
-Pixel2StyleError            one sentence that says what to do; the command line prints it and exits 2
+Pixel2StyleError            one sentence that says what to do; the command line prints it and exits with 2
 ├── ConfigError             a setting or combination of settings that cannot work
-├── ImageError              a picture that cannot be read, or is too large, or is not a picture
+├── ImageError              a file that cannot be read as an image, or is too large
 ├── NoFaceError             no face was found where one is needed
-├── CheckpointError         a model file that is not what it should be
-│   └── UnsafeFileError     a model file that wants to run code; nothing of it was executed
-├── OutputError             results cannot be written, or would overwrite others
-└── TrainingError           a run that cannot go on as it was set up
+├── CheckpointError         a model file with the wrong content
+│   └── UnsafeFileError     a model file that contains code; nothing of it was executed
+├── OutputError             results cannot be written, or would overwrite other files
+└── TrainingError           a training run that cannot continue with its settings
 """
 
 import sys
 
 
 class Pixel2StyleError(Exception):
-    """Base of every error that is the user's to mend."""
+    """Base class of all errors that the user can fix."""
 
 
 class ConfigError(Pixel2StyleError):
@@ -22,7 +22,7 @@ class ConfigError(Pixel2StyleError):
 
 
 class ImageError(Pixel2StyleError):
-    """A picture that cannot be read, is too large, or is not a picture."""
+    """A file that cannot be read as an image, or is too large."""
 
 
 class NoFaceError(Pixel2StyleError):
@@ -30,22 +30,22 @@ class NoFaceError(Pixel2StyleError):
 
 
 class CheckpointError(Pixel2StyleError):
-    """A model file whose content is not what it should be."""
+    """A model file with the wrong content."""
 
 
 class UnsafeFileError(CheckpointError):
-    """A model file that wants to run code. Nothing of it was executed."""
+    """A model file that contains code. Nothing of it was executed."""
 
 
 class OutputError(Pixel2StyleError):
-    """Results cannot be written, or would silently replace others."""
+    """Results cannot be written, or would overwrite other files."""
 
 
 class TrainingError(Pixel2StyleError):
-    """A training run that cannot go on as it was set up."""
+    """A training run that cannot continue with its settings."""
 
 
 def complain(sentence: str) -> None:
-    """Say one sentence, on one line, whatever bytes the names of files in it are made of."""
+    """Print a sentence on one line of stderr; bytes of file names that are not text are escaped."""
     line = " ".join(sentence.split()).encode(errors="backslashreplace").decode()
     print(f"pixel2style: {line}", file=sys.stderr)

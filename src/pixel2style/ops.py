@@ -1,16 +1,16 @@
-"""The few operations StyleGAN2 adds to ordinary layers, in plain PyTorch (Karras et al., arXiv 1912.04958).
+"""The operations of StyleGAN2 and StyleGAN3 in plain PyTorch (Karras et al., arXiv 1912.04958), and area pooling.
 
-Equalised layers keep weights of unit variance and scale them as they are used, so that every layer learns at the same
-pace. A modulated convolution multiplies its input channels by a style and rescales its output channels to unit
-variance. Both multiplications act on activations here, never on weights: a whole batch shares one ordinary
-convolution, no weight is copied, and half precision cannot overflow.
+Equalised layers store weights of unit variance and scale them in the forward pass, which equalises learning rates. A
+modulated convolution multiplies its input channels by a style and normalises its output channels to unit variance. Both
+factors are applied to activations, never to weights: a whole batch shares one ordinary convolution, no weight is
+copied, and half precision cannot overflow.
 
-Parameters are named and shaped as in published files (``weight``, ``bias``, ``modulation.weight`` ...), except that the
-weight of a modulated convolution is ``[o i s s]``: published files put a leading axis of one before it. The filter
-[1, 3, 3, 1] is a constant of the code (``FIR``), not state: what a file says of it can be checked against ``FIR``.
+Names and shapes of parameters are those of published files (``weight``, ``bias``, ``modulation.weight`` ...), but the
+weight of a modulated convolution is ``[o i s s]``, without their leading axis of one. The filter [1, 3, 3, 1] is the
+constant ``FIR``, not state.
 
-Axes: ``b`` batch, ``i`` input channels, ``o`` output channels, ``h w`` height and width, ``d`` width of a style,
-``s`` side of a kernel. This module does not know which layers a network has.
+Axes: ``b`` batch, ``c`` channels, ``i o`` those of input and output, ``h w`` height and width, ``d`` width of a style,
+``s`` side of a kernel.
 """
 
 import contextlib
@@ -27,24 +27,24 @@ GAIN = math.sqrt(2.0)
 FIR = (0.125, 0.375, 0.375, 0.125)
 EPSILON = 1e-8
 COMPARE_SIZE = 256
-"""The side at which pictures are compared, in losses and scores (pSp, section 3.2)."""
+"""Side in pixels at which losses and scores compare images (pSp, section 3.2)."""
 
 
 def activate(x: Tensor) -> Tensor:
-    """LeakyReLU of slope 0.2 times the square root of 2, which keeps the variance of what goes through."""
+    """LeakyReLU of slope 0.2 times the square root of 2, which preserves the variance."""
     return functional.leaky_relu(x, SLOPE) * GAIN
 
 
 def _kernel(x: Tensor, gain: float) -> Tensor:
-    """``FIR`` both ways, one copy a channel of ``x``: ``[c 1 4 4]``."""
+    """``FIR`` along both axes, one copy for each channel of ``x``: ``[c 1 4 4]``."""
     taps = torch.tensor(FIR, dtype=x.dtype, device=x.device)
     return (taps[:, None] * taps[None, :] * gain).expand(x.shape[1], 1, 4, 4)
 
 
 class _FrozenConv(torch.autograd.Function):
-    """A stride-1 convolution, or its transpose of stride 2, that keeps nothing for a backward pass but its weight.
+    """A stride-1 convolution, or a transposed one of stride 2, that keeps only its weight for the backward pass.
 
-    PyTorch's own keeps its input too, which only the gradient of a weight needs.
+    PyTorch also keeps the input, which only the gradient of the weight needs.
     """
 
     @staticmethod
@@ -54,20 +54,20 @@ class _FrozenConv(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int, int, bool], output: Tensor) -> None:
-        """Keep the weight, as it was given: a copy of another precision is made again."""
+        """Keep the weight as given; its copy in another precision is made again."""
         x, weight, ctx.padding, ctx.groups, ctx.up = inputs
         ctx.dtype = x.dtype
         ctx.save_for_backward(weight)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """The adjoint, itself differentiable."""
+        """The adjoint, which is differentiable."""
         weight: Tensor = ctx.saved_tensors[0].to(grad.dtype)
         if ctx.up:
-            found = functional.conv2d(grad, weight.transpose(0, 1), stride=2)
+            x_grad = functional.conv2d(grad, weight.transpose(0, 1), stride=2)
         else:
-            found = functional.conv_transpose2d(grad, weight, padding=ctx.padding, groups=ctx.groups)
-        return found.to(ctx.dtype), None, None, None, None
+            x_grad = functional.conv_transpose2d(grad, weight, padding=ctx.padding, groups=ctx.groups)
+        return x_grad.to(ctx.dtype), None, None, None, None
 
 
 def _conv(x: Tensor, weight: Tensor, padding: int, groups: int, up: bool) -> Tensor:
@@ -79,7 +79,7 @@ def _conv(x: Tensor, weight: Tensor, padding: int, groups: int, up: bool) -> Ten
 def convolve(x: Tensor, weight: Tensor, padding: int = 0, groups: int = 1, up: bool = False) -> Tensor:
     """Convolve ``[b i h w]`` with ``[o i/groups s s]``; ``up`` is the transposed convolution of stride 2, unpadded.
 
-    Where the weight asks for no gradient, the input is not kept for one.
+    The input is not kept for the backward pass where the weight needs no gradient.
     """
     if weight.requires_grad or not x.requires_grad:
         return _conv(x, weight, padding, groups, up)
@@ -87,20 +87,20 @@ def convolve(x: Tensor, weight: Tensor, padding: int = 0, groups: int = 1, up: b
 
 
 def area(images: Tensor, side: int) -> Tensor:
-    """Average areas: ``[b c h w] -> [b c side side]``, adaptive pooling wherever the sides may not divide.
+    """Adaptive average pooling: ``[b c h w] -> [b c side side]``.
 
-    Apple's GPUs and ONNX know that one only where they do; there it is two products with matrices.
+    Apple's GPUs and ONNX support it only for divisible sides. For others it is a product with two matrices there.
     """
     height, width = images.shape[-2:]
-    everywhere = images.device.type != "mps" and not torch.compiler.is_compiling()
-    if everywhere or (height % side == 0 and width % side == 0):
+    supported = images.device.type != "mps" and not torch.compiler.is_compiling()
+    if supported or (height % side == 0 and width % side == 0):
         return functional.adaptive_avg_pool2d(images, side)
-    rows, columns = (averages(length, side).to(images) for length in (height, width))
+    rows, columns = (averaging_matrix(length, side).to(images) for length in (height, width))
     return rows @ images @ columns.t()
 
 
 def pooled(images: Tensor) -> Tensor:
-    """At 256 pixels: ``[b 3 h w] -> [b 3 256 256]``, larger ones by area, smaller ones bilinear."""
+    """Resize images for comparison: ``[b 3 h w] -> [b 3 256 256]``, larger ones by area, smaller ones bilinearly."""
     if images.shape[-2:] == (COMPARE_SIZE, COMPARE_SIZE):
         return images
     if min(images.shape[-2:]) >= COMPARE_SIZE:
@@ -110,38 +110,38 @@ def pooled(images: Tensor) -> Tensor:
     )
 
 
-def averages(length: int, side: int) -> Tensor:
-    """What averages a line of pixels to a shorter one: ``[side length]``; each row sums to 1."""
-    places = torch.arange(side)
-    starts, ends = places * length // side, -(-(places + 1) * length // side)
+def averaging_matrix(length: int, side: int) -> Tensor:
+    """The matrix ``[side length]`` of one-dimensional adaptive average pooling; its rows sum to 1."""
+    index = torch.arange(side)
+    starts, ends = index * length // side, -(-(index + 1) * length // side)
     inside = (torch.arange(length) >= starts[:, None]) & (torch.arange(length) < ends[:, None])
     return inside / inside.sum(1, keepdim=True)
 
 
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
-    """Filter with ``FIR`` both ways after padding with zeros: ``[b c h w] -> [b c h+2p-3 w+2p-3]``.
+    """Pad with zeros and filter with ``FIR`` along both axes: ``[b c h w] -> [b c h+2p-3 w+2p-3]``.
 
-    ``gain`` multiplies the result: 4 makes up for the three zeros that doubling the resolution puts beside each pixel.
+    ``gain`` multiplies the result: 4 compensates the three zeros that a transposed convolution inserts for each pixel.
     """
     return convolve(x, _kernel(x, gain), padding, groups=x.shape[1])
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Double the resolution with ``FIR``: ``[b c h w] -> [b c 2h 2w]``; beyond the border lie zeros.
+    """Double the resolution with ``FIR`` and zero padding: ``[b c h w] -> [b c 2h 2w]``.
 
-    With these taps it is bilinear interpolation of the picture framed by a pixel of zeros.
+    With these taps it equals bilinear interpolation after padding by one pixel.
     """
-    framed = functional.pad(x, (1, 1, 1, 1))
-    return functional.interpolate(framed, scale_factor=2, mode="bilinear", align_corners=False)[:, :, 2:-2, 2:-2]
+    padded = functional.pad(x, (1, 1, 1, 1))
+    return functional.interpolate(padded, scale_factor=2, mode="bilinear", align_corners=False)[:, :, 2:-2, 2:-2]
 
 
 def downsample(x: Tensor) -> Tensor:
-    """Halve the resolution with ``FIR``: ``[b c h w] -> [b c h/2 w/2]``; beyond the border lie zeros."""
+    """Halve the resolution with ``FIR`` and zero padding: ``[b c h w] -> [b c h/2 w/2]``."""
     return functional.conv2d(x, _kernel(x, 1.0), stride=2, padding=1, groups=x.shape[1])
 
 
-def as_given(device: torch.device) -> AbstractContextManager[object]:
-    """Compute in the precision that numbers have. Graphs are to hold no such region where it would change nothing."""
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Disable autocast where it is on; elsewhere a null context, so that exported graphs have no such region."""
     on = torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if on else contextlib.nullcontext()
 
@@ -149,7 +149,7 @@ def as_given(device: torch.device) -> AbstractContextManager[object]:
 class EqualLinear(nn.Module):
     """Equalised linear layer: ``[... i] -> [... o]`` (Progressive GAN, arXiv 1710.10196, section 4.1).
 
-    ``lr_mul`` slows the layer's learning (StyleGAN2's mapping uses 0.01); ``activation`` ends it with ``activate``.
+    ``lr_mul`` multiplies the learning rate (0.01 in StyleGAN2's mapping); ``activation`` appends ``activate``.
     """
 
     def __init__(
@@ -192,10 +192,10 @@ class EqualConv2d(nn.Module):
 
 
 class ModulatedConv2d(nn.Module):
-    """Convolution whose input channels a style scales: ``[b i h w], [b d] -> [b o h w]`` (StyleGAN2, section 2.2).
+    """Convolution with input channels scaled by a style: ``[b i h w], [b d] -> [b o h w]`` (StyleGAN2, section 2.2).
 
-    ``demodulate`` divides each output channel by the norm of its modulated weights. ``up`` doubles the resolution: a
-    transposed convolution, then ``blur``. ``padding`` keeps the size unless given.
+    ``demodulate`` divides each output channel by the norm of its modulated weights. ``up`` doubles the resolution by a
+    transposed convolution and ``blur``. ``padding`` keeps the size by default.
     """
 
     def __init__(
@@ -222,24 +222,24 @@ class ModulatedConv2d(nn.Module):
         return y if factor is None else y * factor
 
     def undemodulated(self, x: Tensor, style: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The convolved features and the factor ``[b o 1 1]`` that is still to multiply them, None when there is none.
+        """The convolved features and the demodulation factor ``[b o 1 1]`` to multiply them by, None without one.
 
-        Apart, so that the caller can apply the factor together with whatever else it does to every pixel.
+        The caller can merge the factor with other operations on every pixel.
         """
         scales = self.modulation(style) * self.scale
         factor = None
         if self.demodulate:
-            scales, factor = self._balance(scales if scales.dtype == torch.float64 else scales.float())
+            scales, factor = self._demodulation(scales if scales.dtype == torch.float64 else scales.float())
         x = x * scales[:, :, None, None].to(x.dtype)
         y = blur(convolve(x, self.weight, up=True), 1, 4.0) if self.up else convolve(x, self.weight, self.padding)
         return y, None if factor is None else factor[:, :, None, None].to(y.dtype)
 
-    def _balance(self, scales: Tensor) -> tuple[Tensor, Tensor]:
-        """The scales ``[b i]`` divided by their largest style, and the output factors ``[b o]`` that go with them.
+    def _demodulation(self, scales: Tensor) -> tuple[Tensor, Tensor]:
+        """The scales ``[b i]`` divided by their largest style, and the matching output factors ``[b o]``.
 
-        Demodulation undoes any overall scale; taking it out beforehand keeps half precision within its range.
+        Demodulation cancels any common scale; dividing by it first avoids overflow in half precision.
         """
-        with as_given(scales.device):
+        with without_autocast(scales.device):
             level = scales.detach().abs().amax(dim=1, keepdim=True).clamp(min=EPSILON) / self.scale
             scales = scales / level
             energy = self.weight.to(scales.dtype).square().sum(dim=(2, 3))

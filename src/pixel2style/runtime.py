@@ -13,19 +13,20 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def choose_device(name: Device) -> torch.device:
-    """ "auto" is CUDA, else Apple's GPU, else the processor. Raises ConfigError for one that this machine lacks."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """ "auto" is CUDA, else Apple's GPU, else the CPU. Raises ConfigError for a device that is not available."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(device for device, present in there.items() if present))
-    if not there[name]:
+        return torch.device(next(device for device, present in available.items() if present))
+    if not available[name]:
         raise ConfigError(f"there is no {name} device here: leave out --device, or pass --device cpu")
     return torch.device(name)
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep what tensors have freed, for the next step's tensors, where the C library can be told so.
+    """Make the C library's allocator (glibc) keep freed memory for later tensors.
 
-    Otherwise Linux hands out and clears the same pages at every step: a quarter of the time of a compact one.
+    By default, large buffers are returned to Linux and their pages cleared again at every training step, which takes a
+    quarter of the time of a compact one.
     """
     if sys.platform != "linux":
         return
@@ -37,12 +38,12 @@ def keep_freed_memory() -> None:
 
 
 def memory_gb(device: torch.device) -> float:
-    """The most memory the process has held so far, in GB: of the GPU where it computes there, else of the machine."""
+    """Peak memory of the process in GB: GPU memory for a CUDA device, else RAM (0 on Windows)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     if sys.platform == "win32":
         return 0.0
     import resource
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on a Mac, else kilobytes
-    return most / (1e9 if sys.platform == "darwin" else 1e6)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, else kilobytes
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)

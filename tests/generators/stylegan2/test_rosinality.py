@@ -128,9 +128,7 @@ def test_a_table_told_as_numbers_leaves_too():
 def test_pictures_that_are_not_square_are_refused_in_one_sentence():
     state = written(random())
     state["input.input"] = arr("input", 1, 6, 4, 8)
-    with pytest.raises(
-        CheckpointError, match=r"^file\.pt: starts from a constant of 4x8"
-    ):
+    with pytest.raises(CheckpointError, match=r"^file\.pt: starts from a constant of 4x8"):
         read(state)
 
 
