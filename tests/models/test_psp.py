@@ -72,7 +72,7 @@ def test_pictures_of_any_size_are_resized_and_never_folded_into_the_batch():
 
 @pytest.mark.parametrize("shape", [(2, 4, 64, 64), (2, 1, 64, 64), (3, 64, 64), (1, 2, 3, 64, 64)])
 def test_pictures_of_other_channels_are_refused_in_a_sentence(shape):
-    with pytest.raises(ValueError, match=r"expected pictures \[b 3 h w\], got \["):
+    with pytest.raises(ValueError, match=r"expected images \[b 3 h w\], got \["):
         tiny().encode(torch.zeros(shape))
 
 

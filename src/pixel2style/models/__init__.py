@@ -1,1 +1,1 @@
-"""pSp and the networks it is built of."""
+"""pSp: encoders, their trunks and heads, and the whole model."""

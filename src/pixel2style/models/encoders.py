@@ -1,10 +1,10 @@
-"""Encoders: a picture to rows of W+, in one forward pass (pSp, sections 3 and 4).
+"""Encoders: an image to rows of W+ in one forward pass (pSp, sections 3 and 4).
 
-All of them put heads on one trunk. ``ENCODERS`` names them; ``build`` makes one from its configuration. An encoder says
-how far the rows are from the average; it does not know the average, nor the generator (see ``model``).
+Every encoder is a trunk with heads. ``ENCODERS`` lists them; ``build`` makes one from its configuration. The output is
+the difference of the rows to the average row, which ``psp.PSP`` adds.
 
-Axes: ``b`` batch, ``c`` channels, ``s`` side of the input, ``k`` rows, ``d`` width of a row. Where the input is wider
-than high, ``s s`` are its height and its width, and convolutions that halve a map to one pixel count by its width.
+Axes: ``b`` batch, ``c`` channels, ``s`` side of the input, ``k`` rows, ``d`` width of a row. For inputs wider than
+high, ``s s`` are height and width, and the number of stride-2 convolutions in heads follows from the width.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from .heads import Pyramid, SharedHead, StyleHead, rows_of_levels
 
 
 class Trunk(Protocol):
-    """What a trunk gives: maps at strides 4, 8 and 16."""
+    """The interface of trunks: maps at strides 4, 8 and 16."""
 
     tap_channels: tuple[int, int, int]
     recompute: bool
@@ -39,7 +39,7 @@ TRUNKS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class Neck(nn.Sequential):
-    """More depth where a small trunk ends: residual units that begin as the identity: ``[b c s s] -> [b c s s]``."""
+    """More residual units after a small trunk, initialised to the identity: ``[b c s s] -> [b c s s]``."""
 
     def __init__(self, channels: int, units: int):
         super().__init__(*(Bottleneck(channels, 4 * channels, channels) for _ in range(units)))
@@ -50,9 +50,9 @@ class Neck(nn.Sequential):
 
 
 class Deltas(nn.Module):
-    """Rows said as the first one and what the others differ from it by: ``[b k d] -> [b k d]`` (arXiv 2102.02766, 3.3).
+    """A first row and differences to it, as rows: ``[b k d] -> [b k d]`` (e4e, arXiv 2102.02766, section 3.3).
 
-    Rows beyond ``stage`` do not differ yet: training raises it from 0, one row at a time. At first all rows may.
+    Rows after ``stage`` equal the first one: training raises it from 0, one row at a time. By default all may differ.
     """
 
     def __init__(self, rows: int):
@@ -60,14 +60,14 @@ class Deltas(nn.Module):
         self.stage = rows - 1
 
     def forward(self, codes: Tensor) -> Tensor:
-        """The rows themselves."""
+        """``[b k d] -> [b k d]``."""
         first = codes[:, :1]
         free, tied = codes[:, 1 : self.stage + 1], codes[:, self.stage + 1 :]
         return torch.cat([first, first + free, first.expand_as(tied)], 1)
 
 
 class Encoder(nn.Module):
-    """A trunk and what reads rows off it. Subclasses are final."""
+    """Base of encoders: a trunk and a neck; subclasses add heads and are final."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -83,23 +83,23 @@ class Encoder(nn.Module):
 
     @property
     def recompute(self) -> bool:
-        """Whether the trunk's maps are computed again in the backward pass instead of being kept; off at first."""
+        """Whether the trunk's maps are computed again in the backward pass instead of being kept (default: no)."""
         return cast(Trunk, self.trunk).recompute
 
     @recompute.setter
-    def recompute(self, again: bool) -> None:
-        cast(Trunk, self.trunk).recompute = again
+    def recompute(self, value: bool) -> None:
+        cast(Trunk, self.trunk).recompute = value
 
     def levels(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The trunk's maps, the coarse one through the neck."""
+        """The trunk's maps at strides 4, 8 and 16, the last one after the neck."""
         if images.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            images = images.contiguous(memory_format=torch.channels_last)  # whatever follows keeps it, and is faster
+            images = images.contiguous(memory_format=torch.channels_last)  # all layers keep it, and are faster with it
         fine, middle, coarse = cast(Trunk, self.trunk).taps(images)
         return fine, middle, cast(Tensor, self.neck(coarse))
 
 
 class PyramidEncoder(Encoder):
-    """Rows from a feature pyramid: ``[b c s s] -> [b k d]`` (pSp, section 3; e4e where they are ``Deltas``)."""
+    """Rows from a feature pyramid: ``[b c s s] -> [b k d]`` (pSp, section 3; e4e with ``Deltas``)."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__(config)
@@ -118,16 +118,16 @@ class PyramidEncoder(Encoder):
         self.deltas = Deltas(config.rows) if config.kind == "e4e" else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Read every row off its level."""
+        """``[b c s s] -> [b k d]``."""
         fine, middle, coarse = self.pyramid(*self.levels(images))
         levels = (coarse, middle, fine)
-        found = [head(levels[level]) for head, level in zip(self.heads, self.level_of_head, strict=True)]
-        rows = torch.stack(found, 1) if self.config.heads == "separate" else torch.cat(found, 1)
+        parts = [head(levels[level]) for head, level in zip(self.heads, self.level_of_head, strict=True)]
+        rows = torch.stack(parts, 1) if self.config.heads == "separate" else torch.cat(parts, 1)
         return rows if self.deltas is None else cast(Tensor, self.deltas(rows))
 
 
 class TopEncoder(Encoder):
-    """Every row from the last map: ``[b c s s] -> [b k d]`` (ReStyle, arXiv 2104.02699, section 4; its figure 4)."""
+    """All rows from the last map: ``[b c s s] -> [b k d]`` (ReStyle, arXiv 2104.02699, section 4 and figure 4)."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__(config)
@@ -140,22 +140,22 @@ class TopEncoder(Encoder):
         self.deltas = Deltas(config.rows) if config.kind == "top_e4e" else None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Read every row off the last map."""
+        """``[b c s s] -> [b k d]``."""
         top = self.levels(images)[-1]
-        found = [head(top) for head in self.heads]
-        rows = torch.stack(found, 1) if self.config.heads == "separate" else torch.cat(found, 1)
+        parts = [head(top) for head in self.heads]
+        rows = torch.stack(parts, 1) if self.config.heads == "separate" else torch.cat(parts, 1)
         return rows if self.deltas is None else cast(Tensor, self.deltas(rows))
 
 
 class SingleWEncoder(Encoder):
-    """One vector of W, for every row: ``[b c s s] -> [b k d]`` (pSp, section 4.1, "W encoder")."""
+    """One vector of W for all rows: ``[b c s s] -> [b k d]`` (pSp, section 4.1, "W encoder")."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__(config)
         self.linear = EqualLinear(self.channels[-1], config.width)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Average the last map, one linear layer."""
+        """Average the last map, then one linear layer: ``[b c s s] -> [b k d]``."""
         w = self.linear(self.levels(images)[-1].mean(dim=(2, 3)))
         return cast(Tensor, w[:, None].expand(-1, self.config.rows, -1))
 
@@ -177,7 +177,7 @@ class LastLayerEncoder(Encoder):
         self.linear = EqualLinear(config.width, config.width * config.rows)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Two linear layers after pooling."""
+        """Pool the last map, then two linear layers: ``[b c s s] -> [b k d]``."""
         codes: Tensor = self.linear(self.output(self.levels(images)[-1]))
         return codes.reshape(codes.shape[0], self.config.rows, self.config.width)
 
@@ -193,5 +193,5 @@ ENCODERS: dict[str, type[Encoder]] = {
 
 
 def build(config: EncoderConfig) -> Encoder:
-    """The encoder that ``config`` describes, with random weights."""
+    """The encoder of ``config``, with random weights."""
     return ENCODERS[config.kind](config)

@@ -1,8 +1,8 @@
-"""Style heads: read the rows of W+ off a feature pyramid (pSp, section 3).
+"""Style heads: rows of W+ from the levels of a feature pyramid (pSp, section 3).
 
 Row ``i`` drives the generator's ``i``-th style input: early rows set pose and shape, late rows colour and texture. Rows
-0-2 are read off the coarse level, 3-6 off the middle one, the rest off the fine one, at every output size. The paper
-gives each row its own convolutions; the compact models let the rows of a level share them.
+0-2 come from the coarse level, 3-6 from the middle one, the rest from the fine one, at every output size. In the paper
+each row has its own convolutions; in the compact models the rows of a level share them.
 
 Axes: ``b`` batch, ``c`` channels, ``s`` side of a map, ``k`` rows, ``d`` width of a row.
 """
@@ -17,11 +17,11 @@ from ..ops import EqualLinear
 
 COARSE_ROWS, MIDDLE_ROWS = 3, 4
 SLOPE = 0.01
-"""LeakyReLU's slope inside heads; the generator uses 0.2."""
+"""LeakyReLU's slope in heads; generators use 0.2."""
 
 
 def rows_of_levels(rows: int) -> tuple[int, int, int]:
-    """How many rows the coarse, middle and fine level give: ``rows_of_levels(18) == (3, 4, 11)``."""
+    """Numbers of rows of the coarse, middle and fine level: ``rows_of_levels(18) == (3, 4, 11)``."""
     coarse = min(rows, COARSE_ROWS)
     middle = min(rows - coarse, MIDDLE_ROWS)
     return coarse, middle, rows - coarse - middle
@@ -34,9 +34,9 @@ def _halvings(side: int) -> int:
 
 
 class Pyramid(nn.Module):
-    """Three trunk maps to three maps of one width, coarse detail added to fine: ``(c1, c2, c3) -> (p1, p2, p3)``.
+    """Feature pyramid: three trunk maps to three maps of one width, each with the upsampled coarser one added.
 
-    The coarse map passes unchanged when it already has the width. Upsampling aligns corners, as the paper's models do.
+    The coarse map stays unchanged if it has the width already. Upsampling aligns corners, as in the paper's models.
     """
 
     def __init__(self, channels: tuple[int, int, int], width: int):
@@ -47,21 +47,21 @@ class Pyramid(nn.Module):
         self.fine = nn.Conv2d(fine, width, 1)
 
     def forward(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps at strides 4, 8 and 16, fine to coarse, as they came."""
+        """Maps at strides 4, 8 and 16 to maps of the same sides."""
         p3: Tensor = self.top(coarse)
-        p2 = _enlarge_onto(p3, self.middle(middle))
-        p1 = _enlarge_onto(p2, self.fine(fine))
+        p2 = _upsample_and_add(p3, self.middle(middle))
+        p1 = _upsample_and_add(p2, self.fine(fine))
         return p1, p2, p3
 
 
-def _enlarge_onto(small: Tensor, large: Tensor) -> Tensor:
+def _upsample_and_add(small: Tensor, large: Tensor) -> Tensor:
     return F.interpolate(small, size=large.shape[-2:], mode="bilinear", align_corners=True) + large
 
 
 class StyleHead(nn.Module):
     """One row from one map: ``[b c s s] -> [b d]`` (the paper's map2style).
 
-    Stride-2 convolutions halve the map to one pixel. Pooling would be cheaper but forgets where things were.
+    Stride-2 convolutions reduce the map to one pixel. Pooling would be cheaper but loses positions.
     """
 
     def __init__(self, channels: int, side: int, width: int):
@@ -74,7 +74,7 @@ class StyleHead(nn.Module):
         self.linear = EqualLinear(width, width)
 
     def forward(self, level: Tensor) -> Tensor:
-        """Read the row."""
+        """``[b c s s] -> [b d]``."""
         row: Tensor = self.linear(self.convs(level).flatten(1))
         return row
 
@@ -82,8 +82,8 @@ class StyleHead(nn.Module):
 class SharedHead(nn.Module):
     """Several rows from one map: ``[b c s s] -> [b k d]``.
 
-    One tower of stride-2 convolutions, widening over its last two steps, then two small layers for each row, written as
-    batched products. Starts near zero, so that training starts near the average row.
+    Stride-2 convolutions, wider in the last two, then two small layers for each row as batched products. The initial
+    output is near zero, so that training starts near the average row.
     """
 
     def __init__(self, channels: int, side: int, rows: int, width: int, tower_width: int, head_width: int):
@@ -92,9 +92,9 @@ class SharedHead(nn.Module):
         widths = [channels] * (steps - 1) + [(channels + tower_width) // 2, tower_width]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
-            halving = nn.Conv2d(before, after, 3, stride=2, padding=1)
-            nn.init.kaiming_normal_(halving.weight, SLOPE)
-            layers += [halving, nn.LeakyReLU(SLOPE)]
+            convolution = nn.Conv2d(before, after, 3, stride=2, padding=1)
+            nn.init.kaiming_normal_(convolution.weight, SLOPE)
+            layers += [convolution, nn.LeakyReLU(SLOPE)]
         self.tower = nn.Sequential(*layers)
         self.hidden = EqualLinear(tower_width, rows * head_width)
         self.out = nn.Parameter(torch.randn(rows, head_width, width) * 0.1)
@@ -102,7 +102,7 @@ class SharedHead(nn.Module):
         self.rows, self.scale = rows, head_width**-0.5
 
     def forward(self, level: Tensor) -> Tensor:
-        """Read the rows."""
+        """``[b c s s] -> [b k d]``."""
         hidden = F.leaky_relu(self.hidden(self.tower(level).flatten(1)), SLOPE)
         hidden = hidden.reshape(hidden.shape[0], self.rows, -1)
         return torch.einsum("bkh,khd->bkd", hidden, self.out * self.scale) + self.out_bias

@@ -1,1 +1,1 @@
-"""Networks from a picture to feature maps."""
+"""Trunks of encoders, some of them also identity networks."""

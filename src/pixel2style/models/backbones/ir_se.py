@@ -1,10 +1,9 @@
 """Improved residual networks for faces (ArcFace, arXiv 1801.07698, section 3.2.2; squeeze-excite, arXiv 1709.01507).
 
-One stack of units serves twice: as the encoder's trunk (pSp, section 3: three taps) and, with an output layer, as the
-identity networks that judge faces. State-dict names are those of the published files, so these load without renaming.
+The same units make the encoder's trunk (pSp, section 3: three taps) and, with an output layer, identity networks. Names
+of parameters are those of the published files.
 
-Axes: ``b`` batch, ``c`` channels, ``s`` side. This module does not know what a tap is used for, nor how a face is
-cropped for the identity networks.
+Axes: ``b`` batch, ``c`` channels, ``s`` side.
 """
 
 from typing import cast
@@ -25,7 +24,7 @@ FEATURES = 512
 
 
 class SqueezeExcite(nn.Module):
-    """Weigh every channel by what the whole map holds: ``[b c s s] -> [b c s s]``."""
+    """Weight every channel by a function of the averages of all channels: ``[b c s s] -> [b c s s]``."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -33,16 +32,16 @@ class SqueezeExcite(nn.Module):
         self.fc2 = nn.Conv2d(channels // REDUCTION, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same maps, each channel times a number in (0, 1)."""
+        """Each channel times a number in (0, 1): ``[b c s s] -> [b c s s]``."""
         pooled = x.mean(dim=(2, 3), keepdim=True)
         weights: Tensor = self.fc2(F.relu(self.fc1(pooled))).sigmoid()
         return x * weights
 
 
-class Thin(nn.Module):
+class Subsample(nn.Module):
     """Keep every ``stride``-th pixel: ``[b c s s] -> [b c s/stride s/stride]``.
 
-    The published networks call it a max-pool of size 1, which would keep an index for every number.
+    The published networks use a max-pool of size 1, which would store an index for every element.
     """
 
     def __init__(self, stride: int):
@@ -71,14 +70,14 @@ class Unit(nn.Module):
         self.res_layer = nn.Sequential(*layers)
         self.shortcut_layer: nn.Module
         if in_channels == channels:
-            self.shortcut_layer = Thin(stride)
+            self.shortcut_layer = Subsample(stride)
         else:
             self.shortcut_layer = nn.Sequential(
                 nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The shortcut plus what the layers add to it."""
+        """The sum of shortcut and layers: ``[b c s s] -> [b c' s/stride s/stride]``."""
         total: Tensor = self.res_layer(x) + self.shortcut_layer(x)
         return total
 
@@ -96,7 +95,7 @@ def _run(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def _body(depth: int, squeeze: bool) -> nn.Sequential:
-    """All units in order; the first of every stage halves the side."""
+    """All units in order; the first one of every stage halves the side."""
     units: list[nn.Module] = []
     before = STEM_CHANNELS
     for channels, count in zip(STAGE_CHANNELS, STAGES[depth], strict=True):
@@ -107,10 +106,10 @@ def _body(depth: int, squeeze: bool) -> nn.Sequential:
 
 
 class IRSE(nn.Module):
-    """The encoder's trunk: ``taps(x)`` gives the maps at strides 4, 8 and 16.
+    """Trunk of an encoder: ``taps(x)`` gives the maps at strides 4, 8 and 16.
 
     At depth 50 these are the outputs of units 6, 20 and 23 counted from zero (pSp, section 3). ``squeeze=False`` is the
-    plain IR network. With ``recompute`` every unit keeps its input alone for the backward pass, and runs twice. Raises
+    plain IR network. With ``recompute`` every unit keeps only its input for the backward pass and runs twice. Raises
     ValueError for a depth that is not in ``STAGES``.
     """
 
@@ -140,7 +139,7 @@ class IRSE(nn.Module):
 
 
 class FaceEmbedding(nn.Module):
-    """An identity network: aligned faces ``[b 3 112 112]`` in [-1, 1] -> unit vectors ``[b 512]``."""
+    """Identity network: aligned faces ``[b 3 112 112]`` in [-1, 1] to unit vectors ``[b 512]``."""
 
     def __init__(self, depth: int, squeeze: bool, affine: bool):
         super().__init__()
@@ -157,21 +156,21 @@ class FaceEmbedding(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of length 1. Raises ValueError for another shape than ``[b 3 112 112]``."""
+        """Vectors of length 1. Raises ValueError for another shape than ``[b 3 112 112]``."""
         if x.shape[1:] != (3, FACE_SIDE, FACE_SIDE):
             raise ValueError(f"faces must be [b 3 {FACE_SIDE} {FACE_SIDE}], got {list(x.shape)}")
         return F.normalize(self.output_layer(self.body(self.input_layer(x))))
 
 
 class ArcFace(FaceEmbedding):
-    """IR-SE50, the network behind the identity loss (pSp, equation 4)."""
+    """IR-SE50, the network of the identity loss (pSp, equation 4)."""
 
     def __init__(self) -> None:
         super().__init__(depth=50, squeeze=True, affine=True)
 
 
 class CurricularFace(FaceEmbedding):
-    """IR-101, the network behind the published identity scores (CurricularFace, arXiv 2004.00288)."""
+    """IR-101, the network of pSp's published identity scores (CurricularFace, arXiv 2004.00288)."""
 
     def __init__(self) -> None:
         super().__init__(depth=100, squeeze=False, affine=False)

@@ -1,9 +1,9 @@
-"""ResNet-34 without its max-pool, the trunk for other things than faces (ReStyle, arXiv 2104.02699, section 4).
+"""ResNet-34 without its max-pool, the trunk for other images than faces (ReStyle, arXiv 2104.02699, section 4).
 
-Blocks stand in one list and names are those of the published encoders; ``renamed`` reads torchvision's. Without the
-max-pool the maps are twice as large as a ResNet's, so that they have the strides that heads are built for.
+Names of parameters are those of the published encoders, with one list of blocks; ``renamed`` converts torchvision's.
+Without the max-pool, maps have the strides 4, 8 and 16 that heads need, and twice the side of a ResNet's.
 
-Axes: ``b`` batch, ``c`` channels, ``s`` side. This module does not know what a tap is used for.
+Axes: ``b`` batch, ``c`` channels, ``s`` side.
 """
 
 import re
@@ -20,11 +20,11 @@ STAGES = (3, 4, 6, 3)
 
 STAGE_CHANNELS = (64, 128, 256, 512)
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the pictures, in [0, 1], that torchvision's networks were taught on."""
+"""Normalisation of images in [0, 1] in the training of torchvision's networks."""
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut: ``[b c s s] -> [b c' s/stride s/stride]`` (arXiv 1512.03385, figure 2)."""
+    """Two convolutions with a shortcut: ``[b c s s] -> [b c' s/stride s/stride]`` (arXiv 1512.03385, figure 2)."""
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__()
@@ -39,16 +39,16 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The shortcut plus what the layers add to it, where that is positive."""
-        added = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(added + self.downsample(x))
+        """``[b c s s] -> [b c' s/stride s/stride]``."""
+        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(residual + self.downsample(x))
 
 
 class ResNet34(nn.Module):
-    """The encoder's trunk: ``taps(x)`` gives the maps at strides 4, 8 and 16.
+    """Trunk of an encoder: ``taps(x)`` gives the maps at strides 4, 8 and 16.
 
-    These are the outputs of blocks 6, 12 and 15 counted from zero. With ``recompute`` every block keeps its input alone
-    for the backward pass, and runs twice.
+    These are the outputs of blocks 6, 12 and 15 counted from zero. With ``recompute`` every block keeps only its input
+    for the backward pass and runs twice.
     """
 
     tap_channels: tuple[int, int, int] = STAGE_CHANNELS[1:]
@@ -81,9 +81,9 @@ class ResNet34(nn.Module):
 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of torchvision's ResNet-34 under the names of ``ResNet34``; its classifier is left out.
+    """Tensors of torchvision's ResNet-34 with the names of ``ResNet34``, without its classifier.
 
-    The published encoders have a PReLU where torchvision has a ReLU, its slope of 0. What has no place keeps its name.
+    The published encoders have a PReLU in place of torchvision's ReLU; its slope is 0. Unknown names stay.
     """
     made = {"relu.weight": torch.zeros(STAGE_CHANNELS[0])}
     for key, value in weights.items():
@@ -96,9 +96,9 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def for_our_pictures(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A trunk that was taught on pictures less ``MEAN`` over ``DEVIATION``, made to read pictures in [-1, 1].
+    """Weights for images in [-1, 1], from those of a trunk for images normalised by ``MEAN`` and ``DEVIATION``.
 
-    Exact but for the pixels that the first layer adds around a picture.
+    Exact except at the border, because of the first layer's zero padding.
     """
     made = dict(weights)
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
