@@ -16,12 +16,12 @@ FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """Every bundled file's name, sorted."""
+    """The names of all bundled files, sorted."""
     return sorted(file.stem for file in FOLDER.glob("*.safetensors"))
 
 
 def path(name: str) -> Path:
-    """The file that holds ``name``. Raises CheckpointError when nothing of that name is bundled."""
+    """The file of ``name``. Raises CheckpointError when no such file is bundled."""
     file = FOLDER / f"{name}.safetensors"
     if not file.is_file():
         raise CheckpointError(f"no bundled weights are called {name!r}: choose one of {', '.join(names())}")
@@ -29,7 +29,7 @@ def path(name: str) -> Path:
 
 
 def read(name: str) -> dict[str, Tensor]:
-    """The tensors of a bundled file; floating-point ones as float32."""
+    """The tensors of a bundled file, floating-point ones as float32."""
     with safe_open(path(name), framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     return {key: value.to(torch.float32) if value.is_floating_point() else value for key, value in tensors.items()}

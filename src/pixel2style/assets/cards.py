@@ -31,12 +31,12 @@ class Card:
 
 
 def all_cards() -> list[Card]:
-    """The cards of everything bundled, by name."""
+    """The cards of all bundled files, sorted by name."""
     return [read(assets.path(name)) for name in assets.names()]
 
 
 def read(weights: Path) -> Card:
-    """The card beside a file of weights."""
+    """The card of a weights file."""
     text = weights.with_suffix(".md").read_text(encoding="utf-8")
     paragraphs = [part.strip() for part in re.split(r"\n\s*\n", text)]
     about = next((part for part in paragraphs if not part.startswith("#")), "")
@@ -52,7 +52,7 @@ def read(weights: Path) -> Card:
 
 
 def role(weights: Path) -> str:
-    """One of ``ROLES``, by the configuration in the header of a safetensors file: eight bytes of length, then JSON."""
+    """One of ``ROLES``, by the configuration in the header of the safetensors file (8 bytes of length, then JSON)."""
     with weights.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     config = json.loads(header.get("__metadata__", {}).get("config", "{}"))

@@ -1,1 +1,1 @@
-"""Faces in photographs: found, measured, cut out."""
+"""Faces in photographs: detection with landmarks, alignment as in FFHQ, head pose."""

@@ -1,12 +1,12 @@
-"""Find faces and cut them out as FFHQ did: eyes level, the same distance from the mouth, a margin around the head.
+"""Face alignment as in FFHQ: find a face, crop a square that is rotated and scaled with the head.
 
-The networks were trained on such crops, so a photograph passes here first. The crop is a square in the photograph,
-turned with the head: its *quad*, four corners from the top left, counter-clockwise. FFHQ computed it from 68 landmarks;
-five (eyes, nose, mouth corners) give the same figures, because only the eyes' and the mouth's centres enter
-(Karras et al. 2019, arXiv 1812.04948, appendix A; recipe of the dataset's authors).
+Encoders and generators of faces were trained on such crops. The crop is given by its *quad*: four corners in the
+photograph, from the top left, counter-clockwise. FFHQ computed it from 68 landmarks; five (eyes, nose, mouth corners)
+give the same result, because only the centres of the eyes and the mouth are used (Karras et al. 2019, arXiv 1812.04948,
+appendix A; the dataset's own code).
 
-Landmarks and quads are (x, y) in pixels of the photograph, in the order left eye, right eye, nose, left and right mouth
-corner *as seen in the picture*. This module does not know about files: a picture comes in upright, by ``images.load``.
+Landmarks and quads are (x, y) in pixels of the upright photograph (``images.load``). Landmarks are left eye, right eye,
+nose, left and right mouth corner *as seen in the image*.
 """
 
 from dataclasses import dataclass
@@ -17,28 +17,27 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from .. import assets
 from ..errors import NoFaceError
-from .mtcnn import MTCNN
+from . import mtcnn
 
 Points = NDArray[np.float64]
 Choice = Literal["largest", "most_probable", "central"]
 
 DETECTION_SIDE = 1024
-"""A larger photograph is reduced to this longest side before faces are sought: enough for any face worth encoding."""
+"""Larger photographs are reduced to this longest side for detection; it is enough for faces worth encoding."""
 MIN_FACES = (40.0, 20.0)
-"""The least face sought, pixels of the reduced photograph; the second only when nothing was found with the first."""
+"""Smallest face in pixels of the reduced photograph; the second value is tried when the first one finds nothing."""
 BORDER = 0.1
-"""What is cut around the quad, and what must at least lie inside the photograph, in units of the quad's side."""
+"""Margin that is cropped around the quad and needed inside the photograph, in units of the quad's side."""
 EDGE = 0.3
-"""How wide the blend from photograph to made-up surroundings is when the quad leaves the photograph, same units."""
+"""Width of the transition from photograph to padding where the quad leaves the photograph, in the same unit."""
 BLUR = 0.02
-"""Standard deviation of the blur in the made-up surroundings, same units."""
+"""Standard deviation of the blur of the padding, in the same unit."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """A face found: box (left, top, right, bottom) [4], probability, landmarks [5 2]; pixels of the photograph."""
+    """A detected face: box (left, top, right, bottom) [4], probability, landmarks [5 2]; in pixels."""
 
     box: Points
     probability: float
@@ -46,7 +45,7 @@ class Face:
 
     @property
     def area(self) -> float:
-        """Of the box, square pixels."""
+        """Area of the box in square pixels."""
         return float(np.prod(self.box[2:] - self.box[:2]))
 
     @property
@@ -56,16 +55,14 @@ class Face:
 
 
 class FaceAligner:
-    """The bundled detector on one device, and the crop. Loads its weights once."""
+    """Detection with the bundled MTCNN on one device, and alignment."""
 
     def __init__(self, device: str | torch.device = "cpu"):
         self.device = torch.device(device)
-        self._detector = MTCNN()
-        self._detector.load_state_dict(assets.read("mtcnn"))
-        self._detector.requires_grad_(False).eval().to(self.device)
+        self._detector = mtcnn.pretrained().to(self.device)
 
     def detect(self, image: Image.Image) -> list[Face]:
-        """Every face in an upright photograph, largest first; an empty list when there is none."""
+        """All faces in an upright photograph, the largest first."""
         ratio = min(1.0, DETECTION_SIDE / max(image.size))
         width, height = (max(1, round(side * ratio)) for side in image.size)
         reduced = _rgb(image).resize((width, height), Image.Resampling.BOX)
@@ -88,15 +85,15 @@ class FaceAligner:
         return sorted(faces, key=lambda face: face.area, reverse=True)
 
     def find(self, image: Image.Image, choice: Choice = "largest") -> Face:
-        """The one face that counts. Raises NoFaceError when there is none."""
+        """One face of the photograph. Raises NoFaceError when there is none."""
         faces = self.detect(image)
         if not faces:
             raise NoFaceError("no face was found: choose a picture that shows one, or pass --no-align if it is cropped")
         if choice == "most_probable":
             return max(faces, key=lambda face: face.probability)
         if choice == "central":
-            middle = np.array(image.size) / 2
-            return min(faces, key=lambda face: float(np.hypot(*((face.box[:2] + face.box[2:]) / 2 - middle))))
+            centre = np.array(image.size) / 2
+            return min(faces, key=lambda face: float(np.hypot(*((face.box[:2] + face.box[2:]) / 2 - centre))))
         return faces[0]
 
     def align(
@@ -107,10 +104,11 @@ class FaceAligner:
 
 
 def ffhq_quad(landmarks: Points) -> Points:
-    """The FFHQ crop [4 2] of five landmarks [5 2]: a square, turned with the head.
+    """The quad [4 2] of FFHQ's crop from five landmarks [5 2]: a square that is rotated with the head.
 
-    Its half side is the larger of 2 eye distances and 1.8 times the way from eyes to mouth; its centre lies a tenth of
-    that way below the eyes; its axis is the mean of the line through the eyes and the normal of the line to the mouth.
+    Its half side is the larger of 2 eye distances and 1.8 times the distance from eyes to mouth; its centre is a tenth
+    of the way from eyes to mouth; its x axis is the mean of the line through the eyes and the normal of the line from
+    eyes to mouth.
     """
     left, right, _, *mouth = np.asarray(landmarks, dtype=np.float64)
     eyes = (left + right) / 2
@@ -124,11 +122,11 @@ def ffhq_quad(landmarks: Points) -> Points:
 
 
 def crop(image: Image.Image, quad: Points, size: int = 256, transform_size: int | None = None) -> Image.Image:
-    """What ``quad`` [4 2] shows of ``image``, ``size`` x ``size``.
+    """The part of ``image`` in ``quad`` [4 2], resampled to ``size`` x ``size``.
 
-    A quad much larger than ``size`` is reduced first. Where it leaves the photograph, the photograph is mirrored,
-    blurred and faded to its median colour, as in FFHQ. The turned square is drawn at ``transform_size`` (by default as
-    large as the quad needs, at most 4 ``size``) and reduced to ``size``.
+    A quad much larger than ``size`` is reduced first. Where it leaves the photograph, this is padded as in FFHQ:
+    mirrored, blurred and faded to the median colour. The rotated square is resampled at ``transform_size`` (by default
+    the quad's side, at most 4 ``size``) and reduced to ``size``.
     """
     image = _rgb(image)
     quad = np.array(quad, dtype=np.float64)
@@ -136,26 +134,26 @@ def crop(image: Image.Image, quad: Points, size: int = 256, transform_size: int 
 
     shrink = int(side / size / 2)
     if shrink > 1:
-        # Cut first: reducing the whole of a large photograph for a small face wastes time and memory.
-        image, quad = _cut(image, quad, side)
+        # Crop first: reducing a whole large photograph for a small face wastes time and memory.
+        image, quad = _crop_around(image, quad, side)
         reduced = (max(1, round(image.width / shrink)), max(1, round(image.height / shrink)))
         quad = (quad + 0.5) * (np.array(reduced) / np.array(image.size)) - 0.5
         image, side = image.resize(reduced, Image.Resampling.LANCZOS), side / shrink
 
-    image, quad = _cut(image, quad, side)
-    image, quad = _surround(image, quad, side)
+    image, quad = _crop_around(image, quad, side)
+    image, quad = _pad(image, quad, side)
 
     if transform_size is None:
         transform_size = size * min(4, max(1, int(np.ceil(side / size))))
     corners = tuple((quad + 0.5).ravel().tolist())
-    turned = image.transform((transform_size, transform_size), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
-    return turned if transform_size == size else turned.resize((size, size), Image.Resampling.LANCZOS)
+    square = image.transform((transform_size, transform_size), Image.Transform.QUAD, corners, Image.Resampling.BILINEAR)
+    return square if transform_size == size else square.resize((size, size), Image.Resampling.LANCZOS)
 
 
 def paste_back(photo: Image.Image, aligned: Image.Image, quad: Points, feather: float = 0.1) -> Image.Image:
-    """``photo`` with ``aligned``, a picture of what ``quad`` [4 2] showed, put back in its place.
+    """``photo`` with the image ``aligned`` inserted at ``quad`` [4 2].
 
-    Towards its edges it fades into the photograph, over ``feather`` of the quad's side.
+    It is blended at its edges over ``feather`` times the quad's side.
     """
     photo = _rgb(photo)
     quad = np.asarray(quad, dtype=np.float64)
@@ -166,15 +164,15 @@ def paste_back(photo: Image.Image, aligned: Image.Image, quad: Points, feather: 
     if side < 1.0 or (high <= low).any():
         return photo.copy()
 
-    # Reduced first, because a transform reads single pixels and would alias.
+    # Reduced first, because a transform samples single pixels and would alias.
     length = min(aligned.width, max(1, round(side)))
     patch = _rgb(aligned).resize((length, length), Image.Resampling.LANCZOS)
     depth = np.minimum(np.arange(length) + 0.5, length - 0.5 - np.arange(length)) / length
     depth = np.minimum(depth[None, :], depth[:, None]) / max(feather, 0.5 / length)
     patch.putalpha(Image.fromarray((depth.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)))
 
-    # A point p of the photograph lies at ((p - corner) . across, (p - corner) . down) / side^2 of the quad. Pillow
-    # hands over pixel centres, half a pixel to the right of and below the landmarks' coordinates.
+    # A point p of the photograph has the coordinates ((p - corner) . across, (p - corner) . down) / side^2 in the quad.
+    # Pillow passes pixel centres, which are half a pixel to the right of and below the landmarks' coordinates.
     rows = np.stack([across, down]) * length / side**2
     offset = rows @ (low - quad[0] - 0.5)
     matrix = (*rows[0].tolist(), float(offset[0]), *rows[1].tolist(), float(offset[1]))
@@ -186,12 +184,12 @@ def paste_back(photo: Image.Image, aligned: Image.Image, quad: Points, feather: 
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """The picture itself where it is RGB already: a copy of a large one is costly."""
+    """The image as RGB, without a copy where it is RGB already."""
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _cut(image: Image.Image, quad: Points, side: float) -> tuple[Image.Image, Points]:
-    """The part of the photograph around the quad, and the quad in it."""
+def _crop_around(image: Image.Image, quad: Points, side: float) -> tuple[Image.Image, Points]:
+    """The part of the photograph around the quad, and the quad in its coordinates."""
     border = max(round(side * BORDER), 3)
     low = np.maximum(np.floor(quad.min(axis=0)).astype(int) - border, 0)
     high = np.minimum(np.ceil(quad.max(axis=0)).astype(int) + border, image.size)
@@ -200,19 +198,19 @@ def _cut(image: Image.Image, quad: Points, side: float) -> tuple[Image.Image, Po
     return image.crop((int(low[0]), int(low[1]), int(high[0]), int(high[1]))), quad - low
 
 
-def _surround(image: Image.Image, quad: Points, side: float) -> tuple[Image.Image, Points]:
-    """Make up what the photograph lacks around the quad, when it lacks more than a sliver."""
+def _pad(image: Image.Image, quad: Points, side: float) -> tuple[Image.Image, Points]:
+    """Pad the photograph where the quad needs more than a few pixels outside of it; the quad in the new coordinates."""
     border = max(round(side * BORDER), 3)
     before = np.maximum(border - np.floor(quad.min(axis=0)).astype(int), 0)
     after = np.maximum(np.ceil(quad.max(axis=0)).astype(int) + border - np.array(image.size), 0)
     if max(before.max(), after.max()) <= max(border - 4, 0):
         return image, quad
-    least = round(side * EDGE)
-    before, after = np.maximum(before, least), np.maximum(after, least)
+    minimum = round(side * EDGE)
+    before, after = np.maximum(before, minimum), np.maximum(after, minimum)
 
     pixels = np.pad(np.asarray(image), ((before[1], after[1]), (before[0], after[0]), (0, 0)), mode="reflect")
     height, width = pixels.shape[:2]
-    # How deep a pixel lies in the made-up part: below 0 in the photograph, 1 at the outer edge.
+    # Depth in the padding: below 0 in the photograph, 1 at the outer edge.
     x = np.arange(width)
     y = np.arange(height)
     depth_x = 1.0 - np.minimum(x / before[0], (width - 1 - x) / after[0])
@@ -221,7 +219,7 @@ def _surround(image: Image.Image, quad: Points, side: float) -> tuple[Image.Imag
 
     mirrored = Image.fromarray(pixels)
     blurred = np.asarray(mirrored.filter(ImageFilter.GaussianBlur(side * BLUR)), dtype=np.float32)
-    made_up = pixels.astype(np.float32)
-    made_up += (blurred - made_up) * np.clip(depth * 3.0 + 1.0, 0.0, 1.0)
-    made_up += (np.median(pixels, axis=(0, 1)).astype(np.float32) - made_up) * np.clip(depth, 0.0, 1.0)
-    return Image.fromarray(made_up.round().clip(0, 255).astype(np.uint8)), quad + before
+    padded = pixels.astype(np.float32)
+    padded += (blurred - padded) * np.clip(depth * 3.0 + 1.0, 0.0, 1.0)
+    padded += (np.median(pixels, axis=(0, 1)).astype(np.float32) - padded) * np.clip(depth, 0.0, 1.0)
+    return Image.fromarray(padded.round().clip(0, 255).astype(np.uint8)), quad + before

@@ -1,10 +1,9 @@
-"""MTCNN: find faces and five landmarks with three small networks in a row (Zhang et al. 2016, arXiv 1604.02878).
+"""MTCNN: face detection with five landmarks by a cascade of three networks (Zhang et al. 2016, arXiv 1604.02878).
 
-The proposal network slides a 12-pixel window over a pyramid of reduced pictures; the refining network looks again at
-every window that passed, at 24 pixels; the output network once more, at 48, and places the landmarks. It does not know
-about files, nor what the faces are wanted for.
+The proposal network slides a 12-pixel window over an image pyramid; the refinement network classifies the remaining
+windows at 24 pixels; the output network classifies them at 48 pixels and predicts landmarks.
 
-Axes: ``b`` pictures of one size, ``n`` windows, ``h w`` pixels. A window is (left, top, right, bottom) in pixels.
+Axes: ``b`` images of one size, ``n`` windows, ``h w`` pixels. A window is (left, top, right, bottom) in pixels.
 """
 
 from collections.abc import Iterator
@@ -16,19 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import assets
+
 WINDOW = 12
-"""Side of what the proposal network sees at once, pixels."""
+"""Side of the proposal network's window, in pixels."""
 STRIDE = 2
-"""Step between neighbouring windows of the proposal network, pixels."""
+"""Step between neighbouring windows of the proposal network, in pixels."""
 REDUCTION = 0.709
-"""Ratio of neighbouring pyramid levels: half the area."""
+"""Ratio of the sides of neighbouring pyramid levels: half the area."""
 THRESHOLDS = (0.6, 0.7, 0.7)
-"""What a window's probability must reach in each network."""
+"""Least probability of a window in each network."""
 
 
 @dataclass(frozen=True)
 class Detections:
-    """The faces of one picture, most probable first: boxes [n 4], probabilities [n], landmarks [n 5 2]."""
+    """Faces of one image, the most probable first: boxes [n 4], probabilities [n], landmarks [n 5 2]."""
 
     boxes: Tensor
     probabilities: Tensor
@@ -44,7 +45,7 @@ def _pool(side: int) -> nn.Module:
 
 
 class ProposalNet(nn.Module):
-    """Every 12-pixel window at once: ``[b 3 h w] -> (probability [b h' w'], offsets [b 4 h' w'])``."""
+    """All 12-pixel windows: ``[b 3 h w] -> (probability [b h' w'], offsets [b 4 h' w'])``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +98,7 @@ class OutputNet(nn.Module):
 
 
 class MTCNN(nn.Module):
-    """The cascade of the three networks. Constructed without weights: load the bundled ``mtcnn`` file into it."""
+    """The cascade of the three networks, frozen. Weights are random; ``pretrained`` gives it with its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,8 +109,8 @@ class MTCNN(nn.Module):
 
     @torch.inference_mode()
     def detect(self, images: Tensor, min_face: float = 20.0) -> list[Detections]:
-        """Every face of at least ``min_face`` pixels in each picture of ``images`` [b 3 h w], RGB in [-1, 1]."""
-        with _without_kernels_for_each_shape():
+        """The faces of at least ``min_face`` pixels in ``images`` [b 3 h w], RGB in [-1, 1]; one result an image."""
+        with _without_onednn():
             return self._detect(images, min_face)
 
     def _detect(self, images: Tensor, min_face: float) -> list[Detections]:
@@ -117,29 +118,29 @@ class MTCNN(nn.Module):
 
         crops = _crops(images, owner, windows, RefineNet.side)
         probability, offsets = self.refine(crops)
-        passed = probability >= THRESHOLDS[1]
-        owner, windows, probability, offsets = (t[passed] for t in (owner, windows, probability, offsets))
+        accepted = probability >= THRESHOLDS[1]
+        owner, windows, probability, offsets = (t[accepted] for t in (owner, windows, probability, offsets))
         kept = suppress(windows, probability, owner, 0.7)
         owner, windows = owner[kept], _square(_shift(windows[kept], offsets[kept], 1.0))
 
         crops = _crops(images, owner, windows, OutputNet.side)
         probability, offsets, landmarks = self.output(crops)
-        passed = probability >= THRESHOLDS[2]
+        accepted = probability >= THRESHOLDS[2]
         owner, windows, probability, offsets, landmarks = (
-            t[passed] for t in (owner, windows, probability, offsets, landmarks)
+            t[accepted] for t in (owner, windows, probability, offsets, landmarks)
         )
-        # The published networks count pixels from one, and a window's far edge as inside it.
+        # The published networks count pixels from 1, and the right and lower edge as inside the window.
         landmarks = landmarks * (_sides(windows) + 1.0)[:, None] + windows[:, None, :2] - 1.0
         boxes = _shift(windows, offsets, 1.0)
         kept = _suppress_nested(boxes, probability, owner, 0.7)
         owner, boxes, probability, landmarks = (t[kept] for t in (owner, boxes, probability, landmarks))
         return [
-            Detections(boxes[mine], probability[mine], landmarks[mine])
-            for mine in (owner == index for index in range(len(images)))
+            Detections(boxes[own], probability[own], landmarks[own])
+            for own in (owner == index for index in range(len(images)))
         ]
 
     def _proposals(self, images: Tensor, min_face: float) -> tuple[Tensor, Tensor]:
-        """Square windows worth a second look: the picture each belongs to [n], and the windows [n 4]."""
+        """Square windows for the refinement network: the index of each one's image [n], and the windows [n 4]."""
         height, width = images.shape[-2:]
         owners, windows, probabilities, offsets = [], [], [], []
         scale = WINDOW / min_face
@@ -163,11 +164,18 @@ class MTCNN(nn.Module):
         return owner[kept], _square(_shift(window[kept], torch.cat(offsets)[kept], 0.0))
 
 
-@contextmanager
-def _without_kernels_for_each_shape() -> Iterator[None]:
-    """oneDNN builds and keeps a kernel for every shape it meets, and every photograph brings a pyramid of new ones.
+def pretrained() -> MTCNN:
+    """The cascade with the bundled weights."""
+    network = MTCNN()
+    network.load_state_dict(assets.read("mtcnn"))
+    return network
 
-    Over a folder of 200 photographs that came to 0.8 GB. These networks are as fast without it.
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Disable oneDNN, which compiles and caches a kernel for every new shape, and pyramids have many.
+
+    The cache grew by 0.8 GB over 200 photographs. These networks are as fast without it.
     """
     enabled = torch.backends.mkldnn.set_flags(False)[0]  # type: ignore[no-untyped-call]
     try:
@@ -181,7 +189,7 @@ def _sides(windows: Tensor) -> Tensor:
 
 
 def _shift(windows: Tensor, offsets: Tensor, inclusive: float) -> Tensor:
-    """Move the four edges by ``offsets`` times the window's sides, which count ``inclusive`` more pixels."""
+    """Move the four edges by ``offsets`` times the window's sides plus ``inclusive``."""
     return windows + offsets * (_sides(windows) + inclusive).repeat(1, 2)
 
 
@@ -194,27 +202,27 @@ def _square(windows: Tensor) -> Tensor:
 
 
 def _crops(images: Tensor, owner: Tensor, windows: Tensor, side: int) -> Tensor:
-    """What the windows show, inside the picture only, area-averaged to ``side``: ``[n 3 side side]``."""
+    """The windows, clipped to the image and area-averaged to ``side``: ``[n 3 side side]``."""
     height, width = images.shape[-2:]
     edges = windows.trunc().long()
     left, top = (edges[:, i].clamp(min=1) - 1 for i in (0, 1))
     right, bottom = edges[:, 2].clamp(max=width), edges[:, 3].clamp(max=height)
     crops = images.new_zeros(len(windows), 3, side, side)
-    places = torch.stack((owner, left, top, right, bottom), dim=1).tolist()
-    for index, (picture, x0, y0, x1, y1) in enumerate(places):
+    boxes = torch.stack((owner, left, top, right, bottom), dim=1).tolist()
+    for index, (image, x0, y0, x1, y1) in enumerate(boxes):
         if x1 > x0 and y1 > y0:
-            crops[index] = F.adaptive_avg_pool2d(images[picture, :, y0:y1, x0:x1], side)
-    return crops.contiguous(memory_format=torch.channels_last)  # in which CPUs pool several channels at once
+            crops[index] = F.adaptive_avg_pool2d(images[image, :, y0:y1, x0:x1], side)
+    return crops.contiguous(memory_format=torch.channels_last)  # CPUs pool channels together with it
 
 
 def suppress(boxes: Tensor, scores: Tensor, owner: Tensor, threshold: float) -> Tensor:
-    """Non-maximum suppression within each picture: places of the boxes that stay, best first.
+    """Non-maximum suppression within each image: indices of the remaining boxes, the best first.
 
-    A box goes when its intersection over union with a better one that stays is above ``threshold``. On the processor,
-    and without torchvision, which takes as long to import as all of torch.
+    A box is removed if its intersection over union with a better remaining one exceeds ``threshold``. It runs on the
+    CPU, and without torchvision, whose import takes as long as torch's.
     """
     order = scores.argsort(descending=True, stable=True)
-    sorted_boxes, picture = boxes[order].cpu().numpy(), owner[order].cpu().numpy()
+    sorted_boxes, image = boxes[order].cpu().numpy(), owner[order].cpu().numpy()
     low, high = sorted_boxes[:, :2], sorted_boxes[:, 2:]
     area = (high - low).prod(axis=1)
     left, kept = np.arange(len(area)), list[int]()
@@ -223,13 +231,13 @@ def suppress(boxes: Tensor, scores: Tensor, owner: Tensor, threshold: float) -> 
         kept.append(int(best))
         sides = np.minimum(high[best], high[left]) - np.maximum(low[best], low[left])
         shared = sides.clip(min=0).prod(axis=1)
-        too_near = shared > threshold * (area[best] + area[left] - shared)
-        left = left[~(too_near & (picture[left] == picture[best]))]
+        overlaps = shared > threshold * (area[best] + area[left] - shared)
+        left = left[~(overlaps & (image[left] == image[best]))]
     return order[torch.tensor(kept, dtype=torch.long, device=order.device)]
 
 
 def _suppress_nested(boxes: Tensor, scores: Tensor, owner: Tensor, threshold: float) -> Tensor:
-    """Non-maximum suppression by overlap over the *smaller* box: a face found inside a face goes."""
+    """Non-maximum suppression by overlap relative to the *smaller* box, which removes a face inside another one."""
     order = scores.argsort(descending=True, stable=True)
     area = (_sides(boxes) + 1).prod(dim=1)
     kept: list[int] = []
