@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 
 from pinned import verified
 from pixel2style import assets, checkpoints
+from pixel2style.checkpoints import native
 from pixel2style.config import GeneratorConfig
-from pixel2style.formats import metadata
 from pixel2style.generators.mobilestylegan.network import MobileStyleGAN
 
 NAME = "mobilestylegan_ffhq_1024"
@@ -186,7 +186,7 @@ def main(wheel: str, head: str | None = None) -> None:
     if head:
         out |= {f"head.{key}": value.half() for key, value in load_file(head).items()}
     file = assets.FOLDER / f"{NAME}.safetensors"
-    checkpoints.save_tensors(out, file, metadata.metadata(config))
+    checkpoints.save_tensors(out, file, native.metadata_of(config))
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB, image head {'included' if head else 'missing'}")
 
 

@@ -15,7 +15,8 @@ import pixel2style as p2s
 from pixel2style import assets, checkpoints, cli
 from pixel2style.config import GeneratorConfig
 from pixel2style.errors import CheckpointError, ConfigError, OutputError
-from pixel2style.formats import torch_files
+from pixel2style.formats import safetensors, torch_files
+from pixel2style.generators import GENERATORS
 from pixel2style.generators.stylegan2.network import StyleGAN2
 from pixel2style.inference import folder as pipeline
 from tests.support import official_layout, stand_in
@@ -50,7 +51,7 @@ def metadata(path: Path) -> dict[str, str]:
 def rewrite(path: Path, **changes: str | None) -> Path:
     """The file at ``path`` again, its metadata changed; None takes an entry out."""
     told = {key: value for key, value in (metadata(path) | changes).items() if value is not None}
-    checkpoints.save_tensors(load_file(path), path, told)
+    safetensors.write(load_file(path), path, told)
     return path
 
 
@@ -276,7 +277,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(model, file, content, 
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "save_file", fail)
+    monkeypatch.setattr(safetensors, "save_file", fail)
     with pytest.raises(OutputError, match=r"(?i)no space left on device"):
         p2s.save(model, file)
     assert file.read_bytes() == content
@@ -414,15 +415,15 @@ def test_missing_and_unknown_tensors_are_listed(file):
     state, told = load_file(file), metadata(file)
     del state["w_avg"]
     state["generator.extra"] = torch.zeros(1)
-    checkpoints.save_tensors(state, file, told)
+    safetensors.write(state, file, told)
     with pytest.raises(CheckpointError, match=r"1 missing \(w_avg\); 1 not part of it \(generator\.extra\)"):
         p2s.load(file)
 
 
 def test_the_registry_of_generators_covers_the_configuration():
     kinds = GeneratorConfig.__dataclass_fields__["kind"].type
-    assert set(checkpoints.GENERATORS) == set(kinds.__args__)
-    assert checkpoints.GENERATORS["stylegan2"] is StyleGAN2
+    assert set(GENERATORS) == set(kinds.__args__)
+    assert GENERATORS["stylegan2"] is StyleGAN2
 
 
 # Leaving for other people's code

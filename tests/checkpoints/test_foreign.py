@@ -93,9 +93,9 @@ def same(a: nn.Module, b: nn.Module, but: str = "") -> bool:
 )
 def test_a_published_file_is_recognised_by_its_keys(manifest, kind):
     keys = dict.fromkeys(json.loads((GOLDEN / f"{manifest}.manifest.json").read_text()))
-    assert foreign.detect(keys) == kind
+    assert detect.find(keys).kind == kind
     for wrapped in ({"state_dict": keys, "opts": {}}, {f"module.{key}": None for key in keys}, {"G_ema": keys}):
-        assert foreign.detect(wrapped) == kind
+        assert detect.find(wrapped).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_published_file_is_recognised_by_its_keys(manifest, kind):
     ids=["options", "dictionary", "training", "discriminator"],
 )
 def test_e4e_is_told_from_psp_by_what_stands_beside_the_same_keys(beside, official, load_state):
-    assert foreign.detect({"state_dict": official, **beside}) == "e4e"
+    assert detect.find({"state_dict": official, **beside}).kind == "e4e"
     loaded = load_state({"state_dict": official, **beside, "latent_avg": AVERAGE})
     assert loaded.config.encoder.kind == "e4e"
     plain = load_state({"state_dict": official, "latent_avg": AVERAGE})
@@ -123,7 +123,7 @@ def test_e4e_is_told_from_psp_by_what_stands_beside_the_same_keys(beside, offici
 
 def test_an_encoder_of_another_name_is_none_of_e4es_whatever_its_training_was_told(official):
     options = {"encoder_type": "GradualStyleEncoder", "progressive_steps": None}
-    assert foreign.detect({"state_dict": official, "opts": options}) == "psp"
+    assert detect.find({"state_dict": official, "opts": options}).kind == "psp"
 
 
 @pytest.mark.parametrize("wrap", ["model", "model.inner", "inside"])
@@ -171,13 +171,13 @@ def test_names_of_a_hundred_thousand_letters_take_no_time(dots):
         {before: {f"{index}": {"to_rgb1.conv.weight": None} for index in range(1000)}},
     ):
         with pytest.raises(CheckpointError, match="holds no network known here"):
-            foreign.detect(content)
+            detect.find(content)
     assert time.process_time() - start < 0.5
 
 
 def test_a_restyle_encoder_is_not_taken_for_psp(official):
     without = {key: value for key, value in official.items() if "latlayer" not in key}
-    assert foreign.detect({"state_dict": without}) == "restyle"
+    assert detect.find({"state_dict": without}).kind == "restyle"
 
 
 def test_what_is_nothing_known_is_refused_with_its_first_keys(write):
@@ -259,7 +259,7 @@ def test_dictionaries_that_hold_each_other_are_walked_once():
         inner = dict.fromkeys("abc", inner)
     inner["self"] = inner
     with pytest.raises(CheckpointError, match="holds no network known here"):
-        foreign.detect(inner)
+        detect.find(inner)
 
 
 def test_a_toon_generator_is_a_generator_and_a_toonify_checkpoint_is_psp(official, write, load_state):

@@ -14,7 +14,7 @@ from pixel2style import assets, checkpoints
 from pixel2style.checkpoints import inspect
 from pixel2style.config import TrainConfig
 from pixel2style.errors import CheckpointError
-from pixel2style.formats import quantized
+from pixel2style.formats import quantized, safetensors
 from pixel2style.inference import folder
 from pixel2style.training import setup
 from tests.support import stand_in
@@ -54,7 +54,7 @@ def told(file: Path) -> dict[str, str]:
 
 
 def rewritten(stored: Path, parts: dict[str, torch.Tensor], out: Path, **metadata: str) -> Path:
-    checkpoints.save_tensors(parts, out, told(stored) | metadata)
+    safetensors.write(parts, out, told(stored) | metadata)
     return out
 
 

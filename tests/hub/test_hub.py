@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import pixel2style as p2s
-from pixel2style.checkpoints import fetch
+from pixel2style.checkpoints import resolve
 from pixel2style.config import TrainConfig
 from pixel2style.errors import CheckpointError, ConfigError, OutputError
 from pixel2style.hub import card as hubcard
@@ -210,7 +210,7 @@ SCRIPT = """
 import json, os, sys
 from tests.support.stand_in import same, tiny_model
 import pixel2style as p2s
-from pixel2style.checkpoints import fetch
+from pixel2style.checkpoints import resolve
 said = []
 def tell(value): said.append(value)
 def attempt(work):
@@ -252,7 +252,7 @@ tell(model.push_to_hub("thing", license="mit", commit_message="first"))
 for load in (p2s.PSP.from_pretrained, p2s.load):
     tell(same(load("somebody/thing"), model))
 tell(same(p2s.load("hf://somebody/thing@main/model.safetensors"), model))
-tell(same(p2s.PSP.from_pretrained("somebody/thing", revision=fetch.local("somebody/thing").parent.name), model))
+tell(same(p2s.PSP.from_pretrained("somebody/thing", revision=resolve.local("somebody/thing").parent.name), model))
 os.environ["PIXEL2STYLE_OFFLINE"] = "1"
 attempt(lambda: p2s.load("somebody/other"))
 tell(same(p2s.load("somebody/thing"), model))
@@ -268,7 +268,7 @@ tell(same(p2s.load("somebody/thing"), model))
     card = files["README.md"].decode()
     assert 'from_pretrained("somebody/thing")' in card
     assert front_matter(card)["license"] == "mit"
-    assert sum(asked.startswith("GET") and asked.endswith(fetch.MODEL) for asked in there.asked) == 1
+    assert sum(asked.startswith("GET") and asked.endswith(resolve.MODEL) for asked in there.asked) == 1
 
 
 def test_a_card_that_was_edited_on_the_hub_survives_the_next_push(tmp_path: Path) -> None:
@@ -290,13 +290,13 @@ said += [card, edited]
     files = there.repos["me/thing"]
     assert front_matter(renewed)["license"] == "apache-2.0"
     assert files["README.md"].decode() == edited != renewed
-    (tmp_path / fetch.MODEL).write_bytes(files[fetch.MODEL])
-    assert same(p2s.load(tmp_path / fetch.MODEL), tiny_model(2))
+    (tmp_path / resolve.MODEL).write_bytes(files[resolve.MODEL])
+    assert same(p2s.load(tmp_path / resolve.MODEL), tiny_model(2))
 
 
 def test_what_the_hub_does_not_have_or_does_not_stand_by_is_refused(tmp_path: Path) -> None:
     tiny_model().save_pretrained(tmp_path / "made")
-    weights = (tmp_path / "made" / fetch.MODEL).read_bytes()
+    weights = (tmp_path / "made" / resolve.MODEL).read_bytes()
     files = {"old.pt": b"PK", "notes.txt": b"", "sub/m.safetensors": weights, "lie.safetensors": weights}
     with running(Hub({"me/thing": files}, says={"lie.safetensors": "0" * 64})) as there:
         said = with_hub(

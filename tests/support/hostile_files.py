@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pixel2style import checkpoints
+from pixel2style.checkpoints import native
 from pixel2style.formats import quantized
 from tests.support.official_layout import generator_state, random_generator
 
@@ -413,7 +413,7 @@ def safetensors() -> Iterator[tuple[str, bytes]]:
         "no name": {"/codes": [4096], "/steps": [16]},
         "all ways at once": {name: [16], f"{name}/codes": [4096], f"{name}/steps": [16], f"{name}/same": [0]},
     }
-    digest = quantized.digest(checkpoints.read_base("faces", "faces"))
+    digest = quantized.digest(native.read_base("faces", "faces"))
     for what, shapes in parts.items():
         held, place = {}, 0
         for key, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""A web server on this machine whose files and manners a test decides: what it cuts off, moves or withholds."""
+"""A web server on this machine; a test decides what it serves, truncates, redirects or refuses."""
 
 import contextlib
 import threading
@@ -10,25 +10,23 @@ from typing import Any
 
 @dataclass
 class Site:
-    """Files by path, and how they are served; ``asked`` lists (path, Range header) of every request."""
+    """Files by path, and how they are served; ``asked`` lists the path of every request."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
     cuts: list[int] = field(default_factory=list)
-    """After how many bytes each of the next answers ends; none: at its end."""
+    """Bytes after which each of the next answers is cut; none: all are complete."""
     answers: list[int] = field(default_factory=list)
     """Error codes that the next requests get."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    ranges: bool = True
     pause: Callable[[], object] = lambda: None
     """Called before every block of 64 KiB."""
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
     address: str = ""
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    """Answers without a word on the terminal."""
+    """Answers without a log on the terminal."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -36,7 +34,7 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Answer by ``handler``, in threads of their own, at the address that is given."""
+    """Answer by ``handler``, in threads of their own; yields the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -63,28 +61,21 @@ def serving(site: Site) -> Iterator[Site]:
 
 def answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     path = handler.path.partition("?")[0]
-    asked = handler.headers.get("Range")
-    site.asked.append((handler.path, asked))
+    site.asked.append(handler.path)
     if site.answers or path in site.moved or path not in site.files:
         handler.send_response(site.answers.pop(0) if site.answers else 302 if path in site.moved else 404)
         handler.send_header("Location", site.moved.get(path, ""))
         handler.send_header("Content-Length", "0")
         handler.end_headers()
         return
-    content, tag = site.files[path], site.tags.get(path)
-    start = 0
-    if asked and site.ranges and handler.headers.get("If-Range") == tag:
-        start = int(asked.removeprefix("bytes=").removesuffix("-"))
-    handler.send_response(206 if start else 200)
-    headers = {"Content-Length": str(len(content) - start)}
-    headers |= {"ETag": tag} if tag else {}
-    headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
-    for name, value in {**headers, **site.headers}.items():
+    content = site.files[path]
+    handler.send_response(200)
+    for name, value in {"Content-Length": str(len(content)), **site.headers}.items():
         if value:
             handler.send_header(name, value)
     handler.end_headers()
     cut = site.cuts.pop(0) if site.cuts else len(content)
-    body = content[start : start + cut]
+    body = content[:cut]
     with contextlib.suppress(OSError):
         for first in range(0, len(body), 1 << 16):
             site.pause()

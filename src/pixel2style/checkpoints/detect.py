@@ -1,15 +1,15 @@
-"""What lies in a published file, and where: told by the keys of its state dicts, under whatever prefix they stand.
+"""Which network a file of another project holds, and under which prefix: recognised by the keys of its state dicts.
 
 Training programs wrap a network's tensors in dictionaries (``state_dict``, ``g_ema``) and in prefixes (``module.``).
-Both are one thing here: a file is a flat table of dotted names, and a network is what stands below one prefix of it.
+Both are the same here: a file is a flat table of dotted names, and a network is everything below one prefix.
 
-Axes: ``n`` rows that a file gives, ``d`` width of a row. This module does not know how a file is opened, nor what is
-built from it.
+Axes: ``n`` rows of an average, ``d`` width of a row, ``k`` rows of the generator.
 """
 
 import argparse
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
@@ -22,6 +22,7 @@ Kind = Literal[
     "psp", "e4e", "restyle", "stylegan2", "nvidia2", "nvidia3", "arcface", "curricularface", "moco", "resnet"
 ]  # fmt: skip
 
+MODELS: tuple[Kind, ...] = ("psp", "e4e", "restyle")
 DESCRIBED: dict[Kind, str] = {
     "psp": "a pSp model",
     "e4e": "an e4e model",
@@ -35,7 +36,7 @@ DESCRIBED: dict[Kind, str] = {
     "resnet": "a ResNet, as torchvision's",
 }
 
-SIGNS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+KEYS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("restyle", ("encoder.conv1.weight", "encoder.body.0.conv1.weight")),
     ("psp", ("encoder.input_layer.0.weight",)),
     ("stylegan2", ("to_rgb1.conv.weight", "conv1.conv.weight")),
@@ -46,26 +47,23 @@ SIGNS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("moco", ("layer4.2.conv3.weight",)),
     ("resnet", ("layer1.0.conv1.weight", "conv1.weight")),
 )
-"""Keys that only such a network has, in the order in which they are looked for."""
+"""Keys that only such a network has, in the order in which they are searched."""
 
-DEPTH = 4
-"""Dictionaries inside dictionaries; no honest file has more."""
+MAX_DEPTH, MAX_PREFIX = 4, 500
+"""Levels of dictionaries, and letters before the names of a network; no known file has as many."""
 
-LETTERS = 500
-"""Of all that stands before the names of a network; no honest file has more."""
-
-BESIDE = ("opts", "init_kwargs")
+WITHOUT_TENSORS = ("opts", "init_kwargs")
 """Dictionaries of a file that hold no tensors."""
 
 PARTS: dict[Kind, tuple[str, ...]] = {
     "psp": ("encoder.", "decoder."), "restyle": ("encoder.", "decoder."),
     "nvidia2": ("mapping.", "synthesis."), "nvidia3": ("mapping.", "synthesis."),
 }  # fmt: skip
-"""What a network without prefix is made of, which may lie in dictionaries of its own."""
+"""Parts of a network that may lie in dictionaries of their own."""
 
 
 class Found(NamedTuple):
-    """A network in a file: what it is, its entries by name, averages beside it ``[n d]``, and what is said of it."""
+    """A network in a file: its kind, its entries by name, averages ``[n d]`` and options beside it."""
 
     kind: Kind
     entries: dict[str, Any]
@@ -73,27 +71,25 @@ class Found(NamedTuple):
     decoder_average: Tensor | None
     options: State
     built_with: State
-    deltas: bool
+    has_deltas: bool
+    """Whether rows after the first are given as differences to it (e4e)."""
+    networks: Mapping[str, str] = MappingProxyType({})
+    """Of a pickle of NVIDIA's: its networks, this one first, and what they are."""
 
     def weights(self, source: str) -> dict[str, Tensor]:
         """The network's tensors. Raises CheckpointError for anything else among them."""
         return tensors(self.entries, source)
 
 
-def detect(state: State) -> Kind:
-    """What the dictionary of a file is: see ``Kind``. Raises CheckpointError when it is nothing known."""
-    return find(state).kind
-
-
 def find(state: State) -> Found:
-    """The network in the dictionary of a file; of several copies, the average that training keeps (``g_ema``).
+    """The network in the content of a file; of several copies, the average over training steps (``g_ema``).
 
     Raises CheckpointError when there is none that is known.
     """
     holders: dict[str, State] = {}
-    table = dict(_named(state, "", DEPTH, holders, set()))
-    for kind, keys in SIGNS:
-        starts = [key.removesuffix(keys[0]) for key in table if key.endswith(keys[0]) and len(key) < LETTERS]
+    table = dict(_named(state, "", MAX_DEPTH, holders, set()))
+    for kind, keys in KEYS:
+        starts = [key.removesuffix(keys[0]) for key in table if key.endswith(keys[0]) and len(key) < MAX_PREFIX]
         whole = [start for start in starts if start[-1:] in ("", ".") and all(start + key in table for key in keys)]
         if whole:
             return _found(holders, table, kind, min(whole, key=_rank))
@@ -107,16 +103,16 @@ def find(state: State) -> Found:
 def _named(
     state: State, prefix: str, depth: int, holders: dict[str, State], seen: set[int]
 ) -> Iterator[tuple[str, Any]]:
-    """All entries by dotted name; a dictionary that stands in several places is entered once, into ``holders`` too."""
+    """All entries by dotted name. A dictionary in several places is entered once; ``holders`` gets it by its prefix."""
     seen.add(id(state))
     holders[prefix.removesuffix(".")] = state
     for key, value in state.items():
-        if not isinstance(key, str) or (key in BESIDE and isinstance(value, Mapping | argparse.Namespace)):
+        if not isinstance(key, str) or (key in WITHOUT_TENSORS and isinstance(value, Mapping | argparse.Namespace)):
             continue
         name = f"{prefix}{key}"
         if not isinstance(value, Mapping):
             yield name, value
-        elif depth and len(name) < LETTERS and id(value) not in seen:
+        elif depth and len(name) < MAX_PREFIX and id(value) not in seen:
             yield from _named(value, f"{name}.", depth - 1, holders, seen)
 
 
@@ -131,38 +127,38 @@ def _found(holders: Mapping[str, State], table: Mapping[str, Any], kind: Kind, p
     above = [".".join(prefix.split(".")[:length]) for length in range(prefix.count("."), -1, -1)]
     averages = (table.get(f"{start}.latent_avg".lstrip(".")) for start in above)
     beside: State = ChainMap(*(dict(holders[start]) for start in above if start in holders))
-    options = options_of(beside)
+    options = _options(beside)
     if kind in ("psp", "restyle"):
         kind = _family(options, entries, beside)
     built_with = beside.get("init_kwargs")
     return Found(
         kind,
-        # names of a network's tensors have dots; what stands beside them (``epoch``) has none
+        # tensors of a network have dots in their names; other entries (``epoch``) have none
         {key: value for key, value in entries.items() if "." in key and not _above_features(kind, key)},
         _average(next((value for value in averages if value is not None), None)),
         _average(beside.get("decoder_avg")),
         options,
         built_with if isinstance(built_with, Mapping) else {},
-        _says_deltas(options, beside),
+        _has_deltas(options, beside),
     )
 
 
 def _above_features(kind: Kind, key: str) -> bool:
-    """What classifies, on top of a network whose features count."""
+    """Whether a tensor belongs to the classifier on top of a network for features."""
     return kind in ("moco", "resnet") and key.startswith("fc.")
 
 
 def _family(options: State, entries: Mapping[str, Any], state: State) -> Kind:
-    """Which of the models in pSp's layout. e4e's keys are exactly pSp's: only what stands beside them tells the two."""
+    """Which of the models in pSp's layout it is. e4e has the keys of pSp: only options and other entries differ."""
     pyramid = "encoder.latlayer1.weight" in entries
     single = "encoder.linear.weight" in entries
     if not (pyramid or single) or "encoder.conv1.weight" in entries or "n_iters_per_batch" in options:
         return "restyle"
-    return "e4e" if pyramid and _says_deltas(options, state) else "psp"
+    return "e4e" if pyramid and _has_deltas(options, state) else "psp"
 
 
-def _says_deltas(options: State, state: State) -> bool:
-    """Whether rows are said as what they differ from the first one by: by name, else by what only e4e has."""
+def _has_deltas(options: State, state: State) -> bool:
+    """Whether rows are differences to the first: by the encoder's name, else by entries that only e4e has."""
     named = options.get("encoder_type")
     if isinstance(named, str):
         return named in ("Encoder4Editing", "ProgressiveBackboneEncoder", "ResNetProgressiveBackboneEncoder")
@@ -179,8 +175,8 @@ def _average(value: Any) -> Tensor | None:
     return average.reshape(-1, average.shape[-1])
 
 
-def options_of(state: State) -> State:
-    """What the training that wrote the file was told; empty where it does not say."""
+def _options(state: State) -> State:
+    """The options of the training that wrote the file; empty where there are none."""
     options = state.get("opts")
     if isinstance(options, argparse.Namespace):
         options = vars(options)

@@ -1,231 +1,452 @@
-"""One file over HTTP into a partial file that survives whatever ends the process, so that the next attempt goes on.
+"""Files from addresses (pooch) and from the Hugging Face Hub (its client): downloaded once, verified, kept.
 
-This module does not know what the file is, whether it is the right one, nor where it is kept.
+A file is taken from an address only if its SHA-256 is known: given, or recorded by an earlier download. Of a file on
+the hub the digest is the one that the hub records. Nothing here looks into a file; readers must not trust it.
 """
 
 import contextlib
 import hashlib
-import http.client
+import ipaddress
 import json
 import os
+import re
 import shutil
-import ssl
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, OutputError
-from .addresses import check, opener, quoted, shown
+from ..errors import CheckpointError, OutputError, complain
+from ..files import cache_folder, reason, write_json
 
-LARGEST = 8 << 30
-"""No file of weights that we know is larger than this, in bytes."""
-SPARE = 64 << 20
+MODEL = "model.safetensors"
+"""The file that a folder or a repository stands for."""
+SUFFIXES = (".safetensors", ".pt", ".pth", ".pkl", ".ckpt", ".bin", ".tar", ".onnx")
+"""Suffixes of model files; ``a/b.pt`` is a file in a folder, not a repository."""
+MAX_BYTES = 8 << 30
+"""Larger than any known file of weights."""
+SPARE_BYTES = 64 << 20
 """Bytes of the disk that a download leaves free."""
-TRIES, PAUSE = 5, 0.5
-"""Attempts when connections break, and seconds before the second; each later pause is twice as long."""
-TIMEOUT = 30.0
-"""Seconds without a byte after which a connection counts as broken."""
-CHUNK = 1 << 20
+TRIES, PAUSE, TIMEOUT = 3, 0.5, 30.0
+"""Attempts, seconds between them, and seconds without a byte after which one has failed."""
 
-_AGAIN = {408, 425, 429, 500, 502, 503, 504}
-"""What a server answers that may do better in a moment."""
-
-
-class _BrokenError(Exception):
-    """The connection is at fault, not the file: worth another attempt."""
+_DIGITS = re.compile("[0-9a-f]{64}|[0-9a-f]{40}")
+"""A SHA-256, or Git's SHA-1 of a file that the hub stores in Git itself."""
+_BUSY = {408, 425, 429, 500, 502, 503, 504}
+"""Answers of servers that may give another one soon."""
 
 
-def download(url: str, part: Path) -> str:
-    """Bring ``url`` into ``part``, going on where an earlier attempt ended; the SHA-256 of the whole.
+def is_offline() -> bool:
+    """Whether the environment forbids downloads: ``PIXEL2STYLE_OFFLINE`` or ``HF_HUB_OFFLINE``."""
+    set_to = (os.environ.get(name, "") for name in ("PIXEL2STYLE_OFFLINE", "HF_HUB_OFFLINE"))
+    return any(value.strip().lower() in ("1", "true", "yes", "on") for value in set_to)
 
-    Raises CheckpointError when the address, the server or its answer is at fault, OutputError when there is no room.
-    """
-    check(url)
-    reason = ""
-    for attempt in range(TRIES):
-        if attempt:
-            time.sleep(PAUSE * 2 ** (attempt - 1))
+
+def shown(url: str) -> str:
+    """An address as messages may show it: without query, which may hold a token, fragment and password."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        place = parts.netloc.rpartition("@")[2]
+        return ascii(f"{parts.scheme}://{place}{parts.path}"[:200])[1:-1]
+    except ValueError:
+        return ascii(url[:40])[1:-1]
+
+
+def check_address(url: str) -> None:
+    """Raise CheckpointError for an address that is neither https nor http on this machine, or holds a password."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise CheckpointError(f"{shown(url)}: is no address; give https://HOST/FILE") from None
+    if parts.username is not None or parts.password is not None:
+        raise CheckpointError(f"{shown(url)}: holds a password; give an address that needs none")
+    if not host or parts.scheme not in ("http", "https"):
+        raise CheckpointError(f"{shown(url)}: only https addresses are downloaded; for a file here, give its path")
+    if parts.scheme == "http" and not _is_this_machine(host):
+        raise CheckpointError(f"{shown(url)}: is not encrypted, so it could be changed on the way; use https")
+
+
+def _is_this_machine(host: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def from_url(url: str, digest: str | None, *, trust: bool = False) -> Path:
+    """The file behind an address, whose SHA-256 is ``digest`` or the recorded one. Raises as ``local`` does."""
+    check_address(url)
+    if found := _kept(digest or _recorded(url)):
+        return found
+    if is_offline():
+        raise CheckpointError(
+            f"{shown(url)}: is not in {cache_folder()}, and PIXEL2STYLE_OFFLINE or HF_HUB_OFFLINE forbids to "
+            "download it; unset them once"
+        )
+    if not digest and not trust and not _recorded(url):
+        raise CheckpointError(
+            f"{shown(url)}: add #sha256= and the file's SHA-256 to the address, so that no other file is taken for it, "
+            "or record what comes now with: pixel2style fetch ADDRESS --trust"
+        )
+    with _locked(cache_folder() / "partial" / _key(url)) as work:
+        wanted = digest or _recorded(url)
+        return _kept(wanted) or _download(url, wanted, work)  # another process may have downloaded it meanwhile
+
+
+@contextlib.contextmanager
+def _locked(work: Path) -> Iterator[Path]:
+    """An empty folder ``work`` that no other process uses, removed at the end; OutputError where there can be none."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(work.with_suffix(".lock"))
+    try:
+        work.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return _attempt(url, part)
-        except _BrokenError as error:
-            reason = str(error)
-    raise CheckpointError(
-        f"{shown(url)}: {TRIES} attempts failed ({reason}); the same command goes on where this one stopped"
+            lock.acquire(timeout=0)
+        except Timeout:
+            complain("another process downloads the same file; waiting for it")
+            lock.acquire()
+    except OSError as error:
+        raise _not_kept(error) from error
+    try:
+        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        lock.release()
+
+
+def _not_kept(error: OSError) -> OutputError:
+    return OutputError(
+        f"{cache_folder()}: cannot be written ({reason(error)}); make room, or set PIXEL2STYLE_CACHE to another folder"
     )
 
 
-def _attempt(url: str, part: Path) -> str:
-    """One connection's worth. Raises _BrokenError where another may go on."""
-    told = _told(part)
-    have = part.stat().st_size if told and part.exists() else 0
-    if have and have == told.get("total"):
-        return _digest(part, have).hexdigest()
-    headers = {"User-Agent": "pixel2style", "Accept-Encoding": "identity"}
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": told["validator"]}
-    with _answered(url, headers, part) as response:
-        start, total = _extent(response, have)
-        _make_room(url, part, start, total)
-        if not start:
-            _tell(part, response.headers, total)
-        return _stream(url, response, part, start, total)
+def _download(url: str, digest: str | None, work: Path) -> Path:
+    """Download into ``work`` and, once the digest is verified, move into the cache and record the address."""
+    import pooch
 
-
-@contextlib.contextmanager
-def _answered(url: str, headers: Mapping[str, str], part: Path) -> Iterator[Any]:
-    """The server's answer, when it is one that brings the file."""
+    name = re.sub(r"[^\w.-]", "_", urllib.parse.unquote(urllib.parse.urlsplit(url).path.rpartition("/")[2]), flags=re.A)
+    name = name.lstrip(".")[-80:] or "model"
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")  # it would show the query of the address
     try:
-        response = opener(url).open(urllib.request.Request(quoted(url), headers=dict(headers)), timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416:  # nothing after what there is: it was another file
-            forget(part)
-        if error.code in _AGAIN or (error.code == 416 and "Range" in headers):
-            raise _BrokenError(f"the server answers {error.code}") from None
-        where = "leads to where we do not follow" if 300 <= error.code < 400 else f"the server answers {error.code}"
-        raise CheckpointError(f"{shown(url)}: {where}; check the address") from None
-    except (http.client.InvalidURL, ValueError) as error:
-        raise CheckpointError(f"{shown(url)}: is no address that can be asked for; check it") from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise CheckpointError(f"{shown(url)}: the server cannot prove who it is; use another address") from error
-        raise _BrokenError(str(reason) or type(reason).__name__) from error
-    with response:
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise CheckpointError(f"{shown(url)}: comes compressed on the way; use an address of the file itself")
-        yield response
-
-
-def _extent(response: Any, have: int) -> tuple[int, int | None]:
-    """Where the bytes that come belong, and how many the whole file has, where the server says."""
-    try:
-        if response.status == 206:
-            unit, _, extent = response.headers.get("Content-Range", "").partition(" ")
-            span, _, total = extent.partition("/")
-            if unit != "bytes" or int(span.partition("-")[0]) != have:
-                raise ValueError
-            return have, int(total) if total != "*" else None
-        length = response.headers.get("Content-Length")
-        return 0, int(length) if length is not None else None
-    except ValueError:
-        raise _BrokenError("the server sent another part than the one it was asked for") from None
-
-
-def _make_room(url: str, part: Path, start: int, total: int | None) -> None:
-    if total is not None and total > LARGEST:
-        raise _too_large(url)
-    free = shutil.disk_usage(part.parent).free
-    needed = (total or start) - start + SPARE
-    if free < needed:
-        raise OutputError(
-            f"{shown(url)}: needs {needed / 1e9:.2f} GB where {free / 1e9:.2f} GB are free; make room in {part.parent} "
-            "or set PIXEL2STYLE_CACHE to another folder"
+        file = Path(
+            _retried(
+                lambda: pooch.retrieve(
+                    url, f"sha256:{digest}" if digest else None, name, work, downloader=partial(_over_http, work=work)
+                ),
+                url,
+                digest,
+            )
         )
+        came = digest or digest_of(file)
+        kept = _folder(came) / name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        file.chmod(0o644)  # pooch's temporary files are their owner's alone
+        file.replace(kept)
+        _remember(kept, came)
+        _note(_record(url), {"address": shown(url), "sha256": came})
+    except OSError as error:
+        raise _not_kept(error) from error
+    finally:
+        logger.setLevel(level)
+    return kept
+
+
+def _retried(download: Callable[[], str], url: str, digest: str | None) -> str:
+    """What ``download`` returns, tried again where a connection breaks or a server is busy.
+
+    Raises CheckpointError, in a sentence without the query of the address, and OSError where the disk is at fault.
+    """
+    from requests import HTTPError, RequestException, TooManyRedirects
+    from requests.exceptions import SSLError
+
+    why = ""
+    for attempt in range(TRIES):
+        time.sleep(PAUSE * attempt)
+        try:
+            return download()
+        except HTTPError as error:
+            code = error.response.status_code if error.response is not None else 0
+            if code not in _BUSY:
+                raise CheckpointError(f"{shown(url)}: the server answers {code}; check the address") from None
+            why = f"the server answers {code}"
+        except TooManyRedirects:
+            raise CheckpointError(f"{shown(url)}: redirects without end; check the address") from None
+        except SSLError as error:
+            raise CheckpointError(f"{shown(url)}: the server cannot prove who it is; use another address") from error
+        except RequestException as error:
+            why = type(error).__name__
+        except ValueError as error:  # pooch, of a digest
+            raise CheckpointError(
+                f"{shown(url)}: has another SHA-256 than {digest}; it was not kept; ask the source of either"
+            ) from error
+    raise CheckpointError(f"{shown(url)}: {TRIES} attempts failed ({why}); try again later")
+
+
+def _over_http(url: str, output_file: str, pooch_: Any, *, work: Path) -> None:
+    """A downloader for pooch: every redirect is checked like the address itself, and the size is limited."""
+    from pooch import HTTPDownloader
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    local_only = {"no_proxy": "*"} if _is_this_machine(urllib.parse.urlsplit(url).hostname) else None
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(shown(url).rpartition("/")[2], total=None)
+        meter = _Meter(url, Path(output_file), lambda total, got: bar.update(task, total=total or None, completed=got))
+        HTTPDownloader(
+            progressbar=meter, chunk_size=1 << 20, timeout=TIMEOUT,
+            hooks={"response": partial(check_response, url=url, folder=work)},
+            headers={"User-Agent": "pixel2style", "Accept-Encoding": "identity"}, proxies=local_only,
+        )(url, output_file, pooch_)  # fmt: skip
+
+
+class _Meter:
+    """What pooch reports progress to: shows it, and stops a file that has no stated size and no end."""
+
+    def __init__(self, url: str, file: Path, show: Callable[[int, int], None]):
+        self.url, self.file, self.show = url, file, show
+        self.total = 0
+
+    def update(self, _: int) -> None:
+        """Called after every block, whose size pooch does not know."""
+        size = self.file.stat().st_size
+        if size > MAX_BYTES:
+            raise _too_large(self.url)
+        self.show(self.total, size)
+
+    def reset(self) -> None:
+        """Called at the end."""
+
+    close = reset
+
+
+def check_response(response: Any, *_: Any, url: str, folder: Path, **__: Any) -> None:
+    """Check where a redirect leads, and that the file has room. Raises CheckpointError, or OutputError for no room."""
+    if response.is_redirect:
+        target = urllib.parse.urljoin(response.url, response.headers["Location"])
+        check_address(target)
+        if response.url.startswith("https:") and not target.startswith("https:"):
+            raise CheckpointError(f"{shown(url)}: redirects to {shown(target)}, which is not encrypted")
+    elif response.ok:
+        size = int(response.headers.get("Content-Length") or 0)
+        if size > MAX_BYTES:
+            raise _too_large(url)
+        free = shutil.disk_usage(folder).free
+        if free < size + SPARE_BYTES:
+            raise OutputError(
+                f"{shown(url)}: needs {(size + SPARE_BYTES) / 1e9:.2f} GB where {free / 1e9:.2f} GB are free; make "
+                f"room in {cache_folder()} or set PIXEL2STYLE_CACHE to another folder"
+            )
 
 
 def _too_large(url: str) -> CheckpointError:
-    return CheckpointError(f"{shown(url)}: is larger than {LARGEST >> 30} GiB, as no model is; check the address")
+    return CheckpointError(f"{shown(url)}: is larger than {MAX_BYTES >> 30} GiB, as no model is; check the address")
 
 
-def _stream(url: str, response: Any, part: Path, start: int, total: int | None) -> str:
-    """Append what comes to the first ``start`` bytes of ``part``; the SHA-256 of all of it."""
-    digest, got = _digest(part, start), start
-    with writing(part):
-        if start:
-            os.truncate(part, start)
-        file = part.open("ab" if start else "wb")
-    with file, _progress(url, start, total) as advance:
-        while block := _block(response):
-            got += len(block)
-            if got > LARGEST or (total is not None and got > total):
-                file.close()
-                forget(part)
-                raise _too_large(url)
-            with writing(part):
-                file.write(block)
-                file.flush()  # whatever ends this process, what came is kept
-            digest.update(block)
-            advance(len(block))
-    if total is not None and got < total:
-        raise _BrokenError(f"the connection ended after {got} of {total} bytes")
-    return digest.hexdigest()
+# the cache: files/DIGEST/NAME, addresses/KEY.json (their digests), verified/KEY.json (which files were found whole)
 
 
-def _block(response: Any) -> bytes:
-    """Some bytes; none at the end."""
+def _key(text: str) -> str:
+    """A file name for ``text`` that says nothing about it."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _folder(digest: str) -> Path:
+    return cache_folder() / "files" / digest
+
+
+def _record(url: str) -> Path:
+    return cache_folder() / "addresses" / f"{_key(url)}.json"
+
+
+def _recorded(url: str) -> str | None:
+    """The SHA-256 that the address had when it was last downloaded."""
+    digest = _read_json(_record(url)).get("sha256")
+    return digest if isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) else None
+
+
+def _kept(digest: str | None) -> Path | None:
+    """The file with that digest, from whichever address it came; damaged ones are removed."""
+    if not digest or not _folder(digest).is_dir():
+        return None
+    for file in sorted(_folder(digest).iterdir()):
+        if is_whole(file, digest):
+            return file
+        with contextlib.suppress(OSError):
+            file.unlink()
+    return None
+
+
+def is_whole(file: Path, digest: str) -> bool:
+    """Whether a file has the digest: a SHA-256 (64 hexadecimal digits), or the SHA-1 of a Git blob (40).
+
+    The answer is recorded with the file's size and time of change; while these stay, the file is not read again. That
+    finds damage, not manipulation: who can write here can change the record as well.
+    """
     try:
-        block: bytes = response.read1(CHUNK)
-    except (OSError, http.client.HTTPException) as error:
-        raise _BrokenError(f"the connection broke: {error}") from error
-    return block
+        if _read_json(_verified(file)) == _state(file, digest):
+            return True
+        if digest_of(file, "sha256" if len(digest) == 64 else "sha1") != digest:
+            return False
+    except OSError:
+        return False
+    _remember(file, digest)
+    return True
 
 
-def _digest(file: Path, size: int) -> "hashlib._Hash":
-    """The SHA-256 of the first ``size`` bytes, to go on with."""
-    digest = hashlib.sha256()
-    if size:
-        with file.open("rb") as content:
-            while size and (block := content.read(min(size, CHUNK))):
-                digest.update(block)
-                size -= len(block)
-    return digest
+def _remember(file: Path, digest: str) -> None:
+    """Record that a file has the digest; where that cannot be written, it is computed again next time."""
+    with contextlib.suppress(OutputError, OSError):
+        _note(_verified(file), _state(file, digest))
 
 
-def _notes(part: Path) -> Path:
-    return part.with_suffix(".json")
+def _verified(file: Path) -> Path:
+    return cache_folder() / "verified" / f"{_key(str(file.absolute()))}.json"
 
 
-def _told(part: Path) -> dict[str, Any]:
-    """What the server said of the file whose beginning ``part`` is; empty where it cannot be gone on with."""
+def _state(file: Path, digest: str) -> dict[str, Any]:
+    found = file.stat()
+    return {"digest": digest, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
+
+
+def _note(file: Path, values: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, values)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """A small file of JSON; empty where there is none, or it is damaged."""
     try:
-        told = json.loads(_notes(part).read_bytes())
+        values = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) and isinstance(told.get("validator"), str) else {}
+    return values if isinstance(values, dict) else {}
 
 
-def _tell(part: Path, headers: Any, total: int | None) -> None:
-    """Note what tells this file from a later one of the same address; nothing, where the server does not say."""
-    tag = headers.get("ETag", "")
-    validator = tag if tag.startswith('"') else headers.get("Last-Modified")
-    with writing(part):
-        part.unlink(missing_ok=True)  # never another file's bytes under these notes
-        _notes(part).write_text(json.dumps({"validator": validator, "total": total}), encoding="utf-8")
+def digest_of(file: Path, kind: str = "sha256") -> str:
+    """The SHA-256 of a file, or the SHA-1 of a Git blob, which begins with its length. Raises OSError."""
+    start = b"" if kind == "sha256" else f"blob {file.stat().st_size}\0".encode()
+    digest = hashlib.new(kind, start, usedforsecurity=kind != "sha1")
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: digest).hexdigest()
 
 
-def forget(part: Path) -> None:
-    """Remove a partial file and what is noted of it."""
-    with writing(part):
-        part.unlink(missing_ok=True)
-        _notes(part).unlink(missing_ok=True)
+def from_hub(
+    repo: str,
+    file: str = MODEL,
+    *,
+    revision: str | None = None,
+    digest: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> Path:
+    """A file of a repository on the Hugging Face Hub, in the hub's own cache; options as ``hf_hub_download`` has them.
 
+    What came is compared with the digest that the hub records, and with ``digest`` where one is given. Raises as
+    ``local`` does.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-@contextlib.contextmanager
-def writing(file: Path) -> Iterator[None]:
-    """OutputError for what goes wrong with files of the cache."""
+    named = f"hf://{repo}{f'@{revision}' if revision else ''}/{file}"
+    if any(part in ("", ".", "..") for part in file.split("/")) or "\\" in file:
+        raise CheckpointError(f"{ascii(named)[1:-1]}: is no file of a repository")
+    unreachable = local_files_only or is_offline()
     try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{file}: cannot be written ({error.strerror}); make room, or set PIXEL2STYLE_CACHE to another folder"
-        ) from error
+        path = Path(
+            hf_hub_download(
+                repo, file, revision=revision, token=token, cache_dir=cache_dir, force_download=force_download,
+                local_files_only=unreachable,
+            )
+        )  # fmt: skip
+    except LocalEntryNotFoundError as error:
+        why = "downloads are forbidden" if unreachable else "the hub cannot be reached"
+        raise CheckpointError(f"{named}: was not downloaded before, and {why}; try again online") from error
+    except EntryNotFoundError as error:
+        raise _missing(repo, revision, token, named) from error
+    except failures() as error:
+        raise CheckpointError(f"{named}: {_why(error)}") from error
+    _verify(path, named, digest, lambda: _etag(repo, file, revision, token))
+    return path
 
 
-@contextlib.contextmanager
-def _progress(url: str, start: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    from rich import progress
-    from rich.console import Console
+def failures() -> tuple[type[BaseException], ...]:
+    """What the hub's client raises when it fails, errors of its HTTP library included."""
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    console = Console(stderr=True)
-    columns = (
-        progress.TextColumn("{task.description}", markup=False), progress.BarColumn(), progress.DownloadColumn(),
-        progress.TransferSpeedColumn(), progress.TimeRemainingColumn(),
-    )  # fmt: skip
-    with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(shown(url).rpartition("/")[2], total=total, completed=start)
-        yield lambda count: bar.advance(task, count)
+    return (*HfHubHTTPError.__bases__, EntryNotFoundError, OSError, ValueError, RuntimeError)
+
+
+def _why(error: BaseException) -> str:
+    """The error of the hub's client in one sentence: its own has addresses and hints over many lines."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):
+        return "access is granted by its owner; ask for it on its page, then: hf auth login"
+    if isinstance(error, RepositoryNotFoundError):
+        return "there is no such file here and no such repository on the hub, or you may not see it (hf auth login)"
+    if isinstance(error, RevisionNotFoundError):
+        return "the repository has no such revision"
+    return f"cannot be fetched ({type(error).__name__}); try again later"
+
+
+def _missing(repo: str, revision: str | None, token: str | bool | None, named: str) -> CheckpointError:
+    """What to raise for a repository without the file: names the model files that it has."""
+    from huggingface_hub import HfApi
+
+    try:
+        names = HfApi(token=token).list_repo_files(repo, revision=revision)
+    except failures():
+        names = []
+    at = f"@{revision}" if revision else ""
+    if named.endswith(f"/{MODEL}"):
+        return no_model(f"hf://{repo}{at}", names, f"hf://{repo}{at}/")
+    return CheckpointError(f"{named}: the repository has no such file; its models: {_listed(names)}")
+
+
+def _listed(names: list[str]) -> str:
+    return ascii(", ".join(sorted(name for name in names if name.endswith(SUFFIXES))[:5]) or "none")[1:-1]
+
+
+def _etag(repo: str, file: str, revision: str | None, token: str | bool | None) -> str | None:
+    """The digest that the hub states for a file, requested again."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    try:
+        return get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), token=token).etag
+    except failures():
+        return None
+
+
+def _verify(path: Path, named: str, digest: str | None, etag: Callable[[], str | None]) -> None:
+    """Compare a file of the hub's cache with its known digests. Raises CheckpointError, and removes a damaged file."""
+    blob = path.resolve()  # where the system has symbolic links, the cache names it by the digest that the hub states
+    stated = next(filter(_DIGITS.fullmatch, filter(None, (blob.name, digest or etag()))), None)
+    if not stated:
+        raise CheckpointError(f"{named}: the hub states no digest for it; add #sha256= and its SHA-256")
+    if not is_whole(blob, stated):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            blob.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{named}: does not have the digest that it should have; it was removed, download it again"
+        )
+    if digest and digest != stated and digest_of(blob) != digest:
+        raise CheckpointError(f"{named}: has another SHA-256 than {digest}; ask the source of that digest")
+
+
+def no_model(place: str, names: list[str], prefix: str) -> CheckpointError:
+    """What to raise for a folder or a repository that has files, but not the one that is meant without a name."""
+    models = sorted(name for name in names if name.endswith(SUFFIXES))
+    meant = f"name one of {', '.join(prefix + name for name in models[:5])}" if models else "there is no model in it"
+    return CheckpointError(f"{place}: holds no {MODEL}; {ascii(meant)[1:-1]}")

@@ -1,7 +1,7 @@
 """What a model file is, without loading it: the command ``inspect``.
 
-Files are opened as they are for use, by the same readers, but for their numbers: networks are laid out on PyTorch's
-meta device, which has shapes and no memory. What does not fit is therefore found here too, in the same words.
+Files are opened by the same readers as for use, but without their numbers: networks are built on the meta device, which
+has shapes and no memory. What does not fit is therefore found here too, in the same words.
 """
 
 import itertools
@@ -10,23 +10,25 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .. import checkpoints
-from ..config import EncoderConfig, GeneratorConfig
-from ..errors import CheckpointError
+from ..config import EncoderConfig, GeneratorConfig, ModelConfig
 from ..formats.safetensors import is_safetensors
+from ..generators import Generator
 from ..generators.stylegan2 import network as stylegan2
 from ..models.psp import PSP
 from ..tasks import task_or_none
-from . import foreign, nvidia_pickle
+from . import foreign, native
+from .detect import DESCRIBED
+from .layouts import writers
+from .resolve import find
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A file: what it is; what is worth a line, by name; its configuration in full; what to do with it, by purpose."""
+    """A file: what it is; facts worth a line, by name; its full configuration; what to do with it, by purpose."""
 
     source: str
     about: str
@@ -37,33 +39,64 @@ class Finding:
 
 def examine(source: str | Path) -> Finding:
     """What the file that ``source`` names is. Raises as ``checkpoints.load`` does, for the same files."""
-    opened = checkpoints.outline(source)
-    network, path = opened.network, opened.path
-    config = getattr(network, "config", None)
-    about, beside = _in_pickle(path)
-    facts = {"file": f"{_size(path.stat().st_size)}, {_container(path)}", **beside}
+    path = find(source)
+    found = _ours(path) if native.is_ours(path) else _foreign(path)
+    network = found.network
+    config = network.config if isinstance(network, PSP | Generator) else None
+    facts = {"file": f"{_size(path.stat().st_size)}, {_container(path)}", **found.facts}
     if isinstance(network, PSP):
         facts |= _model_facts(network)
-    elif isinstance(config, GeneratorConfig):
-        facts |= _generator_facts(config, cast(int, network.rows))
+    elif isinstance(network, Generator):
+        facts |= _generator_facts(network.config, network.rows)
     facts["weights"] = _weights(network)
-    facts |= {name: _short(value) for name, value in opened.told.items() if name in TOLD and value not in (None, "")}
+    facts |= {name: _short(value) for name, value in found.options.items() if name in SHOWN and value not in (None, "")}
     whole = asdict(config) if config else {}
-    return Finding(str(source), about or opened.about, facts, whole, _uses(network, opened.kind, str(source)))
+    return Finding(str(source), found.about, facts, whole, _uses(network, found.kind, str(source)))
 
 
-TOLD = (
+class _Outline(NamedTuple):
+    """A file, read without numbers: what it is, its network, and options of the training that wrote it."""
+
+    kind: str
+    about: str
+    network: nn.Module
+    facts: Mapping[str, str]
+    options: Mapping[str, Any]
+
+
+def _ours(path: Path) -> _Outline:
+    header = native.header(path)
+    kind = "model" if isinstance(header.config, ModelConfig) else "generator"
+    options = {"bundled generator": header.generator, "difference to": header.base}
+    return _Outline(kind, f"a {kind} of ours", native.load(path, numbers=False), {}, options)
+
+
+def _foreign(path: Path) -> _Outline:
+    found, network = foreign.outline(path)
+    about, facts = DESCRIBED[found.kind], {}
+    if found.networks:
+        chosen, *others = found.networks
+        facts["networks"] = f"{chosen}, described here, beside {', '.join(sorted(others)) or 'no other'}"
+        about = "a StyleGAN2 generator of TensorFlow's" if found.networks[chosen] == "stylegan2-tf" else about
+    return _Outline(found.kind, about, network, facts, {**found.built_with, **found.options})
+
+
+SHOWN = (
     "dataset_type", "encoder_type", "exp_dir", "checkpoint_path", "stylegan_weights", "stylegan_size", "output_size",
     "n_iters_per_batch", "max_steps", "batch_size", "learning_rate", "bundled generator", "difference to",
 )  # fmt: skip
-"""Which of the options of the training that wrote a file are worth a line."""
+"""Which options of the training that wrote a file are shown."""
 
 
 def lines(finding: Finding) -> list[str]:
-    """A finding as it stands on a terminal."""
+    """A finding as lines for a terminal."""
     width = max(map(len, (*finding.facts, *finding.uses)), default=0)
-    told = [f"  {name:<{width}}  {value}" for name, value in finding.facts.items()]
-    return [f"{finding.source}: {finding.about}", *told, *(f"  {n:<{width}}  {use}" for n, use in finding.uses.items())]
+    facts = [f"  {name:<{width}}  {value}" for name, value in finding.facts.items()]
+    return [
+        f"{finding.source}: {finding.about}",
+        *facts,
+        *(f"  {n:<{width}}  {use}" for n, use in finding.uses.items()),
+    ]
 
 
 def as_json(finding: Finding) -> str:
@@ -83,28 +116,14 @@ def _container(path: str | Path) -> str:
     return "safetensors" if is_safetensors(path) else "pickle"
 
 
-def _in_pickle(path: Path) -> tuple[str, dict[str, str]]:
-    """What the generator in one of NVIDIA's pickles is, where that is more than its layout says; and all networks."""
-    if not nvidia_pickle.is_pickle(path):
-        return "", {}
-    try:
-        found = nvidia_pickle.networks(path)
-    except CheckpointError:
-        return "", {}  # tensors alone
-    name, network = nvidia_pickle.preferred(found, str(path))
-    others = ", ".join(sorted(other for other in found if other != name)) or "no other"
-    about = "a StyleGAN2 generator of TensorFlow's" if network.family == "stylegan2-tf" else ""
-    return about, {"networks": f"{name}, described here, beside {others}"}
-
-
 def _model_facts(model: PSP) -> dict[str, str]:
     encoder, config = model.encoder.config, model.config
-    looks = f", {config.iterations} looks at what it drew" if config.feedback else ""
+    feedback = f", with feedback, {config.iterations} iterations" if config.feedback else ""
     return {
         "task": config.task,
-        "reads": f"pictures of {model.source_channels} channels, {_shape(encoder)} pixels{looks}",
+        "reads": f"pictures of {model.source_channels} channels, {_shape(encoder)} pixels{feedback}",
         "encoder": f"{_named(encoder)}, {encoder.rows} rows of {encoder.width}",
-        "average": "added to what the encoder says" if config.add_average else "not added",
+        "average": "added to what the encoder gives" if config.add_average else "not added",
         **_generator_facts(config.generator, encoder.rows),
     }
 
@@ -138,13 +157,13 @@ def _generator_facts(config: GeneratorConfig, rows: int) -> dict[str, str]:
 
 
 def _in_a_row(channels: Sequence[int]) -> str:
-    """Numbers, and how often each comes where it comes again and again."""
+    """Numbers, with a count where one is repeated."""
     runs = [(number, len(list(same))) for number, same in itertools.groupby(channels)]
     return ", ".join(f"{times} x {number}" if times > 1 else str(number) for number, times in runs)
 
 
 def _weights(network: nn.Module) -> str:
-    """How many numbers the networks have, buffers too."""
+    """How many numbers a network has, buffers included."""
     tensors: list[Tensor] = list(network.state_dict().values())
     return f"{sum(tensor.numel() for tensor in tensors) / 1e6:.1f} million numbers in {len(tensors)} tensors"
 
@@ -160,8 +179,12 @@ def _short(value: Any) -> str:
 
 def _uses(network: nn.Module, kind: str, source: str) -> dict[str, str]:
     """What to do with a file, as calls and commands."""
-    if kind in JUDGES:
-        return {"train": f"pixel2style train PRESET {JUDGES[kind].format(source)}"} if JUDGES[kind] else {}
+    if kind in PRETRAINED_USES:
+        return (
+            {"train": f"pixel2style train PRESET {PRETRAINED_USES[kind].format(source)}"}
+            if PRETRAINED_USES[kind]
+            else {}
+        )
     uses = {}
     if isinstance(network, PSP):
         uses["load"] = f'pixel2style.load("{source}")'
@@ -176,16 +199,16 @@ def _uses(network: nn.Module, kind: str, source: str) -> dict[str, str]:
         uses["load"] = f'pixel2style.load_generator("{source}")'
         uses["train"] = f"pixel2style train PRESET --generator {source}"
     uses["convert"] = f"pixel2style convert {source} OUT.safetensors"
-    for layout in foreign.layouts(network):
+    for layout in writers.layouts(network):
         uses[f"as {layout}"] = f"pixel2style convert {source} OUT.pt --to {layout}"
     uses["export"] = f"pixel2style export onnx {source} --out DIR"
     return uses
 
 
-JUDGES = {
+PRETRAINED_USES = {
     "arcface": "--loss.identity-network {0}, or --encoder.trunk ir_se50 --trunk-weights {0}",
     "curricularface": "",
     "moco": "--loss.similarity-network {0}",
     "resnet": "--encoder.trunk resnet34 --trunk-weights {0}",
 }
-"""What else to do with networks that draw nothing."""
+"""What to do with networks for losses and trunks."""

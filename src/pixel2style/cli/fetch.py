@@ -20,8 +20,8 @@ def fetch(
         source: https://HOST/FILE#sha256=DIGEST, or USER/REPO[@REVISION][/FILE], also as hf://USER/REPO.
         trust: If no digest is known, accept what the address gives now, and record its digest.
     """
-    from ..checkpoints.cache import digest_of
-    from ..checkpoints.fetch import local
+    from ..checkpoints.download import digest_of
+    from ..checkpoints.resolve import local
     from ..errors import CheckpointError
 
     file = local(source, trust=trust)

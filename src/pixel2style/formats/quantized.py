@@ -1,18 +1,17 @@
-"""Models in few bits: as the quantised difference to a bundled one, or complete with a byte a number.
+"""Quantised tensors: a model as its difference to a bundled one, or complete with one byte per number.
 
-A difference of 4 bits takes a quarter of what fp16 takes. Metadata ``base`` names the bundled model and ``digest`` says
-which numbers it had: a difference to other numbers is worth nothing. A tensor ``KEY`` is one of these in its file:
+A difference of 4 bits takes a quarter of the size of fp16. Metadata ``base`` names the bundled model and ``digest`` is
+that of its numbers, since a difference is valid for these numbers only. In the file a tensor ``KEY`` is one of:
 
-    KEY/codes, KEY/steps   matrices and convolutions: whole numbers of 2 to 8 bits, packed, times a step a channel
-    KEY/offset             vectors: the difference itself, fp16
-    KEY/same               nothing, where the model has the base's numbers
-    KEY                    whatever the base has not, or in another shape: the tensor itself
+    KEY/codes, KEY/steps   matrices and convolutions: integers of 2 to 8 bits, packed, times one step per channel
+    KEY/offset             vectors: the difference, fp16
+    KEY/same               empty: the model has the base's numbers
+    KEY                    the tensor itself, where the base has none of that name and shape
 
-How many bits a number has follows from how many bytes there are. A complete file may have ``KEY/codes`` and
-``KEY/steps`` too: one byte a number, in the tensor's own shape. This module knows names and shapes of tensors only,
-not the networks that they belong to.
+The number of bytes gives the number of bits. A complete file may have ``KEY/codes`` and ``KEY/steps`` too: one byte per
+number, in the tensor's own shape.
 
-Axes: ``o`` channels of a tensor that have a step each, ``n`` numbers of one, ``m`` groups of ``GROUP`` numbers.
+Axes: ``o`` channels of a tensor, one step each, ``n`` numbers of a channel, ``m`` groups of ``GROUP`` numbers.
 """
 
 import hashlib
@@ -26,15 +25,14 @@ from ..errors import CheckpointError
 from .state_dicts import spell
 
 GROUP = 8
-"""Numbers packed together: as many bytes as each has bits."""
-FEWEST, MOST = 2, 8
-"""Bits of a number."""
+"""Numbers that are packed together, into as many bytes as each has bits."""
+MIN_BITS, MAX_BITS = 2, 8
 SHARES = torch.linspace(1, 0.1, 19).tolist()
-"""Ranges that are tried for a channel, in its largest number: clipping a few far ones leaves finer steps for all."""
+"""Ranges that are tried for a channel, as a share of its largest number: clipping outliers gives all finer steps."""
 
 HALF_MAX = torch.finfo(torch.float16).max
 EXACT = ("w_avg", "w_unit")
-"""Averages, on which every row stands: the same as the base's or stored whole."""
+"""Averages, which every row depends on: the base's own, or stored whole."""
 PARTS = ("codes", "steps", "offset", "same")
 
 
@@ -46,8 +44,8 @@ def subtract(
     ``whole`` has the tensors as they are stored where they cannot be differences. Raises CheckpointError where no such
     model is bundled, ValueError for other numbers of bits than 2 to 8.
     """
-    if not FEWEST <= bits <= MOST:
-        raise ValueError(f"a difference has {FEWEST} to {MOST} bits, got {bits}")
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"a difference has {MIN_BITS} to {MAX_BITS} bits, got {bits}")
     parts: dict[str, Tensor] = {}
     for key, value in state.items():
         found = between(value.detach().cpu(), base[key], bits) if key in base else None
@@ -58,15 +56,15 @@ def subtract(
 
 
 def add(
-    parts: Mapping[str, Tensor], base: Mapping[str, Tensor], told: Mapping[str, str], source: str
+    parts: Mapping[str, Tensor], base: Mapping[str, Tensor], metadata: Mapping[str, str], source: str
 ) -> dict[str, Tensor]:
-    """The tensors of the model whose ``parts`` and metadata a file holds, float32; those of meta parts are meta.
+    """The tensors of the model whose ``parts`` and metadata a file holds, float32; meta parts give meta tensors.
 
-    Nothing larger than the base is made. Raises CheckpointError where the base is not bundled or has other numbers than
-    the file was made for, and for parts that do not belong together.
+    Nothing larger than the base is allocated. Raises CheckpointError where the base has other numbers than the file
+    was made for, and for parts that do not belong together.
     """
-    name = told["base"]
-    if told.get("digest") != digest(base):
+    name = metadata["base"]
+    if metadata.get("digest") != digest(base):
         raise CheckpointError(
             f"{source}: is a difference to another {name} than the bundled one; convert it to a complete file with the "
             "version of pixel2style that wrote it"
@@ -90,7 +88,7 @@ def add(
 
 
 def in_bytes(state: Mapping[str, Tensor], halves: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a complete file in which whatever would be fp16 in ``halves`` has one byte a number."""
+    """The tensors of a complete file in which those that are fp16 in ``halves`` have one byte per number."""
     parts: dict[str, Tensor] = {}
     for key, value in halves.items():
         if value.dtype != torch.float16:
@@ -102,7 +100,7 @@ def in_bytes(state: Mapping[str, Tensor], halves: Mapping[str, Tensor]) -> dict[
 
 
 def complete(parts: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The tensors of a complete file, float32: what ``in_bytes`` made, or as they are. Raises CheckpointError."""
+    """The tensors of a complete file, those from ``in_bytes`` as float32, others unchanged. Raises CheckpointError."""
     state: dict[str, Tensor] = {}
     for key, value in parts.items():
         start, _, part = key.rpartition("/")
@@ -123,7 +121,7 @@ def complete(parts: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, shapes and numbers, in the order of names."""
+    """SHA-256 over names, shapes, types and numbers, in the order of names."""
     seen = hashlib.sha256()
     for key in sorted(tensors):
         value = tensors[key].contiguous()
@@ -148,7 +146,7 @@ def between(value: Tensor, base: Tensor, bits: int) -> dict[str, Tensor] | None:
 
 
 def together(parts: Mapping[str, Tensor], base: Tensor) -> Tensor | None:
-    """``base`` and what ``between`` stored, None where that is nothing that it stores for such a tensor."""
+    """``base`` plus the difference that ``between`` stored, None where the parts are not valid for such a tensor."""
     if parts.keys() == {"same"}:
         return base if parts["same"].numel() == 0 else None
     if not base.is_floating_point() or not all(part.is_floating_point() for n, part in parts.items() if n != "codes"):
@@ -160,7 +158,7 @@ def together(parts: Mapping[str, Tensor], base: Tensor) -> Tensor | None:
         return None
     codes, steps, like = parts["codes"], parts["steps"], _by_channel(base)
     bits, rest = divmod(len(codes) if codes.ndim == 1 else 0, -(-base.numel() // GROUP))
-    if rest or not FEWEST <= bits <= MOST or steps.shape != like.shape[:1] or codes.is_floating_point():
+    if rest or not MIN_BITS <= bits <= MAX_BITS or steps.shape != like.shape[:1] or codes.is_floating_point():
         return None
     if codes.is_meta:
         return base.to(codes.device)
@@ -171,14 +169,14 @@ def together(parts: Mapping[str, Tensor], base: Tensor) -> Tensor | None:
 
 
 def _by_channel(value: Tensor) -> Tensor:
-    """``[o n]``: output channels of matrices and convolutions; of several matrices in one, the rows of each."""
+    """``[o n]``: output channels of matrices and convolutions; of stacked matrices, the rows of each."""
     return value.flatten(0, 1) if value.ndim == 3 else value.flatten(1)
 
 
 def quantised(difference: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Whole numbers ``[o n]`` and fp16 steps ``[o]`` whose product is nearest to ``difference`` [o n], squared.
+    """Integers ``[o n]`` and fp16 steps ``[o]`` whose product has the least squared error to ``difference`` ``[o n]``.
 
-    For each channel the best of several ranges is taken, its step fitted to the rounded numbers by least squares.
+    For each channel the best of several ranges is chosen; its step is fitted to the rounded numbers by least squares.
     """
     top = 2 ** (bits - 1) - 1
     widest = difference.abs().amax(1) / top
@@ -197,7 +195,7 @@ def _rounded(difference: Tensor, steps: Tensor, top: int) -> Tensor:
 
 
 def packed(codes: Tensor, bits: int) -> Tensor:
-    """Whole numbers of so many bits, lowest bits first: ``[...] -> [m * bits]`` bytes; the last group is filled up."""
+    """Integers of ``bits`` bits, lowest bits first: ``[...] -> [m * bits]`` bytes; the last group is padded."""
     flat = codes.reshape(-1).to(torch.int64)
     groups = F.pad(flat, (0, -len(flat) % GROUP)).reshape(-1, GROUP) & ((1 << bits) - 1)
     words = (groups << (bits * torch.arange(GROUP))).sum(1)

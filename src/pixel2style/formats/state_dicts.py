@@ -1,4 +1,4 @@
-"""State dicts: tensors that are checked, and modules that are filled with them."""
+"""State dicts: check their tensors, and fill networks with exactly these."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,21 +7,25 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from .pickle.tensors import REPEATED, SHARED
 
-LISTED = 8
-"""How many keys one error message lists."""
+MAX_LISTED = 8
+"""Keys in one error message."""
+MAX_REPEATED = 1 << 20
+"""Numbers of a tensor that repeats fewer (an average for every row); a larger one could fill the memory."""
+MAX_SHARED = 64 << 20
+"""Bytes that the tensors of a file may take beyond twice its size: some share their numbers."""
 
 
 def tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
-    """The tensors of a state dict, floating-point ones as float32. Raises CheckpointError for anything else in it.
+    """The tensors of a state dict, floating-point ones as float32.
 
-    What many keys share is not unfolded without end.
+    Raises CheckpointError for anything else in it, and where tensors that share their numbers would take much more
+    memory than these.
     """
     found = [value for value in state.values() if isinstance(value, Tensor) and value.device.type == "cpu"]
     plain = [value for value in found if value.layout is torch.strided]
-    there = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in plain}
-    if sum(value.nbytes for value in plain) > 2 * sum(there.values()) + SHARED:
+    storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in plain}
+    if sum(value.nbytes for value in plain) > 2 * sum(storages.values()) + MAX_SHARED:
         raise CheckpointError(f"{source}: its tensors claim more numbers than the file holds; the file is damaged")
     return {str(key): _tensor(str(key), value, source) for key, value in state.items()}
 
@@ -32,7 +36,7 @@ def _tensor(key: str, value: Any, source: str) -> Tensor:
     if value.is_quantized or value.is_complex():
         raise CheckpointError(f"{source}: {spell(key)} is quantised or complex; use a file of ordinary weights")
     repeated = value.numel() * value.element_size() > value.untyped_storage().nbytes()
-    if repeated and value.numel() > REPEATED:
+    if repeated and value.numel() > MAX_REPEATED:
         raise CheckpointError(f"{source}: {spell(key)} claims more numbers than the file holds; the file is damaged")
     plain: Tensor = value.detach().contiguous() if repeated else value.detach()
     return plain.to(torch.float32) if plain.is_floating_point() else plain
@@ -45,19 +49,18 @@ def fill(
     names: Callable[[str], str] = str,
     given: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Give ``module``, which may be on the meta device, exactly the tensors of ``state`` and ``given``.
+    """Fill ``module``, which may be on the meta device, with exactly the tensors of ``state`` and ``given``.
 
-    ``names`` says what a tensor of the module is called in ``state``; ``given`` holds tensors that come from elsewhere,
-    under the module's names. Raises one CheckpointError that lists what is missing, what is unknown and what has
-    another shape or holds whole numbers. The count of batches seen (``num_batches_tracked``), which no result depends
-    on, may be missing.
+    ``names`` maps a name in the module to the one in ``state``; ``given`` holds tensors from elsewhere under the
+    module's names. Raises one CheckpointError that lists what is missing, what is unknown and what has another shape
+    or is integer instead of floating point. ``num_batches_tracked``, which no result depends on, may be missing.
     """
     given = given or {}
     own = module.state_dict()
     wanted = {names(key): key for key in own if key not in given}
     counts = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name.endswith(".num_batches_tracked")}
     state = {**counts, **state}
-    unlike = [name for name, key in wanted.items() if name in state and not _alike(state[name], own[key])]
+    unlike = [name for name, key in wanted.items() if name in state and not _fits(state[name], own[key])]
     complaints = (
         _listed("missing", [name for name in wanted if name not in state]),
         _listed("not part of it", [name for name in state if name not in wanted]),
@@ -69,7 +72,7 @@ def fill(
     module.load_state_dict({**found, **given}, strict=True, assign=True)
 
 
-def _alike(found: Tensor, wanted: Tensor) -> bool:
+def _fits(found: Tensor, wanted: Tensor) -> bool:
     return found.shape == wanted.shape and found.is_floating_point() == wanted.is_floating_point()
 
 
@@ -78,26 +81,26 @@ def _kind(value: Tensor) -> str:
 
 
 def is_constant(found: Tensor, expected: Tensor, tolerance: float) -> bool:
-    """Whether a stored constant is the one expected, as far as can be seen: a meta tensor has a shape only."""
+    """Whether a stored constant equals the expected one; of a meta tensor only the shape is compared."""
     return found.shape == expected.shape and (
         found.is_meta or torch.allclose(found.to(expected), expected, atol=tolerance)
     )
 
 
 def below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose keys begin with ``prefix``, without it."""
+    """The tensors whose keys begin with ``prefix``, under the rest of their keys."""
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
 def spell(key: str) -> str:
-    """A name from a file, fit for one line of a terminal."""
+    """A name from a file, printable and short."""
     return ascii(key[:100])[1:-1]
 
 
 def _listed(what: str, entries: list[str]) -> str:
-    """Some of ``entries`` and how many there are, in one line of bounded length."""
+    """Some of ``entries`` and their number, in one line of bounded length."""
     if not entries:
         return ""
-    shown = ", ".join(spell(entry) for entry in entries[:LISTED])
-    more = f" and {len(entries) - LISTED} more" if len(entries) > LISTED else ""
+    shown = ", ".join(spell(entry) for entry in entries[:MAX_LISTED])
+    more = f" and {len(entries) - MAX_LISTED} more" if len(entries) > MAX_LISTED else ""
     return f"{len(entries)} {what} ({shown}{more})"

@@ -1,7 +1,7 @@
-"""The README of a model that is shared: what it is, by its configuration; how good, by what was measured; nothing else.
+"""The model card (README) of a shared model: its configuration, measured scores, training; nothing that is not known.
 
-Where something was not measured, or is not known, the card says so. A card ends with a seal over its own text: one that
-its author has edited since is recognised, and not written over. This module does not know where files lie.
+A card says where something was not measured or recorded. It ends with a digest of its own text, so a card that was
+edited is recognised and not overwritten.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from ..tasks import values_of
 TAGS = ["pixel2style", "psp", "stylegan", "gan-inversion", "image-to-image"]
 PIPELINE = "image-to-image"
 
-_SEAL = "<!-- written by pixel2style; edited text is kept: "
+_MARK = "<!-- written by pixel2style; edited text is kept: "
 _KNOWN = {
     "l2": "L2 (less is better)",
     "psnr": "PSNR, dB (more)",
@@ -29,40 +29,40 @@ _KNOWN = {
 }
 
 
-DESCENT = (
-    "Its generator is pixel2style's bundled MobileStyleGAN, whose weights descend from photographs of FFHQ: the terms "
-    "of those (CC BY-NC-SA 4.0, non-commercial) hold, whatever is stated above."
+GENERATOR_TERMS = (
+    "Its generator is pixel2style's bundled MobileStyleGAN, which was trained on photographs of FFHQ: their terms "
+    "(CC BY-NC-SA 4.0, non-commercial) apply, whatever is stated above."
 )
-"""What holds of every model into the bundled generator."""
+"""Terms of every model for the bundled generator."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a model beyond its configuration."""
+    """Facts about a model beyond its configuration."""
 
     about: str = ""
-    """What its task is, in one sentence."""
+    """Its task in one sentence."""
     weights: Mapping[str, int] = field(default_factory=dict)
-    """How many numbers ``encoder`` and ``generator`` have."""
+    """Numbers of weights of ``encoder`` and ``generator``."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     measured_on: str = ""
-    """What pictures the metrics are of."""
+    """The pictures that the metrics were measured on."""
     run: TrainConfig | None = None
     steps: int | None = None
     license: str | None = None
-    """An identifier of the hub's list, as ``mit``."""
+    """An identifier from the hub's list, such as ``mit``."""
     repo: str = "USER/REPO"
 
 
 def card(config: ModelConfig, facts: Facts) -> str:
-    """The whole README, sealed."""
+    """The whole README."""
     name = facts.repo.rpartition("/")[2] if facts.repo != Facts.repo else f"pSp, {config.task}"
     about = facts.about or f"pictures to the rows of a generator (task: {config.task})"
     parts = [
         f"---\n{_front_matter(name, facts)}\n---",
         f"# {_plain(name)}",
-        f"An encoder into the rows of a frozen generator (pSp, arXiv 2008.00951): {_plain(about)}. Made with "
-        "pixel2style; the file holds weights and their configuration, and no code.",
+        f"An encoder to the rows (W+) of a frozen generator (pSp, arXiv 2008.00951): {_plain(about)}. Made with "
+        "pixel2style; the file holds weights and their configuration, no code.",
         _table("", _sizes(config, facts)),
         "## Use",
         _use(config, facts.repo),
@@ -72,40 +72,40 @@ def card(config: ModelConfig, facts: Facts) -> str:
         _training(facts),
         "## Terms",
         f"Licence: {_plain(facts.license)}." if facts.license else "Its author has stated no licence.",
-        *([DESCENT] if config.generator.kind == "mobilestylegan" else []),
+        *([GENERATOR_TERMS] if config.generator.kind == "mobilestylegan" else []),
     ]
     text = "\n\n".join(parts)
-    return f"{text}\n\n{_SEAL}{_digest(text)} -->\n"
+    return f"{text}\n\n{_MARK}{_digest(text)} -->\n"
 
 
 def is_untouched(text: str) -> bool:
-    """Whether a README is one of ours, as it was written."""
-    body, seal, rest = text.replace("\r\n", "\n").rpartition(_SEAL)
-    return bool(seal) and rest.strip() == f"{_digest(body)} -->"
+    """Whether a README is a card that was not edited."""
+    body, mark, rest = text.replace("\r\n", "\n").rpartition(_MARK)
+    return bool(mark) and rest.strip() == f"{_digest(body)} -->"
 
 
-def judgement(log: Path) -> tuple[int, dict[str, float]] | None:
-    """Step and scores of the last judgement in a run's log; None where the run was never judged, or there is no log."""
+def last_scores(log: Path) -> tuple[int, dict[str, float]] | None:
+    """Step and scores of the last evaluation in a run's log, None where there is none."""
     found: tuple[int, dict[str, float]] | None = None
-    for said in _lines(log):
-        scores = _below("scores/", said)
-        if scores and isinstance(said.get("step"), int):
-            found = (said["step"], scores)
+    for entry in _entries(log):
+        scores = _below("scores/", entry)
+        if scores and isinstance(entry.get("step"), int):
+            found = (entry["step"], scores)
     return found
 
 
-def best_judgement(log: Path) -> tuple[int, dict[str, float]] | None:
-    """The same of the best model, which is not always the last."""
+def best_scores(log: Path) -> tuple[int, dict[str, float]] | None:
+    """Step and scores of the best evaluation in a run's log, None where there is none."""
     found: tuple[int, dict[str, float]] | None = None
-    for said in _lines(log):
-        best = said.get("summary")
+    for entry in _entries(log):
+        best = entry.get("summary")
         if isinstance(best, dict) and isinstance(best.get("best/step"), int):
             values = {name: value for name, value in _below("best/", best).items() if name not in ("step", "loss")}
             found = (best["best/step"], values)
     return found
 
 
-def _lines(log: Path) -> list[dict[str, Any]]:
+def _entries(log: Path) -> list[dict[str, Any]]:
     try:
         texts = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -113,11 +113,11 @@ def _lines(log: Path) -> list[dict[str, Any]]:
     found = []
     for text in texts:
         try:
-            said = json.loads(text)
+            entry = json.loads(text)
         except ValueError:
-            continue  # the line that an interruption cut
-        if isinstance(said, dict):
-            found.append(said)
+            continue  # the last line, truncated by an interruption
+        if isinstance(entry, dict):
+            found.append(entry)
     return found
 
 
@@ -154,11 +154,11 @@ def _sizes(config: ModelConfig, facts: Facts) -> list[tuple[str, str]]:
     encoder, generator = config.encoder, config.generator
     channels = encoder.input_channels - 3 * config.feedback
     height, width = encoder.input_shape
-    looks = f", corrects itself, looks: {config.iterations}" if config.feedback else ""
+    iterations = f", with feedback, {config.iterations} iterations" if config.feedback else ""
     return [
         ("task", config.task),
         ("reads", f"{channels} channels, resized to {width} x {height} pixels"),
-        ("encoder", f"{encoder.kind} on {encoder.trunk}{looks}{_millions(facts, 'encoder')}"),
+        ("encoder", f"{encoder.kind} on {encoder.trunk}{iterations}{_millions(facts, 'encoder')}"),
         ("rows", f"{encoder.rows} of {encoder.width} numbers"),
         ("generator", f"{generator.kind}, frozen{_millions(facts, 'generator')}"),
         ("draws", f"{generator.size} x {generator.size} pixels"),
@@ -187,7 +187,7 @@ def _figures(facts: Facts) -> str:
     if not facts.metrics:
         return "Not measured."
     rows = [(_KNOWN.get(name, name), f"{value:.4f}") for name, value in facts.metrics.items()]
-    where = f"Measured on {_plain(facts.measured_on)}." if facts.measured_on else "It is not said on which pictures."
+    where = f"Measured on {_plain(facts.measured_on)}." if facts.measured_on else "The pictures are not named."
     return f"{where}\n\n{_table('score', rows)}"
 
 
@@ -211,7 +211,7 @@ def _training(facts: Facts) -> str:
 
 
 def folder_names(folders: tuple[str, ...]) -> list[str]:
-    """What folders are called, without where they lie: a card is for everybody."""
+    """Names of folders without their paths, which a public card should not show."""
     return [Path(folder).name for folder in folders]
 
 
@@ -225,7 +225,7 @@ def _table(head: str, rows: list[tuple[str, str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that cannot leave its place: one line, no markup, no end of a cell."""
+    """Text for a cell of a table: one line, markup escaped."""
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", _one_line(text))
 
 

@@ -1,12 +1,11 @@
 """Models to and from the Hugging Face Hub, through huggingface_hub's mixin; ``PSP`` has its three methods.
 
-The mixin wraps a model instead of being its ancestor: importing it takes a fifth of a second, for which only those who
-share should wait. A repository is what ``save_pretrained`` writes: ``model.safetensors``, complete, in our format;
-``README.md``; and ``config.json``, read by people and by the hub, never by us: the weights carry their own.
+The mixin wraps a model instead of being a base class of it: importing it takes a fifth of a second, which only sharing
+should cost. A repository holds what ``save_pretrained`` writes: ``model.safetensors``, complete, in our format;
+``README.md``; and ``config.json`` for people and for the hub, which loading never reads.
 """
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,10 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from .. import checkpoints, tasks
-from ..checkpoints import fetch
-from ..checkpoints.fetch import MODEL
+from ..checkpoints.download import MODEL, failures
+from ..checkpoints.resolve import local
 from ..config import ModelConfig
 from ..errors import ConfigError, OutputError
+from ..files import reason, write_json
 from ..models.psp import PSP
 from ..training import run_folder
 from . import card
@@ -32,8 +32,8 @@ _JSON: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
 
 
 def load(source: str | Path, **options: Any) -> PSP:
-    """The model that ``checkpoints.load`` finds; ``options`` are ``fetch.from_hub``'s, for repositories."""
-    return checkpoints.load(fetch.local(source, **options) if options else source)
+    """As ``checkpoints.load``; for repositories, ``options`` are those of ``download.from_hub``."""
+    return checkpoints.load(local(source, **options) if options else source)
 
 
 OPTIONS = {
@@ -42,11 +42,11 @@ OPTIONS = {
     for name, parameter in inspect.signature(method).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY
 }
-"""What the mixin takes; it passes over what it does not know."""
+"""Options of the mixin, which ignores any others."""
 
 
 class Repository(ModelHubMixin):
-    """A model and what there is to say of it, as the mixin saves and pushes it."""
+    """A model and the facts for its card, as the mixin saves and pushes them."""
 
     def __init__(
         self,
@@ -69,35 +69,36 @@ class Repository(ModelHubMixin):
         self.facts = facts
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """As the mixin's. Raises OutputError where the folder cannot be written, or holds another thing's settings."""
+        """As the mixin's. Raises OutputError where the folder cannot be written, or has another ``config.json``."""
         config = Path(save_directory) / CONFIG
         for name in options.keys() - OPTIONS:
             raise TypeError(f"save_pretrained has no option {name!r}: there are {', '.join(sorted(OPTIONS))}")
         try:
             if config.exists():
-                _JSON.validate_json(config.read_bytes())  # the mixin begins by removing it
+                _JSON.validate_json(config.read_bytes())  # the mixin removes it first
             return super().save_pretrained(save_directory, **options)
         except ValidationError:
-            raise OutputError(f"{config} belongs to something else, as a run: choose another folder") from None
+            raise OutputError(
+                f"{config} is no model's, but a run's or another program's: choose another folder"
+            ) from None
         except OSError as error:
             if type(error).__module__.partition(".")[0] != "builtins":  # of the hub's client
                 raise
-            raise OutputError(f"{save_directory}: cannot be written ({error.strerror}); choose another") from error
+            raise OutputError(f"{save_directory}: cannot be written ({reason(error)}); choose another") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
         checkpoints.save(self.model, save_directory / MODEL, dtype=self.dtype)
-        config = json.dumps(asdict(self.model.config), indent=2)
-        (save_directory / CONFIG).write_text(config + "\n", encoding="utf-8")
+        write_json(save_directory / CONFIG, asdict(self.model.config))
         readme = save_directory / CARD
         if readme.is_file() and card.is_untouched(readme.read_text(encoding="utf-8", errors="replace")):
             readme.unlink()  # the mixin writes one where there is none
 
     def generate_model_card(self, *args: Any, **options: Any) -> ModelCard:
-        """The README, by the model's configuration and what is known of it."""
+        """The README, from the model's configuration and facts."""
         return ModelCard(card.card(self.model.config, self.facts))
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """As the mixin's; a README there that somebody has edited stays as it is."""
+        """As the mixin's; an edited README on the hub is kept."""
         token = options.get("token")
         repo_id = HfApi(token=token).create_repo(repo_id, private=options.get("private"), exist_ok=True).repo_id
         self.facts = replace(self.facts, repo=repo_id)
@@ -108,10 +109,10 @@ class Repository(ModelHubMixin):
         return str(super().push_to_hub(repo_id, ignore_patterns=ignored or None, **options))
 
     def _is_edited(self, repo: str, revision: str | None, token: str | None) -> bool:
-        """Whether the repository has a README that is not ours, or not ours alone."""
+        """Whether the repository has a README that was not written by this package, or was edited since."""
         try:
             there = Path(hf_hub_download(repo, CARD, revision=revision, token=token))
-        except fetch.failures():  # there is none; or the push will say what is wrong
+        except failures():  # there is none, or the push will say what is wrong
             return False
         return not card.is_untouched(there.read_text(encoding="utf-8", errors="replace"))
 
@@ -120,7 +121,7 @@ def _about(task: str) -> str:
     try:
         return tasks.find_task(task).about
     except ConfigError:
-        return ""  # a task of its author's own
+        return ""  # a task of the user's own
 
 
 def _count(network: nn.Module) -> int:
@@ -128,25 +129,25 @@ def _count(network: nn.Module) -> int:
 
 
 def _of_run(facts: card.Facts, model: PSP, folder: Path) -> card.Facts:
-    """What a run's folder says of its model. Raises ConfigError for a folder that is none or holds another model."""
+    """Facts with those of the run's folder. Raises ConfigError for a folder that is none or holds another model."""
     config = run_folder.read_config(folder / run_folder.CONFIG)
-    judged = {run_folder.MODEL: card.judgement, run_folder.BEST: card.best_judgement}
-    for name, judgement in judged.items():
+    evaluated = {run_folder.MODEL: card.last_scores, run_folder.BEST: card.best_scores}
+    for name, scores in evaluated.items():
         if (folder / name).is_file() and _same(model.encoder, checkpoints.load(folder / name).encoder):
-            judged_at, metrics = judgement(folder / LOG) or (None, {})
+            step, metrics = scores(folder / LOG) or (None, {})
             where = ", ".join(card.folder_names(config.validation))
             return replace(
                 facts,
                 run=config,
-                steps=judged_at if name == run_folder.BEST else _last_step(folder),
+                steps=step if name == run_folder.BEST else _last_step(folder),
                 metrics=metrics,
-                measured_on=f"pictures that the run did not learn from ({where}), at step {judged_at}",
+                measured_on=f"validation pictures of the run ({where}), at step {step}",
             )
-    raise ConfigError(f"{folder}: holds another model than this one; give the run that it came out of")
+    raise ConfigError(f"{folder}: holds another model than this one; give the run that trained it")
 
 
 def _last_step(folder: Path) -> int | None:
-    """When the run's last state was saved, which is when its last model was."""
+    """The step of the run's last saved state, which is that of its last model."""
     steps = [int(found[1]) for found in (run_folder.STATE.fullmatch(file.name) for file in folder.iterdir()) if found]
     return max(steps, default=None)
 

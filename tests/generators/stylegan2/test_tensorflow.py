@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pixel2style.checkpoints import foreign, nvidia_pickle
+from pixel2style.checkpoints import foreign
+from pixel2style.checkpoints.layouts import nvidia_pickle
 from pixel2style.errors import CheckpointError
 from pixel2style.generators.stylegan2.network import StyleGAN2
 from tests.support.tensorflow_pickles import WIDTH, variables, written
@@ -125,7 +126,7 @@ def test_the_three_networks_of_a_file_are_told_apart_and_say_how_they_were_built
     assert {name: network.family for name, network in nvidia_pickle.networks(path).items()} == {
         "G": "stylegan2-tf", "D": "discriminator", "Gs": "stylegan2-tf"
     }  # fmt: skip
-    told = nvidia_pickle.networks(path)["Gs"].told
+    told = nvidia_pickle.networks(path)["Gs"].built_with
     assert (told["fmap_base"], told["synthesis_func"]) == (16 << 10, "G_synthesis_stylegan2")
     assert foreign.load_generator(path).size == SIZE
 

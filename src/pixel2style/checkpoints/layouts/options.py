@@ -1,10 +1,7 @@
-"""What official checkpoints say of the training that wrote them (``opts``): read where it matters, written in full.
+"""Options in official checkpoints (``opts``): read where they matter, written in full.
 
-Names and values are those of the options of pSp, e4e and ReStyle; their code builds its networks and its data from
-them and stops at the first one that is missing. What was never true of our training (batches, intervals) is said as the
-papers' code has it by default.
-
-This module does not know tensors.
+Names and values are those of pSp, e4e and ReStyle, whose code builds networks and data from them and stops at the first
+one that is missing. Options that our training does not have (batches, intervals) get the defaults of the papers' code.
 """
 
 from collections.abc import Mapping
@@ -31,34 +28,34 @@ ENCODER_TYPES: dict[tuple[str, str, bool], tuple[Family, str]] = {
     ("top_e4e", "ir_se50", True): ("restyle", "ProgressiveBackboneEncoder"),
     ("top_e4e", "resnet34", True): ("restyle", "ResNetProgressiveBackboneEncoder"),
 }
-"""Family and name of the encoders that their code has: by kind, trunk, and whether they see what they drew."""
+"""Family and name of the encoders that their code has, by kind, trunk and feedback."""
 
 FACES = "ffhq_encode"
 """The ``dataset_type`` that every family's code looks up."""
 
 WIDE = "cars_"
-"""How the names of data begin whose pictures are 4 wide and 3 high to e4e's, ReStyle's and HyperStyle's code: squares
-are drawn for them, of which the middle rows are seen and shown. Their one name that may be written is cars_encode."""
+"""How names of datasets with 4:3 pictures begin in the code of e4e, ReStyle and HyperStyle: of a generator's square
+picture the middle rows are used. The name that is written is cars_encode."""
 
-LOOKS, MOST_LOOKS = 5, 100
-"""Looks of a ReStyle encoder where its file does not say; more than the second number nobody means."""
+DEFAULT_ITERATIONS, MAX_ITERATIONS = 5, 100
+"""Iterations of a ReStyle encoder whose file does not say, and at most."""
 
 
-def learnt(config: ModelConfig, options: Mapping[str, Any], restyle: bool) -> ModelConfig:
-    """``config`` with what a file's options say of task, looks and shape, as far as its sizes allow."""
+def read(config: ModelConfig, options: Mapping[str, Any], restyle: bool) -> ModelConfig:
+    """``config`` with task, iterations and input shape of a file's options, as far as its sizes allow."""
     channels = config.encoder.input_channels
     feedback = restyle and channels > 3
-    looks = options.get("n_iters_per_batch")
-    if type(looks) is not int or not 0 < looks <= MOST_LOOKS:
-        looks = LOOKS
+    given = options.get("n_iters_per_batch")
+    iterations = given if type(given) is int and 0 < given <= MAX_ITERATIONS else DEFAULT_ITERATIONS
     task, source = _task(options, channels - 3 * feedback)
-    iterations = looks if feedback else 1
     encoder = replace(config.encoder, input_height=_height(options, config.encoder.input_size))
-    return replace(config, encoder=encoder, feedback=feedback, iterations=iterations, task=task, source=source)
+    return replace(
+        config, encoder=encoder, feedback=feedback, iterations=iterations if feedback else 1, task=task, source=source
+    )
 
 
 def _height(options: Mapping[str, Any], width: int) -> int:
-    """How high the encoder's input is, 0 where it is as high as wide or nobody means it."""
+    """Height of the encoder's input, 0 where it is square or its width is no multiple of 64."""
     wide = str(options.get("dataset_type")).startswith(WIDE)
     return width * 3 // 4 if wide and width % 64 == 0 else 0
 
@@ -94,10 +91,10 @@ def encoder_type(config: ModelConfig) -> tuple[Family, str]:
     encoder = config.encoder
     found = ENCODER_TYPES.get((encoder.kind, encoder.trunk, config.feedback))
     if found is None:
-        looks = "that sees" if config.feedback else "that does not see"
+        feedback = "with" if config.feedback else "without"
         raise ConfigError(
             f"neither pSp's code nor e4e's nor ReStyle's has an encoder of kind {encoder.kind} on {encoder.trunk} "
-            f"{looks} what it drew: keep the model as ours, or train one of the encoders that docs/checkpoints.md lists"
+            f"{feedback} feedback: keep the model as ours, or train one of the encoders that docs/checkpoints.md lists"
         )
     return found
 
@@ -129,8 +126,8 @@ def refuse_shapes(config: ModelConfig, family: Family) -> None:
         )
 
 
-def written(config: ModelConfig) -> dict[str, Any]:
-    """All options that the code of an encoder's family reads, for this one."""
+def write(config: ModelConfig) -> dict[str, Any]:
+    """All options that the code of the encoder's family reads."""
     family, name = encoder_type(config)
     size, channels = config.generator.size, config.encoder.input_channels
     task = tasks.task_or_none(config.task)
@@ -148,7 +145,7 @@ def written(config: ModelConfig) -> dict[str, Any]:
         made |= official.options(config.source) if official is not None else {}
         made |= {"output_size": size, "learn_in_w": config.encoder.kind == "single_w"}
     elif family == "e4e":
-        # its scripts go by the name: faces have 1024 pixels there, whatever is neither face nor car 256
+        # its scripts choose the size by this name: faces have 1024 pixels, everything but faces and cars 256
         made |= _E4E | {"stylegan_size": size, "lpips_type": "alex"}
         made |= {"dataset_type": FACES if size == 1024 else "church_encode"}
     else:
@@ -159,7 +156,7 @@ def written(config: ModelConfig) -> dict[str, Any]:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Tuples as lists, which every reader builds."""
+    """Tuples as lists, which every unpickler can build."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
@@ -170,7 +167,7 @@ _COMMON = {
     "lpips_lambda": 0.8, "id_lambda": 0.1, "l2_lambda": 1.0,
     "max_steps": 500_000, "image_interval": 100, "board_interval": 50, "val_interval": 1000, "save_interval": None,
 }  # fmt: skip
-"""Options of all three, and what stands for those that only training reads."""
+"""Options of all three; those that only training reads have their defaults."""
 
 _PSP = {
     "w_norm_lambda": 0.0, "lpips_lambda_crop": 0.0, "l2_lambda_crop": 0.0, "moco_lambda": 0.0, "use_wandb": False,

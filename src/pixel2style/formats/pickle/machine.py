@@ -1,8 +1,8 @@
-"""The machine that reads a pickle's opcodes and only takes notes.
+"""The pickle machine: it executes opcodes on a stack, imports nothing and calls nothing of Python's.
 
-It has a stack, marks and a memo, as Python's has. Names and calls become what ``inert`` says they stand for, and large
-blocks of bytes stay views of what is read. Steps and texts are counted, so that a small file cannot become large and a
-large one cannot take long. Whatever is wrong raises ``UnsafeNameError`` or one of ``BROKEN``.
+A name becomes a ``Name``; a call becomes what the ``Dialect`` of the file builds for that name, else a ``Record``
+(``builders``). Large blocks of bytes stay views of the input. Opcodes and text are counted, so a small file can take
+neither much memory nor much time. Invalid input raises ``UnsafeNameError`` or one of ``BROKEN``.
 """
 
 import struct
@@ -10,55 +10,65 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from . import symbols, tensors
-from .symbols import Name, UnsafeNameError
-from .tensors import Storage
+from . import builders
+from .builders import Dialect, Name, UnsafeNameError
 
-STEPS = 400_000
-"""Opcodes in one file: several times the 63,000 of a StyleGAN2 of 1024 pixels, its discriminator and its average."""
-TEXT, SPELT = 64 << 20, 2
-"""Bytes of all strings in one file, and how often its own beside them: protocol 2 spells arrays as text."""
-HEIGHT, NAME = 10_000, 256
-"""Values on the stack (Python writes lists in parts of a thousand), bytes of a line, which is always a name."""
-MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
-"""What a file of PyTorch's before 1.6 begins with, and so does every storage in a pickle: two numbers, pickled."""
+TEXT, TEXT_RATIO = 64 << 20, 2
+"""Bytes of all strings in a file: a constant, plus a multiple of its size (protocol 2 writes arrays as text)."""
+MAX_STACK, MAX_LINE = 10_000, 256
+"""Values on the stack (Python writes lists in parts of 1000), and bytes in a line, which is always a name."""
 BROKEN = (ValueError, LookupError, TypeError, struct.error, ArithmeticError)
 """What damaged bytes raise here."""
 
 
 class Budget:
-    """What a file of ``size`` bytes may still spend, over all the pickles inside it."""
+    """Opcodes and bytes of text that a file of ``size`` bytes may still use, over all pickles inside it."""
 
-    def __init__(self, size: int) -> None:
-        self.steps = STEPS
-        self.text = TEXT + SPELT * size
+    def __init__(self, size: int, steps: int) -> None:
+        self.steps = steps
+        self.text = TEXT + TEXT_RATIO * size
+
+    def use_step(self, count: int = 1) -> None:
+        """Count opcodes, or items that may be copied. Raises ValueError when too many."""
+        self.steps -= count
+        if self.steps < 0:
+            raise ValueError("more steps than any network needs")
+
+    def use_text(self, count: int) -> None:
+        """Count bytes of text. Raises ValueError when too many."""
+        self.text -= count
+        if self.text < 0:
+            raise ValueError("more text than any network needs")
 
 
 class Machine:
-    """Reads one pickle after the other in ``data``.
+    """Reads the pickles in ``data``, one after the other.
 
-    ``inner`` is for those that describe a storage: they name storages, call nothing and refer to what they describe.
+    ``dialect`` says which names may occur and what calls of them give; ``reference`` turns a persistent id into the
+    storage that it describes, where the file format has such ids.
     """
 
-    def __init__(self, data: memoryview, budget: Budget, inner: bool = False):
+    def __init__(
+        self, data: memoryview, budget: Budget, dialect: Dialect, reference: Callable[[Any], Any] | None = None
+    ):
         self.data = data
         self.budget = budget
-        self.inner = inner
-        self.opcodes = OPCODES
+        self.dialect = dialect
+        self.reference = reference
         self.position = 0
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        """The value of the pickle that begins here; the next one begins behind it."""
+        """The value of the pickle at the current position, which then is the end of that pickle."""
         self.stack, self.marks, self.memo = [], [], {}
         while (code := self.data[self.position]) != _STOP:
             self.position += 1
-            self.budget.steps -= 1
-            if self.budget.steps < 0 or len(self.stack) > HEIGHT:
-                raise ValueError("more steps than any network needs")
-            self.opcodes[code](self)
+            self.budget.use_step()
+            if len(self.stack) > MAX_STACK:
+                raise ValueError("more values than any network needs")
+            OPCODES[code](self)
         self.position += 1
         return self.stack.pop()
 
@@ -66,86 +76,84 @@ class Machine:
         """The next ``count`` bytes, not copied."""
         found = self.data[self.position : self.position + count]
         if len(found) != count:
-            raise ValueError("cut short")
+            raise ValueError("the file ends too early")
         self.position += count
         return found
 
     def number(self, layout: str) -> Any:
-        """The next number, laid out as ``struct`` says."""
+        """The next number, in a layout of ``struct``."""
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
     def text(self, count: int) -> str:
         """The next ``count`` bytes as text."""
-        self.budget.text -= count
-        if self.budget.text < 0:
-            raise ValueError("more text than any network needs")
+        self.budget.use_text(count)
         return str(self.take(count), "utf-8", "surrogatepass")
 
     def line(self) -> str:
         """The next line, which is a name."""
-        head = bytes(self.data[self.position : self.position + NAME])
+        head = bytes(self.data[self.position : self.position + MAX_LINE])
         end = head.index(b"\n")
         self.position += end + 1
         return head[:end].decode()
 
-    def above_mark(self) -> list[Any]:
-        """What was pushed since the last mark, off the stack."""
+    def pop_to_mark(self) -> list[Any]:
+        """Pop everything above the last mark, and the mark."""
         mark = self.marks.pop()
         found = self.stack[mark:]
         del self.stack[mark:]
         return found
 
-    def last(self, count: int) -> list[Any]:
-        """The last ``count`` values, off the stack."""
+    def pop(self, count: int) -> list[Any]:
+        """Pop the last ``count`` values, in the order in which they were pushed."""
         if len(self.stack) < count:
-            raise ValueError("a stack too short")
+            raise ValueError("too few values on the stack")
         found = self.stack[-count:]
         del self.stack[-count:]
         return found
 
-    def pay(self, value: Any) -> None:
-        """Count what a call is handed as if it were read again: it may be copied."""
+    def charge(self, value: Any) -> None:
+        """Count an argument as if it were read again: a call may copy it."""
         if isinstance(value, str):
-            self.budget.text -= len(value)
+            self.budget.use_text(len(value))
         elif isinstance(value, tuple | list | dict | set | frozenset):
-            self.budget.steps -= len(value)
-        if self.budget.text < 0:
-            raise ValueError("more text than any network needs")
+            self.budget.use_step(len(value))
 
     def name(self, module: Any, name: Any) -> Name:
-        """What would be imported."""
-        return symbols.named(module, name, storages_only=self.inner)
+        """The name that Python would import. Raises UnsafeNameError for one that the dialect does not have."""
+        return self.dialect.name(module, name)
 
-    def call(self, what: Any, args: Any) -> Any:
-        """What stands for ``what(*args)``."""
-        if self.inner or not isinstance(args, tuple):
-            raise ValueError("a call where there can be none")
+    def call(self, function: Any, args: Any) -> Any:
+        """What stands for ``function(*args)``."""
+        if not isinstance(function, Name) or not isinstance(args, tuple):
+            raise ValueError("a call of something that is no function")
         for value in args:
-            self.pay(value)
-        if what == ("torch.storage", "_load_from_bytes"):
-            return self.storage(*args)
-        return symbols.called(what, args)
+            self.charge(value)
+        return self.dialect.call(function, args)
 
-    def storage(self, stream: Any) -> Storage:
-        """The storage in bytes that PyTorch wrote before it wrote zips: five pickles, a count, the numbers."""
-        if not isinstance(stream, memoryview):
-            raise ValueError("a storage without bytes")
-        machine = Machine(stream, self.budget, inner=True)
-        magic, version, system, described, _ = (machine.run() for _ in range(5))
-        if (magic, version) != (MAGIC, VERSION) or not isinstance(system, dict) or not isinstance(described, tuple):
-            raise ValueError("a storage of another layout")
-        word, kind, _, _, count, part = described
-        if word != "storage" or not isinstance(kind, Name) or type(count) is not int or part is not None:
-            raise ValueError("a storage of another layout")
-        if system.get("little_endian") is not True or count != machine.number("<q"):
-            raise ValueError("a storage of another layout")
-        dtype = tensors.TORCH_KINDS[kind.name]
-        return Storage(dtype, machine.take(count * dtype.itemsize))
+    def set_state(self) -> None:
+        """Give the object below the top its state, which is on the top."""
+        (state,) = self.pop(1)
+        self.charge(state)
+        builders.set_state(self.stack[-1], state)
+
+    def persistent_id(self) -> None:
+        """Replace a persistent id on the stack by what it refers to."""
+        if self.reference is None:
+            raise ValueError("a reference to something outside the file")
+        self.stack.append(self.reference(self.stack.pop()))
 
 
 def _push(value: Callable[[Machine], Any]) -> Callable[[Machine], None]:
-    """An opcode that pushes what ``value`` finds."""
+    """An opcode that pushes ``value(machine)``."""
     return lambda machine: machine.stack.append(value(machine))
+
+
+def _constant(value: Any) -> Callable[[Machine], None]:
+    return _push(lambda machine: value)
+
+
+def _number(layout: str) -> Callable[[Machine], None]:
+    return _push(lambda machine: machine.number(layout))
 
 
 def _text(layout: str) -> Callable[[Machine], None]:
@@ -156,37 +164,40 @@ def _bytes(layout: str) -> Callable[[Machine], None]:
     return _push(lambda machine: machine.take(machine.number(layout)))
 
 
-def _number(layout: str) -> Callable[[Machine], None]:
-    return _push(lambda machine: machine.number(layout))
-
-
-def _constant(value: Any) -> Callable[[Machine], None]:
-    return _push(lambda machine: value)
-
-
 def _get(layout: str) -> Callable[[Machine], None]:
     return _push(lambda machine: machine.memo[machine.number(layout)])
 
 
 def _put(layout: str) -> Callable[[Machine], None]:
-    def remember(machine: Machine) -> None:
+    def put(machine: Machine) -> None:
         machine.memo[machine.number(layout)] = machine.stack[-1]
 
-    return remember
+    return put
 
 
-def _extension(layout: str, machine: Machine) -> None:
-    raise UnsafeNameError(f"extension {machine.number(layout)}")
+def _on_marked(act: Callable[[Any, list[Any]], None]) -> Callable[[Machine], None]:
+    """An opcode that gives the values above the mark to the value below it."""
+
+    def apply(machine: Machine) -> None:
+        values = machine.pop_to_mark()
+        act(machine.stack[-1], values)
+
+    return apply
 
 
-def _check_protocol(number: int) -> None:
-    if number > 5:
-        raise ValueError("a protocol to come")
+def _on_last(count: int, act: Callable[[Any, list[Any]], None]) -> Callable[[Machine], None]:
+    """An opcode that gives the last ``count`` values to the value below them."""
+
+    def apply(machine: Machine) -> None:
+        values = machine.pop(count)
+        act(machine.stack[-1], values)
+
+    return apply
 
 
-def _reference(machine: Machine) -> None:
-    if not machine.inner:
-        raise ValueError("a reference to something outside")
+def _protocol(machine: Machine) -> None:
+    if machine.number("B") > 5:
+        raise ValueError("a protocol that is newer than this reader")
 
 
 def _pop(machine: Machine) -> None:
@@ -196,56 +207,34 @@ def _pop(machine: Machine) -> None:
         machine.stack.pop()
 
 
-def _dict_of(pairs: list[Any]) -> dict[Any, Any]:
-    made: dict[Any, Any] = {}
-    symbols.put(made, pairs)
-    return made
-
-
 def _instance(machine: Machine) -> Any:
     name = machine.name(machine.line(), machine.line())
-    return machine.call(name, tuple(machine.above_mark()))
+    return machine.call(name, tuple(machine.pop_to_mark()))
 
 
 def _object(machine: Machine) -> Any:
-    what, *args = machine.above_mark()
-    return machine.call(what, tuple(args))
+    function, *args = machine.pop_to_mark()
+    return machine.call(function, tuple(args))
 
 
 def _new_with_keywords(machine: Machine) -> Any:
-    what, args, keywords = machine.last(3)
+    function, args, keywords = machine.pop(3)
     if keywords != {}:
-        raise ValueError("an object made with keywords")
-    return machine.call(what, args)
+        raise ValueError("an object made with keyword arguments")
+    return machine.call(function, args)
 
 
-def _with_mark(act: Callable[[Any, list[Any]], None]) -> Callable[[Machine], None]:
-    """An opcode that gives what lies above the mark to what lies below it."""
-
-    def apply(machine: Machine) -> None:
-        values = machine.above_mark()
-        act(machine.stack[-1], values)
-
-    return apply
-
-
-def _with_last(count: int, act: Callable[[Any, list[Any]], None]) -> Callable[[Machine], None]:
-    """An opcode that gives the last values to what lies below them."""
-
-    def apply(machine: Machine) -> None:
-        values = machine.last(count)
-        act(machine.stack[-1], values)
-
-    return apply
+def _extension(layout: str, machine: Machine) -> None:
+    raise UnsafeNameError(f"extension {machine.number(layout)}")
 
 
 _STOP = ord(".")
 OPCODES: dict[int, Callable[[Machine], None]] = {
-    0x80: lambda machine: _check_protocol(machine.number("B")),
-    0x95: lambda machine: machine.number("<Q"),
+    0x80: _protocol,
+    0x95: lambda machine: machine.number("<Q"),  # length of a frame
     ord("("): lambda machine: machine.marks.append(len(machine.stack)),
     ord("0"): _pop,
-    ord("1"): lambda machine: machine.above_mark().clear(),
+    ord("1"): lambda machine: machine.pop_to_mark().clear(),
     ord("2"): _push(lambda machine: machine.stack[-1]),
     ord("N"): _constant(None),
     0x88: _constant(True),
@@ -255,6 +244,7 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
     ord("M"): _number("<H"),
     ord("G"): _number(">d"),
     0x8A: _push(lambda machine: int.from_bytes(machine.take(machine.number("B")), "little", signed=True)),
+    ord("U"): _text("B"),
     ord("X"): _text("<I"),
     0x8C: _text("B"),
     0x8D: _text("<Q"),
@@ -266,34 +256,34 @@ OPCODES: dict[int, Callable[[Machine], None]] = {
     ord("}"): _push(lambda machine: {}),
     0x8F: _push(lambda machine: set()),
     ord(")"): _constant(()),
-    ord("l"): _push(lambda machine: machine.above_mark()),
-    ord("d"): _push(lambda machine: _dict_of(machine.above_mark())),
-    ord("t"): _push(lambda machine: tuple(machine.above_mark())),
-    0x91: _push(lambda machine: frozenset(symbols.keys(machine.above_mark()))),
-    0x85: _push(lambda machine: tuple(machine.last(1))),
-    0x86: _push(lambda machine: tuple(machine.last(2))),
-    0x87: _push(lambda machine: tuple(machine.last(3))),
-    ord("a"): _with_last(1, symbols.extend),
-    ord("e"): _with_mark(symbols.extend),
-    0x90: _with_mark(symbols.extend),
-    ord("s"): _with_last(2, symbols.put),
-    ord("u"): _with_mark(symbols.put),
-    ord("b"): _with_last(1, lambda what, state: symbols.give_state(what, state[0])),
+    ord("l"): _push(Machine.pop_to_mark),
+    ord("d"): _push(lambda machine: builders.dict_of(machine.pop_to_mark())),
+    ord("t"): _push(lambda machine: tuple(machine.pop_to_mark())),
+    0x91: _push(lambda machine: frozenset(builders.keys(machine.pop_to_mark()))),
+    0x85: _push(lambda machine: tuple(machine.pop(1))),
+    0x86: _push(lambda machine: tuple(machine.pop(2))),
+    0x87: _push(lambda machine: tuple(machine.pop(3))),
+    ord("a"): _on_last(1, builders.add_items),
+    ord("e"): _on_marked(builders.add_items),
+    0x90: _on_marked(builders.add_items),
+    ord("s"): _on_last(2, builders.set_items),
+    ord("u"): _on_marked(builders.set_items),
+    ord("b"): Machine.set_state,
     ord("h"): _get("B"),
     ord("j"): _get("<I"),
     ord("q"): _put("B"),
     ord("r"): _put("<I"),
     0x94: lambda machine: machine.memo.__setitem__(len(machine.memo), machine.stack[-1]),
     ord("c"): _push(lambda machine: machine.name(machine.line(), machine.line())),
-    0x93: _push(lambda machine: machine.name(*machine.last(2))),
-    ord("R"): _push(lambda machine: machine.call(*machine.last(2))),
-    0x81: _push(lambda machine: machine.call(*machine.last(2))),
+    0x93: _push(lambda machine: machine.name(*machine.pop(2))),
+    ord("R"): _push(lambda machine: machine.call(*machine.pop(2))),
+    0x81: _push(lambda machine: machine.call(*machine.pop(2))),
     0x92: _push(_new_with_keywords),
     ord("i"): _push(_instance),
     ord("o"): _push(_object),
-    ord("Q"): _reference,
+    ord("Q"): Machine.persistent_id,
     0x82: partial(_extension, "B"),
     0x83: partial(_extension, "<H"),
     0x84: partial(_extension, "<I"),
 }
-"""What protocols 2 to 5 are made of, by the byte that asks for it; the text of protocol 0 is not among them."""
+"""The opcodes of protocols 2 to 5, and the text of Python 2 (``U``); protocol 0, which is text, is not read."""

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pixel2style.checkpoints import foreign, nvidia_pickle
+from pixel2style.checkpoints import foreign
+from pixel2style.checkpoints.layouts import nvidia_pickle
 from pixel2style.config import GeneratorConfig
 from pixel2style.errors import CheckpointError
+from pixel2style.formats import pickle
 from pixel2style.generators.stylegan2 import nvidia
 from pixel2style.generators.stylegan2.network import StyleGAN2
 from tests.support import golden_rule, nvidia_pickles
@@ -93,7 +95,7 @@ def test_a_generator_draws_as_the_one_that_was_written(tmp_path: Path) -> None:
 
 def test_arguments_given_by_place_and_by_name_are_one(state: dict[str, Tensor], tmp_path: Path) -> None:
     path = written(tmp_path, state, args=(8, 0, 8), kwargs={"img_resolution": 16, "img_channels": 3})
-    assert nvidia_pickle.networks(path)["G_ema"].told == TOLD
+    assert nvidia_pickle.networks(path)["G_ema"].built_with == TOLD
 
 
 @pytest.mark.parametrize("clamp", [None, 256])
@@ -129,7 +131,7 @@ def test_modules_of_pytorch_itself_are_read_too(tmp_path: Path) -> None:
 
 
 def test_without_numbers_the_state_has_shapes_only(state: dict[str, Tensor], tmp_path: Path) -> None:
-    outline = nvidia_pickle.state(written(tmp_path, state), numbers=False)["G_ema"]
+    outline = nvidia_pickle.read(written(tmp_path, state), numbers=False)[0]["G_ema"]
     assert {key: value.shape for key, value in outline.items()} == {key: value.shape for key, value in state.items()}
     assert all(value.is_meta for value in outline.values())
 
@@ -186,14 +188,14 @@ def test_a_pickle_gives_the_published_figures(name: str, tmp_path: Path) -> None
 
 
 def test_a_pickle_is_told_from_other_files(state: dict[str, Tensor], tmp_path: Path) -> None:
-    assert nvidia_pickle.is_pickle(written(tmp_path, state))
+    assert pickle.is_pickle(written(tmp_path, state))
     for zipped in (True, False):
         torch.save({"g_ema": state}, tmp_path / "saved.pt", _use_new_zipfile_serialization=zipped)
-        assert not nvidia_pickle.is_pickle(tmp_path / "saved.pt")
+        assert not pickle.is_pickle(tmp_path / "saved.pt")
     for head in (0x0280, 0x0380, 0x0480):
         (tmp_path / "a.safetensors").write_bytes(head.to_bytes(8, "little") + b"{}".ljust(head))
-        assert not nvidia_pickle.is_pickle(tmp_path / "a.safetensors")
-    assert not nvidia_pickle.is_pickle(tmp_path / "missing.pkl")
+        assert not pickle.is_pickle(tmp_path / "a.safetensors")
+    assert not pickle.is_pickle(tmp_path / "missing.pkl")
 
 
 def test_the_doors_open_a_pickle_as_a_generator_and_not_as_a_model(state: dict[str, Tensor], tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_a_pickle_of_tensors_or_arrays_alone_is_read_too(state: dict[str, Tensor
 def test_tensors_beside_networks_do_not_hide_them(state: dict[str, Tensor], tmp_path: Path) -> None:
     content = {"G_ema": nvidia_pickles.module(state), "cur_nimg": torch.tensor(3), "stats": {"mean": torch.ones(2)}}
     path = nvidia_pickles.written(tmp_path / "file.pkl", content)
-    assert nvidia_pickle.state(path).keys() == {"G_ema", "init_kwargs"}
+    assert nvidia_pickle.read(path)[0].keys() == {"G_ema", "init_kwargs"}
 
 
 def test_a_generator_of_classes_is_read_as_cifar10s_is_built(tmp_path: Path) -> None:
@@ -229,7 +231,7 @@ def test_a_generator_of_classes_is_read_as_cifar10s_is_built(tmp_path: Path) -> 
 def test_arguments_that_numpy_counted_are_numbers(state: dict[str, Tensor], tmp_path: Path) -> None:
     told = {"conv_clamp": np.float32(256), "channel_base": np.int64(64), "odd": np.arange(3)}
     path = written(tmp_path, state, kwargs=told)
-    assert nvidia_pickle.networks(path)["G_ema"].told == {"conv_clamp": 256.0, "channel_base": 64, "odd": None}
+    assert nvidia_pickle.networks(path)["G_ema"].built_with == {"conv_clamp": 256.0, "channel_base": 64, "odd": None}
     assert foreign.load_generator(path).config.clamp == 256
 
 

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from pixel2style.errors import CheckpointError, UnsafeFileError
 from pixel2style.formats import state_dicts, torch_files
-from pixel2style.formats.pickle.claims import Machine
+from pixel2style.formats.pickle import containers
+from pixel2style.formats.pickle.builders import PYTORCH
+from pixel2style.formats.pickle.machine import Budget, Machine
 from tests.support import hostile_files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -220,8 +222,12 @@ def test_storages_may_claim_no_more_than_the_file_has() -> None:
         claimed.append(count * kind.itemsize)
         return torch.empty(count, dtype=kind, device="meta")
 
+    def read(count: int) -> None:
+        storages = containers.Storages(1000, find)
+        Machine(memoryview(hostile_files.storage(count)), Budget(1000, 1000), PYTORCH, storages).run()
+
     with pytest.raises(ValueError, match="storages beyond the file"):
-        Machine(memoryview(hostile_files.storage(300)), 1000, find).run()
+        read(300)
     assert not claimed
-    Machine(memoryview(hostile_files.storage(250)), 1000, find).run()
+    read(250)
     assert claimed == [1000]

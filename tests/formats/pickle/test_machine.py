@@ -14,9 +14,8 @@ import torch
 
 from pixel2style.checkpoints import foreign
 from pixel2style.errors import CheckpointError, UnsafeFileError
-from pixel2style.formats.pickle import reader
-from pixel2style.formats.pickle.reader import Stored
-from pixel2style.formats.pickle.tensors import is_tensor
+from pixel2style.formats import pickle as pickles
+from pixel2style.formats.pickle import Stored, is_tensor
 from pixel2style.generators.stylegan2 import nvidia
 from tests.support import hostile_pickles, nvidia_pickles
 from tests.support.official_layout import random_generator
@@ -56,7 +55,7 @@ def test_a_hostile_pickle_is_refused_in_a_sentence_at_once_and_runs_nothing(name
 def test_what_wants_to_run_is_called_unsafe(name: str, tmp_path: Path) -> None:
     path = file_of(tmp_path / "file.pkl", COMMANDS[name])
     with pytest.raises(UnsafeFileError, match=r"asks for .*, which could run code; nothing was run"):
-        reader.read(path)
+        pickles.read(path)
 
 
 def test_the_corpus_would_run_if_it_were_unpickled(tmp_path: Path) -> None:
@@ -87,7 +86,7 @@ def values() -> dict[str, Any]:
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_tensors_and_arrays_are_what_they_were(protocol: int, tmp_path: Path) -> None:
     content = values()
-    found = reader.read(file_of(tmp_path / "file.pkl", pickle.dumps(content, protocol)))
+    found = pickles.read(file_of(tmp_path / "file.pkl", pickle.dumps(content, protocol)))
     assert found.keys() == content.keys()
     for name, value in content.items():
         expected = torch.from_numpy(value.copy(order="C")) if isinstance(value, np.ndarray) else value.detach()
@@ -109,7 +108,7 @@ def test_plain_values_are_what_they_were(protocol: int, tmp_path: Path) -> None:
         "number of numpy": np.float32(2.5),
         "size": torch.Size([1, 2]),
     }
-    found = reader.read(file_of(tmp_path / "file.pkl", pickle.dumps(content, protocol)))
+    found = pickles.read(file_of(tmp_path / "file.pkl", pickle.dumps(content, protocol)))
     assert found.pop("number of numpy").tensor().item() == 2.5
     del content["number of numpy"]
     assert found == {**content, "size": (1, 2)}
@@ -117,14 +116,14 @@ def test_plain_values_are_what_they_were(protocol: int, tmp_path: Path) -> None:
 
 def test_names_of_nvidia_become_records(tmp_path: Path) -> None:
     content = hostile_pickles.saved(hostile_pickles.call("training.networks", "Generator", hostile_pickles.whole(3)))
-    record = reader.read(file_of(tmp_path / "file.pkl", content))["G_ema"]
+    record = pickles.read(file_of(tmp_path / "file.pkl", content))["G_ema"]
     assert (str(record.name), record.args, record.state) == ("training.networks.Generator", (3,), None)
 
 
 def test_reading_a_tensor_changes_neither_the_file_nor_another_reading(tmp_path: Path) -> None:
     path = file_of(tmp_path / "file.pkl", pickle.dumps(torch.ones(4)))
     before = path.read_bytes()
-    stored = reader.read(path)
+    stored = pickles.read(path)
     stored.tensor().zero_()
     assert torch.equal(stored.tensor(), torch.ones(4))
     assert path.read_bytes() == before
@@ -133,7 +132,7 @@ def test_reading_a_tensor_changes_neither_the_file_nor_another_reading(tmp_path:
 def test_listing_a_file_reads_none_of_its_numbers(tmp_path: Path) -> None:
     path = file_of(tmp_path / "file.pkl", pickle.dumps([torch.ones(1 << 22) for _ in range(4)], 4))
     start = peak()
-    shapes = [stored.shape for stored in reader.read(path)]
+    shapes = [stored.shape for stored in pickles.read(path)]
     assert shapes == [(1 << 22,)] * 4
     assert peak() - start < 8e6
 
@@ -141,7 +140,7 @@ def test_listing_a_file_reads_none_of_its_numbers(tmp_path: Path) -> None:
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.pkl"):
         with pytest.raises(CheckpointError, match="there is no such file"):
-            reader.read(path)
+            pickles.read(path)
 
 
 UNUSUAL = {
@@ -165,7 +164,7 @@ def test_what_no_weights_are_may_stand_beside_weights_and_not_among_them(
 ) -> None:
     dtype = UNUSUAL[name].dtype
     content = {"odd": UNUSUAL[name], "again": [UNUSUAL[name]], "kind": dtype, "weight": np.ones(2, np.float32)}
-    found = reader.read(file_of(tmp_path / "file.pkl", pickle.dumps(content, protocol)))
+    found = pickles.read(file_of(tmp_path / "file.pkl", pickle.dumps(content, protocol)))
     assert not is_tensor(found["odd"]) and not is_tensor(found["again"][0])
     assert torch.equal(found["weight"].tensor(), torch.ones(2))
     state = nvidia.stylegan2_state(random_generator(size=8, width=8, channels=(4, 4)))[0]
@@ -184,5 +183,5 @@ def test_arrays_spelt_as_text_may_fill_a_large_file(tmp_path: Path) -> None:
     content = {f"n{n}": numbers.copy() for n in range(3)}
     path = file_of(tmp_path / "file.pkl", pickle.dumps(content, 2))
     assert path.stat().st_size > 120e6
-    found = reader.read(path)
+    found = pickles.read(path)
     assert all(stored.shape == numbers.shape for stored in found.values())

@@ -1,13 +1,14 @@
-"""Models in the layout of pSp's official code, and of e4e's and ReStyle's, which share it; read and written.
+"""Models in the layout of pSp's official code, which e4e's and ReStyle's share: read and written.
 
-A file holds ``state_dict`` (an encoder, a decoder of rosinality's kind), ``opts`` (see ``options``) and, where training
-started from it, ``latent_avg``. What is written loads in the code of those papers as it stands, so what their code has
-no room for is refused. Two entries are ours, and unseen by it: ``opts["pixel2style"]``, the task, and ``decoder_avg``,
-the generator's average where ``latent_avg`` is not it.
+A file holds ``state_dict`` (an encoder, a decoder in rosinality's layout), ``opts`` (``options``) and, where training
+started from it, ``latent_avg``. A written file loads in the unchanged code of those papers, so models that the code has
+no room for are refused. Two entries are ours and ignored by that code: ``opts["pixel2style"]``, the task, and
+``decoder_avg``, the generator's average where ``latent_avg`` is another.
 
-Axes: ``k`` rows, ``d`` width of a row. This module does not know how a file is opened (see ``foreign``).
+Axes: ``k`` rows, ``d`` width of a row.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -23,14 +24,17 @@ from ...generators.stylegan2.network import StyleGAN2
 from ...models import encoders
 from ...models.psp import PSP
 from ..detect import Found
-from . import encoder_size, options
+from . import options
 
 NAMES = (("pyramid.middle.", "latlayer1."), ("pyramid.fine.", "latlayer2."), ("heads.", "styles."),
          ("output.", "output_layer_2."), ("trunk.", ""))  # fmt: skip
-"""How tensors of an encoder begin here, and there."""
+"""How names of an encoder's tensors begin here, and there."""
 
-LATENT, LAYERS, INPUT_SIZE, PYRAMID = 512, 8, 256, 512
-"""Sizes that the papers' code writes out: of rows, their mapping, the encoder's pictures and its pyramid."""
+WIDTH, LAYERS, INPUT_SIZE, PYRAMID = 512, 8, 256, 512
+"""Sizes that are fixed in the papers' code: rows, mapping layers, the encoder's input and its pyramid."""
+
+MAX_STRIDES = 6
+"""Strides of a head; an index beyond these is no real one (inputs of 1024 pixels)."""
 
 
 def model(found: Found, source: str) -> PSP:
@@ -38,7 +42,7 @@ def model(found: Found, source: str) -> PSP:
     average = found.average
     weights = rosinality.plain(found.weights(source))
     generator = sizes.generator(below(weights, "decoder."))
-    encoder = _with_deltas(encoder_size.encoder(below(weights, "encoder."), generator), found)
+    encoder = _with_deltas(encoder_config(below(weights, "encoder."), generator), found)
     restyle = found.kind == "restyle"
     with shapes_only():
         drawer = StyleGAN2(generator)
@@ -47,8 +51,8 @@ def model(found: Found, source: str) -> PSP:
                 f"{source}: its encoder writes {encoder.rows} rows of {encoder.width}, its {drawer.size}-pixel decoder "
                 f"reads {drawer.rows} of {drawer.width}; the two do not belong together"
             )
-        told = restyle or average is not None or found.options.get("start_from_latent_avg") is True
-        config = options.learnt(ModelConfig(encoder, generator, add_average=told), found.options, restyle)
+        add_average = restyle or average is not None or found.options.get("start_from_latent_avg") is True
+        config = options.read(ModelConfig(encoder, generator, add_average=add_average), found.options, restyle)
         made = PSP(encoders.build(config.encoder), drawer, config, torch.zeros(drawer.width))
     blank = {
         "w_avg": torch.zeros(drawer.rows, drawer.width),
@@ -64,8 +68,38 @@ def model(found: Found, source: str) -> PSP:
     return made.eval()
 
 
+def encoder_config(weights: Mapping[str, Tensor], drawer: GeneratorConfig) -> EncoderConfig:
+    """The encoder with these tensors, for the generator ``drawer``; sizes are read off shapes, never off options.
+
+    Keys have no prefix. A missing tensor or an impossible index gives a guess: filling the network then says what does
+    not fit. Rows that are differences to the first (e4e) have the same shapes as others.
+    """
+    resnet = "conv1.weight" in weights
+    stem = weights.get("conv1.weight" if resnet else "input_layer.0.weight")
+    common: dict[str, Any] = {
+        "trunk": "resnet34" if resnet else "ir_se50",
+        "input_channels": max(1, stem.shape[1]) if stem is not None and stem.ndim == 4 else 3,
+    }
+    if "linear.weight" not in weights:
+        strides = sizes.highest(weights, r"styles\.0\.convs\.(\d+)\..*") // 2 + 1
+        return EncoderConfig(
+            kind="pyramid" if "latlayer1.weight" in weights else "top",
+            input_size=16 << min(max(strides, 1), MAX_STRIDES),
+            rows=min(max(sizes.highest(weights, r"styles\.(\d+)\..*") + 1, 1), 2 * sizes.MAX_DOUBLINGS + 2),
+            width=sizes.length_of(weights, "styles.0.linear.bias", drawer.width),
+            pyramid_width=sizes.length_of(weights, "latlayer1.bias", EncoderConfig.pyramid_width),
+            **common,
+        )
+    numbers = sizes.length_of(weights, "linear.bias", drawer.width)
+    if any(key.startswith("output_layer_2.") for key in weights):
+        rows = max(1, numbers // drawer.width)
+        return EncoderConfig(kind="last_layer", rows=rows, width=drawer.width, **common)
+    rows = 2 * (drawer.size.bit_length() - 1) - 2
+    return EncoderConfig(kind="single_w", rows=rows, width=numbers, **common)
+
+
 def _with_deltas(encoder: EncoderConfig, found: Found) -> EncoderConfig:
-    if not found.deltas or encoder.kind not in ("pyramid", "top"):
+    if not found.has_deltas or encoder.kind not in ("pyramid", "top"):
         return encoder
     return replace(encoder, kind="top_e4e" if encoder.kind == "top" else "e4e")
 
@@ -82,13 +116,13 @@ def _official_name(key: str) -> str:
 
 
 def state(model: PSP) -> dict[str, Any]:
-    """What a file holds that the papers' code loads as this model.
+    """The content of a file that the papers' code loads as this model.
 
     ``w_unit`` becomes part of the last linear layers. Raises ConfigError, in a sentence that says what would work, for
     a model that the code has no room for.
     """
     refuse(model)
-    content = {"state_dict": layout(model), "opts": options.written(model.config)}
+    content = {"state_dict": layout(model), "opts": options.write(model.config)}
     if not model.config.add_average:
         return content | {"decoder_avg": model.generator.w_avg}
     same = torch.equal(model.w_avg, model.generator.w_avg.expand_as(model.w_avg))
@@ -106,7 +140,7 @@ def layout(model: PSP) -> dict[str, Tensor]:
 
 
 def _scaled(key: str, value: Tensor, unit: Tensor | None) -> Tensor:
-    """A tensor of the layers that write rows in the unit that the file has, others as they are."""
+    """A tensor of the encoder's last layers times the unit of the rows, which files do not have; others unchanged."""
     last = key.removeprefix("encoder.")
     if unit is None or not (last.startswith("linear.") or (last.startswith("heads.") and ".linear." in last)):
         return value
@@ -122,10 +156,10 @@ def refuse(model: PSP) -> None:
             f"pSp's code draws with StyleGAN2 only, and this generator is a {generator.kind}: write --to psp what was "
             "trained into a StyleGAN2"
         )
-    usual = GeneratorConfig(size=generator.size, width=LATENT, mapping_layers=LAYERS)
+    usual = GeneratorConfig(size=generator.size, width=WIDTH, mapping_layers=LAYERS)
     if replace(generator, noise_width=generator.noise_width % generator.width) != usual:
         raise ConfigError(
-            f"pSp's decoder has rows of {LATENT}, {LAYERS} mapping layers, twice the channels, no labels "
+            f"pSp's decoder has rows of {WIDTH}, {LAYERS} mapping layers, twice the channels, no labels "
             "and no clamp, and this generator is another: write it alone, --to rosinality or --to nvidia-state"
         )
     if encoder.trunk == "mobilefacenet" or encoder.heads == "shared" or encoder.neck:
@@ -143,7 +177,7 @@ def refuse(model: PSP) -> None:
     options.refuse_sources(config, family)
     options.refuse_shapes(config, family)
     if family == "restyle" and not config.add_average:
-        raise ConfigError("ReStyle's code always adds the average, and this encoder speaks for itself: keep it as ours")
+        raise ConfigError("ReStyle's code always adds the average, and this encoder has none: keep it as ours")
     one = encoder.kind == "single_w" and not model.w_avg.is_meta
     if one and not torch.equal(model.w_avg, model.w_avg[:1].expand_as(model.w_avg)):
         raise ConfigError("pSp's W encoder has one average for all rows, and this model has many: keep it as ours")

@@ -15,7 +15,7 @@ from torch import Tensor
 import pixel2style as p2s
 from pixel2style import images
 from pixel2style.checkpoints import detect, inspect
-from pixel2style.checkpoints.layouts import official, options
+from pixel2style.checkpoints.layouts import options, psp
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig, SourceConfig
 from pixel2style.errors import ConfigError
 from pixel2style.export import graphs
@@ -35,7 +35,7 @@ TOLERANCE = 1e-4
 
 
 def read(content: dict[str, Any]) -> PSP:
-    return official.model(detect.find(content), "file.pt")
+    return psp.model(detect.find(content), "file.pt")
 
 
 # The published models
@@ -102,7 +102,7 @@ def test_rows_beyond_the_stage_have_no_delta_yet(case: tuple[str, dict[str, Any]
 
 def test_what_was_read_leaves_to_the_bit(case: tuple[str, dict[str, Any], PSP]) -> None:
     _, content, model = case
-    written = official.state(model)
+    written = psp.state(model)
     ours, theirs = written["state_dict"], content["state_dict"]
     assert ours.keys() == theirs.keys()
     assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
@@ -128,7 +128,7 @@ def test_ours_to_theirs_to_ours_is_the_identity(kind: str, sizes: dict[str, Any]
     generator = random_generator(**drawer)
     generator.w_avg.copy_(arr("latent_avg", generator.width, scale=0.3))
     model = random_psp(kind, generator, **sizes)
-    state = official.layout(model)
+    state = psp.layout(model)
     expected = psp_state(model)
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[key], value) for key, value in expected.items())
@@ -145,10 +145,10 @@ def test_ours_to_theirs_to_ours_is_the_identity(kind: str, sizes: dict[str, Any]
 @pytest.fixture
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their code, had its authors chosen narrow rows and small pictures."""
-    monkeypatch.setattr(official, "LATENT", WIDTH)
-    monkeypatch.setattr(official, "LAYERS", 2)
-    monkeypatch.setattr(official, "INPUT_SIZE", 64)
-    monkeypatch.setattr(official, "PYRAMID", 512)
+    monkeypatch.setattr(psp, "WIDTH", WIDTH)
+    monkeypatch.setattr(psp, "LAYERS", 2)
+    monkeypatch.setattr(psp, "INPUT_SIZE", 64)
+    monkeypatch.setattr(psp, "PYRAMID", 512)
 
 
 TAUGHT = [
@@ -175,7 +175,7 @@ def test_what_a_model_was_taught_and_its_averages_come_back(
     if not config.add_average:
         rows = generator.w_avg  # nothing is added, so no other is kept
     model = PSP(plain.encoder, generator, config, rows)
-    back = read(official.state(model))
+    back = read(psp.state(model))
     assert back.config == model.config
     assert torch.equal(back.w_avg, model.w_avg)
     assert torch.equal(back.generator.w_avg, generator.w_avg)
@@ -188,7 +188,7 @@ def test_units_of_rows_become_part_of_the_last_layers(kind: str) -> None:
     unit = arr("unit", WIDTH).abs() + 0.1
     model = PSP(plain.encoder, plain.generator, plain.config, plain.w_avg, unit).eval()
     options = {"encoder_type": "Encoder4Editing"} if kind == "e4e" else {}
-    back = read({"state_dict": official.layout(model), "latent_avg": model.w_avg, "opts": options})
+    back = read({"state_dict": psp.layout(model), "latent_avg": model.w_avg, "opts": options})
     pictures = arr("pictures", 1, 3, plain.encoder.config.input_size, plain.encoder.config.input_size)
     assert torch.equal(back.w_unit, torch.ones(WIDTH))
     assert relative_error(back.encode(pictures), model.encode(pictures)) < 1e-5
@@ -247,13 +247,13 @@ def configured(kind: str = "pyramid", trunk: str = "ir_se50", feedback: bool = F
 def test_their_code_is_told_everything_it_asks_for(
     kind: str, trunk: str, feedback: bool, name: str, keys: set[str]
 ) -> None:
-    told = options.written(configured(kind, trunk, feedback))
+    told = options.write(configured(kind, trunk, feedback))
     assert told["encoder_type"] == name
     assert set(told) == keys
     assert told["n_styles"] == 14
     assert told.get("output_size", told.get("stylegan_size")) == 256
     assert told["start_from_latent_avg"] is True
-    assert options.learnt(configured(kind, trunk, feedback), told, feedback) == replace(
+    assert options.read(configured(kind, trunk, feedback), told, feedback) == replace(
         configured(kind, trunk, feedback), iterations=1
     )
 
@@ -276,17 +276,17 @@ def test_every_published_encoder_has_a_name() -> None:
 def test_psps_code_is_told_the_task_in_its_own_words(task: str, channels: int, told: dict[str, Any]) -> None:
     config = configured(task=task)
     config = replace(config, encoder=replace(config.encoder, input_channels=channels))
-    written = options.written(config)
+    written = options.write(config)
     assert {key: written[key] for key in told} == told
     assert written["learn_in_w"] is False
     if task != "toonify":  # theirs has no word for it
         theirs = {key: value for key, value in written.items() if key != "pixel2style"}
-        assert options.learnt(config, theirs, restyle=False) == config
+        assert options.read(config, theirs, restyle=False) == config
 
 
 @pytest.mark.parametrize(("size", "name"), [(1024, "ffhq_encode"), (256, "church_encode"), (512, "church_encode")])
 def test_e4es_scripts_find_the_size_by_the_name_of_the_data(size: int, name: str) -> None:
-    told = options.written(configured("e4e", generator=GeneratorConfig(size=size)))
+    told = options.write(configured("e4e", generator=GeneratorConfig(size=size)))
     assert (told["dataset_type"], told["stylegan_size"]) == (name, size)
 
 
@@ -309,7 +309,7 @@ def test_e4es_scripts_find_the_size_by_the_name_of_the_data(size: int, name: str
 )
 def test_options_that_make_no_sense_are_not_believed(told: dict[str, Any]) -> None:
     config = configured("top", feedback=True)
-    learnt = options.learnt(config, told, restyle=True)
+    learnt = options.read(config, told, restyle=True)
     assert learnt.iterations == 5
     assert learnt.task in ("invert", "superres")
     assert learnt.source.factors == SourceConfig().factors
@@ -364,7 +364,7 @@ REFUSED = [
 @pytest.mark.parametrize(("config", "sentence"), REFUSED)
 def test_what_their_code_has_no_room_for_is_refused(config: ModelConfig, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        official.state(meta(config))
+        psp.state(meta(config))
     said = str(caught.value)
     assert sentence in said
     assert said.isprintable()
@@ -373,12 +373,12 @@ def test_what_their_code_has_no_room_for_is_refused(config: ModelConfig, sentenc
 def test_an_average_for_each_row_of_a_single_w_is_refused() -> None:
     model = random_psp("single_w")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(official, "LATENT", WIDTH)
-        patch.setattr(official, "LAYERS", 2)
-        official.state(model)
+        patch.setattr(psp, "WIDTH", WIDTH)
+        patch.setattr(psp, "LAYERS", 2)
+        psp.state(model)
         model.w_avg[1] += 1
         with pytest.raises(ConfigError, match="one average for all rows"):
-            official.state(model)
+            psp.state(model)
 
 
 def test_the_tests_own_writer_writes_the_published_names() -> None:
@@ -446,7 +446,7 @@ def test_an_encoder_of_few_pixels_stays_square_rather_than_uneven(size: int) -> 
     """No such file is published, and a height of 12 or 24 has no map 16 times smaller."""
     config = configured("e4e")
     config = replace(config, encoder=replace(config.encoder, input_size=size))
-    assert options.learnt(config, {"dataset_type": "cars_encode"}, False).encoder.input_height == 0
+    assert options.read(config, {"dataset_type": "cars_encode"}, False).encoder.input_height == 0
 
 
 @pytest.mark.usefixtures("room")
@@ -455,7 +455,7 @@ def test_models_of_cars_leave_as_such_and_come_back(kind: str, feedback: bool) -
     _, content = cars(kind, feedback, size=16)
     content["state_dict"] = psp_state(random_psp(kind, None, feedback, input_channels=6 if feedback else 3))
     model = read(content)
-    written = official.state(model)
+    written = psp.state(model)
     assert written["opts"]["dataset_type"] == "cars_encode"
     back = read(written)
     assert back.config == model.config
@@ -474,7 +474,7 @@ def test_models_of_cars_leave_as_such_and_come_back(kind: str, feedback: bool) -
 def test_shapes_that_their_code_does_not_read_are_refused(kind: str, height: int, sentence: str) -> None:
     config = configured(kind)
     with pytest.raises(ConfigError, match=sentence):
-        official.state(meta(replace(config, encoder=replace(config.encoder, input_height=height))))
+        psp.state(meta(replace(config, encoder=replace(config.encoder, input_height=height))))
 
 
 @torch.no_grad()

@@ -1,0 +1,233 @@
+"""Files of ours: one ``.safetensors`` whose metadata holds the configuration, so loading needs no other file.
+
+Metadata: ``format`` ("pixel2style 1"); ``config``, JSON of a ModelConfig or a GeneratorConfig; optionally
+``generator``, the bundled generator of the model, which is not stored again; optionally ``base`` and ``digest``, the
+bundled model that the tensors are the difference to (``formats.quantized``). All of it is checked before anything is
+built from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from .. import assets
+from ..assets import cards
+from ..config import GeneratorConfig, ModelConfig
+from ..errors import CheckpointError, ConfigError
+from ..formats import quantized, safetensors
+from ..formats.meta_device import shapes_only
+from ..formats.state_dicts import below, fill, spell, tensors
+from ..generators import GENERATORS, Generator
+from ..models import encoders
+from ..models.psp import PSP
+
+Config = ModelConfig | GeneratorConfig
+
+FORMAT, VERSION = "pixel2style", 1
+SUFFIX = ".safetensors"
+DEFAULT_GENERATOR = "mobilestylegan_ffhq_1024"
+"""The bundled generator that models are trained for unless another is named."""
+
+MAX_NUMBER = 1 << 16
+MAX_NUMBERS = {
+    "rows": 64, "mapping_layers": 64, "neck": 64, "iterations": 100,
+    "layers": 62, "margin": 1024, "filter_size": 64, "lrelu_upsampling": 16,
+}  # fmt: skip
+"""Limits of a configuration by field; larger ones would build networks that no memory holds."""
+MAX_ITEMS = 64
+"""Items of a tuple in a configuration."""
+
+_JSON: TypeAdapter[Any] = TypeAdapter(Config)
+_HALF_MAX = torch.finfo(torch.float16).max
+
+
+class Header(NamedTuple):
+    """What a file of ours says in its metadata."""
+
+    config: Config
+    generator: str | None
+    base: str | None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is safetensors whose metadata names our format, or has the other half of what ours have."""
+    metadata = safetensors.read_metadata(path) if safetensors.is_safetensors(path) else {}
+    return metadata.get("format", "").startswith(FORMAT) or "config" in metadata
+
+
+def header(path: Path) -> Header:
+    """What a file of ours says in its metadata. Raises CheckpointError for none, or one beyond the limits."""
+    metadata = safetensors.read_metadata(path)
+    return Header(_config(metadata, path), metadata.get("generator"), metadata.get("base"))
+
+
+def metadata_of(config: Config) -> dict[str, str]:
+    """The metadata of a file that holds a network of this configuration."""
+    return {"format": f"{FORMAT} {VERSION}", "config": _JSON.dump_json(config).decode()}
+
+
+def _config(metadata: Mapping[str, str], path: Path) -> Config:
+    form, _, version = metadata.get("format", "").partition(" ")
+    if form != FORMAT or "config" not in metadata:
+        raise CheckpointError(f"{path}: holds no configuration of a model; convert the original file again")
+    if version != str(VERSION):
+        raise CheckpointError(
+            f"{path}: is of format {version[:20]!r}, this version reads {VERSION}; update pixel2style"
+        )
+    try:
+        found: Config = _JSON.validate_json(metadata["config"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][-2:])[:60]
+        raise CheckpointError(f"{path}: its configuration is wrong at {where!r}: {first['msg'][:120]}") from None
+    _check_limits(asdict(found), path)
+    return found
+
+
+def _check_limits(values: Mapping[str, Any], path: Path) -> None:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _check_limits(value, path)
+        numbers = value if isinstance(value, tuple) else (value,)
+        most = MAX_NUMBERS.get(name, MAX_NUMBER)
+        if len(numbers) > MAX_ITEMS or any(isinstance(number, int | float) and number > most for number in numbers):
+            raise CheckpointError(f"{path}: its configuration asks for {name} above {most}, or for too many")
+
+
+def load(path: Path, numbers: bool = True) -> PSP | Generator:
+    """The model or generator in a file of ours, in eval mode; without ``numbers`` its own tensors are meta tensors.
+
+    Raises CheckpointError when the file is damaged or does not fit this version.
+    """
+    found = header(path)
+    generator = _bundled_generator(found, path)
+    with shapes_only():
+        made = _build(found.config, path)
+    given = {} if generator is None else {f"generator.{key}": value for key, value in generator.state_dict().items()}
+    fill(made, _tensors(path, numbers), str(path), given=given)
+    return made.eval()
+
+
+def load_model(path: Path) -> PSP:
+    """The model in a file of ours. Raises as ``load`` does, and CheckpointError for a generator alone."""
+    if not isinstance(header(path).config, ModelConfig):
+        raise CheckpointError(f"{path}: is a generator, not a model; load it with load_generator")
+    made = load(path)
+    assert isinstance(made, PSP)
+    return made
+
+
+def load_generator(path: Path) -> Generator:
+    """The generator in a file of ours, of a model only its generator. Raises as ``load`` does."""
+    found = header(path)
+    generator = _bundled_generator(found, path)
+    if generator is not None:
+        return generator
+    config, state = found.config, _tensors(path)
+    if isinstance(config, ModelConfig):
+        config, state = config.generator, below(state, "generator.")
+    with shapes_only():
+        made = _build(config, path)
+    assert isinstance(made, Generator)
+    fill(made, state, str(path))
+    return made.eval()
+
+
+def _bundled_generator(found: Header, path: Path) -> Generator | None:
+    """The bundled generator that a model's file refers to, None where it refers to none."""
+    if found.generator is None or not isinstance(found.config, ModelConfig):
+        return None
+    if found.generator not in assets.names():
+        raise CheckpointError(f"{path}: refers to a generator that is not bundled here; update pixel2style")
+    generator = load_generator(assets.path(found.generator))
+    if generator.config != found.config.generator:
+        raise CheckpointError(f"{path}: was made for another generator than the bundled {found.generator}")
+    return generator
+
+
+def _build(config: Config, path: Path) -> PSP | Generator:
+    """A network of the right shapes. Raises CheckpointError for a configuration that describes none."""
+    try:
+        if isinstance(config, GeneratorConfig):
+            return GENERATORS[config.kind](config)
+        generator = GENERATORS[config.generator.kind](config.generator)
+        return PSP(encoders.build(config.encoder), generator, config, torch.zeros(config.generator.width))
+    except (ValueError, RuntimeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: its configuration describes no network: {error}") from error
+
+
+def _tensors(path: Path, numbers: bool = True) -> dict[str, Tensor]:
+    """Tensors of a file of ours, added to its base where it has one; without ``numbers`` its own are meta tensors."""
+    stored = tensors(safetensors.read(path, numbers), str(path))
+    metadata = safetensors.read_metadata(path)
+    if "base" not in metadata:
+        return quantized.complete(stored, str(path))
+    return quantized.add(stored, read_base(metadata["base"], str(path)), metadata, str(path))
+
+
+def read_base(name: str, source: str) -> dict[str, Tensor]:
+    """The tensors of the bundled model ``name``. Raises CheckpointError where it is none, or itself a difference."""
+    file = assets.path(name) if name in assets.names() else None
+    if file is not None and cards.role(file) == "model" and "base" not in safetensors.read_metadata(file):
+        return quantized.complete(assets.read(name), source)
+    raise CheckpointError(
+        f"{source}: is a difference to '{spell(name)}', which is no complete bundled model; update pixel2style"
+    )
+
+
+def save(
+    model: PSP | Generator,
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    generator: str | None = None,
+    base: str | None = None,
+    bits: int = 4,
+) -> None:
+    """Write a model or a generator as one file, whole or not at all.
+
+    ``dtype`` float16 halves the file, int8 (times one step per channel) quarters it; vectors, averages and tensors that
+    exceed the range of float16 stay float32. ``generator`` names a bundled generator to refer to instead of storing it;
+    a path is ignored, so the file is complete either way. ``base`` names a bundled model: the difference to it is
+    stored, with ``bits`` (2 to 8) per number. Raises OutputError when the file cannot be written, CheckpointError when
+    no such model is bundled, ValueError when ``generator`` is not the model's, or for other ``bits``.
+    """
+    if dtype not in (torch.float32, torch.float16, torch.int8):
+        raise ValueError(f"dtype must be float32, float16 or int8, got {dtype}")
+    state = model.state_dict()
+    metadata = metadata_of(model.config)
+    if isinstance(model, PSP) and generator is not None and generator in assets.names():
+        state, metadata["generator"] = _without(state, generator), generator
+    kept = torch.float16 if dtype == torch.int8 else dtype
+    stored = {key: _stored(key, value, kept) for key, value in state.items()}
+    if base is not None:
+        stored, difference = quantized.subtract(state, stored, read_base(base, base), base, bits)
+        metadata |= difference
+    elif dtype == torch.int8:
+        stored = quantized.in_bytes(state, stored)
+    safetensors.write(stored, path, metadata)
+
+
+def _without(state: Mapping[str, Tensor], generator: str) -> dict[str, Tensor]:
+    """The tensors of a model that do not come from a bundled generator. Raises ValueError where that is not its own."""
+    own = load_generator(assets.path(generator)).state_dict()
+    bundled = {f"generator.{key}": value for key, value in own.items()}
+    rest = {key: value for key, value in state.items() if key not in bundled}
+    same = all(torch.equal(state[key].cpu().to(value), value) for key, value in bundled.items() if key in state)
+    if len(rest) + len(bundled) != len(state) or not same:
+        raise ValueError(f"the model's generator is not the bundled {generator}")
+    return rest
+
+
+def _stored(key: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor in the type in which it is stored."""
+    if not value.is_floating_point():
+        return value
+    value = value.detach().float()
+    small = value.ndim < 2 or key.endswith(("w_avg", "w_unit"))
+    return value if small or value.abs().max() > _HALF_MAX else value.to(dtype)
