@@ -222,7 +222,7 @@ def test_an_unknown_name_is_answered_with_the_names_there_are(bundled):
 
 
 def test_bundled_weights_that_are_no_model_are_refused():
-    with pytest.raises(CheckpointError, match="mtcnn: serves judges or the aligner, and is no model; the"):
+    with pytest.raises(CheckpointError, match="mtcnn: is a network for losses or face alignment"):
         p2s.load("mtcnn")
 
 
@@ -529,7 +529,7 @@ def test_a_file_that_reads_otherwise_than_it_was_written_takes_no_name(tmp_path,
     torch_files.write({"a": torch.zeros(2)}, file)
     before = file.read_bytes()
     monkeypatch.setattr(torch_files, "read", lambda path: {"a": torch.tensor([0.0, -0.0])})
-    with pytest.raises(OutputError, match="what was read again differs"):
+    with pytest.raises(OutputError, match=r"state\.pt: cannot be written"):
         torch_files.write({"a": torch.zeros(2)}, file)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]

@@ -224,7 +224,7 @@ def test_an_encrypted_address_never_redirects_to_an_unencrypted_one(tmp_path: Pa
         "http://localhost/b",
     )
     with pytest.raises(CheckpointError, match="not encrypted"):
-        download.check_response(response, url="https://example.org/a", folder=tmp_path)
+        download.check_response(response, "https://example.org/a", tmp_path)
 
 
 def test_tokens_in_an_address_are_sent_and_not_shown(site: Site, own_cache: Path) -> None:

@@ -57,7 +57,7 @@ def load_state(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], PSP]:
     """``load_model`` where it does not matter how the file was stored: hundreds of megabytes need not be written."""
 
     def load(content: Any) -> PSP:
-        monkeypatch.setattr(foreign, "read", lambda path, *_: content)
+        monkeypatch.setattr(foreign, "_read", lambda path, numbers: (content, {}))
         return foreign.load_model("file.pt")
 
     return load
@@ -428,7 +428,9 @@ def test_mocos_network_is_found_among_what_its_training_keeps(prefix, resnet, mo
         others = {key.replace("_q", "_k"): torch.zeros_like(value) for key, value in state.items()}
         state = {key: value for key, value in state.items() if ".fc." not in key}
         state = {"module.queue": torch.zeros(8, 4), "module.queue_ptr": torch.zeros(1), **others, **state, **head}
-    monkeypatch.setattr(foreign, "read", lambda path, *_: {"arch": "resnet50", "epoch": 800, "state_dict": state})
+    monkeypatch.setattr(
+        foreign, "_read", lambda path, numbers: ({"arch": "resnet50", "epoch": 800, "state_dict": state}, {})
+    )
     loaded = foreign.load_moco("moco.pth.tar")
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
@@ -437,13 +439,13 @@ def test_mocos_network_is_found_among_what_its_training_keeps(prefix, resnet, mo
 
 def test_a_deeper_resnet_is_not_taken_for_mocos(resnet, monkeypatch):
     deeper = {key.replace("layer3.5", "layer3.22"): value for key, value in resnet.items() if "layer3.5" in key}
-    monkeypatch.setattr(foreign, "read", lambda path, *_: {"state_dict": {**resnet, **deeper}})
+    monkeypatch.setattr(foreign, "_read", lambda path, numbers: ({"state_dict": {**resnet, **deeper}}, {}))
     with pytest.raises(CheckpointError, match=r"does not fit MoCo: .* not part of it \(trunk\.layer3\.22\."):
         foreign.load_moco("moco.pth.tar")
 
 
 def test_mocos_file_is_not_a_generator(resnet, monkeypatch):
-    monkeypatch.setattr(foreign, "read", lambda path, *_: resnet)
+    monkeypatch.setattr(foreign, "_read", lambda path, numbers: (resnet, {}))
     with pytest.raises(CheckpointError, match="is a ResNet-50, as MoCo's, not a generator"):
         foreign.load_generator("moco.pth.tar")
 

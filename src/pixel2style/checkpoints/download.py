@@ -195,28 +195,33 @@ def _over_http(url: str, output_file: str, pooch_: Any, *, work: Path) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+    responses = contextlib.ExitStack()
+
+    def check(response: Any, *_: Any, **__: Any) -> None:
+        responses.callback(response.close)
+        check_response(response, url, work)
+
     console = Console(stderr=True)
     columns = TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     local_only = {"no_proxy": "*"} if _is_this_machine(urllib.parse.urlsplit(url).hostname) else None
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with responses, Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(shown(url).rpartition("/")[2], total=None)
         meter = _Meter(url, Path(output_file), lambda total, got: bar.update(task, total=total or None, completed=got))
         HTTPDownloader(
-            progressbar=meter, chunk_size=1 << 20, timeout=TIMEOUT,
-            hooks={"response": partial(check_response, url=url, folder=work)},
+            progressbar=meter, chunk_size=1 << 20, timeout=TIMEOUT, hooks={"response": check},
             headers={"User-Agent": "pixel2style", "Accept-Encoding": "identity"}, proxies=local_only,
         )(url, output_file, pooch_)  # fmt: skip
 
 
 class _Meter:
-    """What pooch reports progress to: shows it, and stops a file that has no stated size and no end."""
+    """Receives progress from pooch: shows it, and stops a file that is too large though its size was not stated."""
 
     def __init__(self, url: str, file: Path, show: Callable[[int, int], None]):
         self.url, self.file, self.show = url, file, show
         self.total = 0
 
     def update(self, _: int) -> None:
-        """Called after every block, whose size pooch does not know."""
+        """Called after every block; its argument is not the number of bytes that were written."""
         size = self.file.stat().st_size
         if size > MAX_BYTES:
             raise _too_large(self.url)
@@ -228,7 +233,7 @@ class _Meter:
     close = reset
 
 
-def check_response(response: Any, *_: Any, url: str, folder: Path, **__: Any) -> None:
+def check_response(response: Any, url: str, folder: Path) -> None:
     """Check where a redirect leads, and that the file has room. Raises CheckpointError, or OutputError for no room."""
     if response.is_redirect:
         target = urllib.parse.urljoin(response.url, response.headers["Location"])

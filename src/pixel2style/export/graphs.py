@@ -1,19 +1,18 @@
-"""What of a model becomes a graph: its parts as functions of one tensor, what to try them with, what to say of them.
+"""Parts of a model as functions of one tensor, ready to be traced: with example inputs and a description.
 
-Axes: ``b`` batch, ``c`` channels, ``s`` side of the encoder's input, ``k`` rows, ``d`` width, ``r`` side of what is
-drawn. This module does not know in which form a graph is written (``export``).
+Axes: ``b`` batch, ``c`` channels, ``s`` side of the encoder's input, ``k`` rows, ``d`` width, ``r`` side of the output.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from .. import __version__
+from ..checkpoints.native import metadata_of
 from ..config import GeneratorConfig, ModelConfig
 from ..errors import ConfigError
 from ..generators.base import Generator
@@ -26,7 +25,7 @@ PARTS: tuple[Part, ...] = ("encoder", "generator", "whole")
 
 
 class Encode(nn.Module):
-    """Pictures to rows, all looks and the average included: ``[b c s s] -> [b k d]``."""
+    """Pictures to rows, with all iterations and the average: ``[b c s s] -> [b k d]``."""
 
     def __init__(self, model: PSP):
         super().__init__()
@@ -51,7 +50,7 @@ class Draw(nn.Module):
 
 
 class EncodeAndDraw(nn.Module):
-    """Pictures to pictures, and the rows between: ``[b c s s] -> [b 3 r r], [b k d]``."""
+    """Pictures to pictures, and their rows: ``[b c s s] -> [b 3 r r], [b k d]``."""
 
     def __init__(self, model: PSP, size: int):
         super().__init__()
@@ -65,19 +64,19 @@ class EncodeAndDraw(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """A part of a model, ready to be traced: what goes in, what comes out, and what to try it with."""
+    """A part of a model, ready to be traced: its network, names of input and outputs, example inputs."""
 
     network: nn.Module
     takes: str
     gives: tuple[str, ...]
     example: Callable[[int], Tensor]
-    """So many inputs, as the part meets them."""
+    """A batch of typical inputs of the given size."""
     facts: dict[str, str]
-    """What its file says of itself."""
+    """Metadata of its file."""
 
 
 def graph_of(model: PSP | Generator, part: Part, size: int | None = None) -> Graph:
-    """One part of a model or of a lone generator, drawing ``size`` pixels. Raises ConfigError for what does not fit."""
+    """One part of a model or of a generator, for ``size`` pixels. Raises ConfigError for a size that does not fit."""
     generator = model.generator if isinstance(model, PSP) else model
     size = generator.size if size is None else size
     if not 1 <= size <= generator.size:
@@ -90,7 +89,7 @@ def graph_of(model: PSP | Generator, part: Part, size: int | None = None) -> Gra
         return Graph(network, "ws", ("drawn",), partial(rows, generator), _facts(part, generator.config, facts))
     assert isinstance(model, PSP)
     if model.corrects_itself:
-        model.average_image()  # kept, so that graphs hold it as a constant
+        model.average_image()  # computed now, so that graphs hold it as a constant
     height, width = model.encoder.config.input_shape
     channels = model.source_channels
     facts |= {"images": f"{values_of(model.config.task, channels)}, [batch, {channels}, {height}, {width}]"}
@@ -100,8 +99,7 @@ def graph_of(model: PSP | Generator, part: Part, size: int | None = None) -> Gra
 
 
 def _facts(part: Part, config: ModelConfig | GeneratorConfig, facts: dict[str, str]) -> dict[str, str]:
-    stored: TypeAdapter[Any] = TypeAdapter(ModelConfig | GeneratorConfig)
-    return {"pixel2style": __version__, "part": part, "config": stored.dump_json(config).decode(), **facts}
+    return {"pixel2style": __version__, "part": part, "config": metadata_of(config)["config"], **facts}
 
 
 @torch.no_grad()

@@ -1,1 +1,1 @@
-"""Bytes to tensors: containers, pickles, metadata and quantised weights. Nothing here knows a network."""
+"""File formats: safetensors, PyTorch files, pickles, quantised tensors, and state dicts to fill networks with."""

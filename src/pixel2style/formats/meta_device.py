@@ -1,7 +1,6 @@
-"""Networks as shapes without numbers, for those whose numbers come from a file.
+"""Build networks on the meta device, without numbers: for networks whose numbers come from a file.
 
-PyTorch's meta device alone draws initial numbers that nobody sees, and brings its compiler, seconds to import, to work
-out their shape. This module does not know which networks there are.
+PyTorch's meta device alone runs the initialisers and imports its compiler, which takes seconds, for their shapes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,13 +11,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-DRAWS = frozenset({Tensor.normal_, Tensor.uniform_})
-"""What initialisers fill tensors with."""
+INITIALISERS = frozenset({Tensor.normal_, Tensor.uniform_})
 SCALINGS = frozenset({Tensor.mul, Tensor.div})
-"""What they scale them with."""
+"""Operations by which initialisers scale what they have drawn."""
 
 
-class _Undrawn(TorchFunctionMode):
+class _SkipInitialisers(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -28,13 +26,13 @@ class _Undrawn(TorchFunctionMode):
     ) -> Any:
         if func is Tensor.clone:
             return torch.empty(args[0].shape, dtype=args[0].dtype)
-        if func in DRAWS or (func in SCALINGS and args[0].is_meta and isinstance(args[1], int | float)):
+        if func in INITIALISERS or (func in SCALINGS and args[0].is_meta and isinstance(args[1], int | float)):
             return args[0]
         return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
 @contextmanager
 def shapes_only() -> Iterator[None]:
-    """What is built here has shapes and types, and no numbers."""
-    with torch.device("meta"), _Undrawn():
+    """Networks that are built in this context have shapes and types, but no numbers."""
+    with torch.device("meta"), _SkipInitialisers():
         yield

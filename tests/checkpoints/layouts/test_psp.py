@@ -347,10 +347,10 @@ REFUSED = [
     (changed(input_size=128), "read 256 pixels through a pyramid 512 wide, and this one reads 128"),
     (changed(pyramid_width=256), "and this one reads 256 through 256"),
     (changed(input_channels=4), "reads no sources of 4 channels"),
-    (changed(trunk="resnet34"), "has an encoder of kind pyramid on resnet34 that does not see what it drew"),
+    (changed(trunk="resnet34"), "has an encoder of kind pyramid on resnet34 without feedback"),
     (changed(kind="e4e", input_channels=1), "e4e's code reads no sources of 1 channels"),
-    (changed(kind="top"), "has an encoder of kind top on ir_se50 that does not see"),
-    (configured("e4e", feedback=True), "has an encoder of kind e4e on ir_se50 that sees"),
+    (changed(kind="top"), "has an encoder of kind top on ir_se50 without feedback"),
+    (configured("e4e", feedback=True), "has an encoder of kind e4e on ir_se50 with feedback"),
     (configured("top", feedback=True, add_average=False), "ReStyle's code always adds the average"),
     (drawn_by(clamp=256.0), "write it alone, --to rosinality or --to nvidia-state"),
     (drawn_by(channel_multiplier=1), "twice the channels"),
@@ -482,7 +482,7 @@ def test_a_photograph_of_a_car_goes_there_and_back_in_its_shape(tmp_path: Path) 
     _, content = cars("top_e4e", True, size=64)
     torch.save(content, tmp_path / "cars.pt")
     assert "256" not in (reads := inspect.examine(tmp_path / "cars.pt").facts["reads"])
-    assert "64x48 pixels, 3 looks" in reads
+    assert "64x48 pixels, with feedback, 3 iterations" in reads
     p2s.save(p2s.load(tmp_path / "cars.pt"), tmp_path / "cars.safetensors")
     with Image.open(ASTRONAUT) as astronaut:
         photograph = astronaut.convert("RGB").crop((0, 0, 400, 300))
