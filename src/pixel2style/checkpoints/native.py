@@ -125,10 +125,10 @@ def load_model(path: Path) -> PSP:
 def load_generator(path: Path) -> Generator:
     """The generator in a file of ours, of a model only its generator. Raises as ``load`` does."""
     found = header(path)
+    config, state = found.config, _tensors(path)
     generator = _bundled_generator(found, path)
     if generator is not None:
         return generator
-    config, state = found.config, _tensors(path)
     if isinstance(config, ModelConfig):
         config, state = config.generator, below(state, "generator.")
     with shapes_only():
