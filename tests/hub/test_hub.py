@@ -89,7 +89,7 @@ def test_a_card_that_its_author_edited_is_kept_and_ours_is_renewed(tmp_path: Pat
 def test_a_run_is_not_saved_over(tmp_path: Path) -> None:
     config = small_config(tmp_path)
     RunFolder(config.out).remember(config)
-    with pytest.raises(OutputError, match="belongs to something else, as a run"):
+    with pytest.raises(OutputError, match="choose another folder, as a run"):
         tiny_model().save_pretrained(config.out)
     assert [file.name for file in Path(config.out).iterdir()] == ["config.json"]
 
@@ -262,7 +262,7 @@ tell(same(p2s.load("somebody/thing"), model))
     assert said[0] is False
     assert said[1].startswith(f"{there.address}/somebody/thing/")
     assert said[2:6] == [True] * 4
-    assert "somebody/other/model.safetensors: was not fetched before, and downloads are forbidden" in said[6]
+    assert "somebody/other/model.safetensors: was not downloaded before, and downloads are forbidden" in said[6]
     assert said[7] is True
     assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
     card = files["README.md"].decode()
@@ -313,8 +313,8 @@ tell(same(p2s.load("me/thing/sub/m.safetensors"), tiny_model()))
     wanted = [
         "hf://me/thing: holds no model.safetensors; name one of hf://me/thing/lie.safetensors, hf://me/thing/old.pt",
         "no such repository on the hub", "no such revision", "no such file; its models: lie.safetensors, old.pt",
-        "is no file of a repository", "is no place on the hub", "is not what it should be by its digest",
-        "is not what it should be by its digest", "has another SHA-256 than 111", "old.pt: is ",
+        "is no file of a repository", "is no place on the hub", "does not have the digest",
+        "does not have the digest", "has another SHA-256 than 111", "old.pt: is ",
     ]  # fmt: skip
     for sentence, part in zip(said, wanted, strict=False):
         assert part in sentence
