@@ -89,7 +89,7 @@ def test_a_card_that_its_author_edited_is_kept_and_ours_is_renewed(tmp_path: Pat
 def test_a_run_is_not_saved_over(tmp_path: Path) -> None:
     config = small_config(tmp_path)
     RunFolder(config.out).remember(config)
-    with pytest.raises(OutputError, match="choose another folder, as a run"):
+    with pytest.raises(OutputError, match="choose another folder"):
         tiny_model().save_pretrained(config.out)
     assert [file.name for file in Path(config.out).iterdir()] == ["config.json"]
 
