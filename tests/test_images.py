@@ -78,7 +78,7 @@ def test_a_turned_photograph_comes_in_upright(tmp_path, orientation, suffix):
     assert images.size(file) == (48, 32)
 
 
-def test_broken_exif_does_not_spoil_a_photograph(tmp_path):
+def test_a_photograph_with_damaged_exif_is_read(tmp_path):
     file = tmp_path / "photo.jpg"
     scene().save(file, exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xffjunk")
     assert images.load(file).size == (48, 32)

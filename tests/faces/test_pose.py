@@ -64,7 +64,7 @@ def test_another_nose_changes_an_angle_by_degrees_only() -> None:
     assert abs(float(yaw(landmarks)) - 30) < 5
 
 
-def test_every_face_of_a_batch_is_judged_by_itself() -> None:
+def test_every_face_of_a_batch_is_independent() -> None:
     angles = [-40.0, 0.0, 15.0]
     landmarks = torch.cat([seen(turned(angle, roll=angle), 10 + angle / 5) for angle in angles])
     assert yaw(landmarks).tolist() == pytest.approx(angles, abs=1e-4)

@@ -132,7 +132,7 @@ def write_resnet(path: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("trunk", "write"), [("ir_se50", write_arcface), ("resnet34", write_resnet)])
-def test_training_starts_from_a_trunk_that_knows_something(
+def test_training_starts_from_a_pretrained_trunk(
     trunk: Any, write: Callable[[Path], dict[str, Tensor]], tmp_path: Path
 ) -> None:
     file = tmp_path / "trunk.pth"
@@ -149,7 +149,7 @@ def test_training_starts_from_a_trunk_that_knows_something(
         torch.testing.assert_close(found.data, value, rtol=0, atol=3e-6)
 
 
-def test_a_run_is_judged_by_mocos_file(tmp_path: Path) -> None:
+def test_a_run_uses_the_similarity_of_mocos_file(tmp_path: Path) -> None:
     file = tmp_path / "moco.pth"
     torch.manual_seed(3)
     state = {f"module.encoder_q.{key}": v for key, v in torchvision.models.resnet50().state_dict().items()}
@@ -200,7 +200,7 @@ def test_an_encoder_of_wide_pictures_learns_from_the_middle_of_what_it_drew(
     assert model.encoder.config.input_shape == (48, 64)
 
 
-def test_faces_are_not_taught_to_an_encoder_of_wide_pictures(tmp_path: Path) -> None:
+def test_an_encoder_of_wide_images_is_refused_for_faces(tmp_path: Path) -> None:
     shape = EncoderShape(trunk="mobilefacenet", input_size=64, input_height=48)
     with pytest.raises(ConfigError, match="aligned faces, which are square, and this encoder reads 64 x 48 pixels"):
         trained(tmp_path / "run", encoder=shape)

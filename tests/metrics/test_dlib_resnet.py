@@ -1,4 +1,4 @@
-"""dlib's face ResNet: the bundled network against dlib itself, and as a judge of identity."""
+"""dlib's face ResNet: the bundled network against dlib itself, and as an identity metric."""
 
 import pytest
 import torch
@@ -50,14 +50,14 @@ def test_a_shortcut_is_filled_up_where_the_convolutions_are_larger_or_wider() ->
     assert torch.equal(out[0, :3], torch.ones(3, 4, 4)) and not out[0, 3:].any()
 
 
-def test_one_person_is_above_the_threshold_and_a_stranger_below(face: Tensor) -> None:
-    judge = Identity("dlib")
+def test_one_person_is_above_the_threshold_and_another_person_below(face: Tensor) -> None:
+    identity = Identity("dlib")
     other = functional.avg_pool2d(face, 4).repeat_interleave(4, 2).repeat_interleave(4, 3)
     upside_down = face.flip(2)
-    assert judge(face, face).item() == pytest.approx(1, abs=1e-5)
-    assert judge(face, face.flip(3)).item() > 0.95
-    assert judge(face, other).item() > judge(face, upside_down).item()
-    assert judge(face, upside_down).item() < 0.909
+    assert identity(face, face).item() == pytest.approx(1, abs=1e-5)
+    assert identity(face, face.flip(3)).item() > 0.95
+    assert identity(face, other).item() > identity(face, upside_down).item()
+    assert identity(face, upside_down).item() < 0.909
 
 
 def test_the_crop_lies_inside_and_is_symmetric() -> None:

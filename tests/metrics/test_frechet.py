@@ -31,7 +31,7 @@ def test_it_is_the_textbook_formula_also_for_less_pictures_than_features(picture
     assert frechet.distance(a, b) == pytest.approx(by_hand(a.numpy(), b.numpy()), rel=1e-5)
 
 
-def test_a_crowd_is_at_no_distance_from_itself_and_moves_by_the_square_of_its_way() -> None:
+def test_a_set_has_distance_zero_to_itself_and_its_squared_shift_to_a_shifted_copy() -> None:
     a = arr("a", 20, 64)
     found = frechet.distance(a, a)
     assert found is not None and found < 1e-9

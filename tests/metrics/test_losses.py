@@ -1,4 +1,4 @@
-"""What an encoder is taught by, term by term."""
+"""The training losses, term by term."""
 
 from dataclasses import asdict, replace
 from functools import partial
@@ -72,7 +72,7 @@ def test_pixels_and_codes_are_measured_per_number_so_that_size_and_rows_do_not_m
     assert code_norm(made(torch.full((5, 18, 7), 0.5)))[0].item() == pytest.approx(0.25)
 
 
-def test_known_rows_teach_only_the_last_pictures():
+def test_known_rows_give_gradients_to_the_last_images_only():
     target = Target(torch.zeros(3, 3, 4, 4), codes=torch.ones(1, 3, 4))
     codes = torch.stack([torch.full((3, 4), value) for value in (7.0, 9.0, 3.0)]).requires_grad_()
     loss = code_regression(made(codes, target=target))
@@ -83,7 +83,7 @@ def test_known_rows_teach_only_the_last_pictures():
 
 
 @pytest.mark.parametrize("known", [None, torch.zeros(0, 3, 4)])
-def test_no_known_rows_teach_nothing_and_stop_nothing(known):
+def test_without_known_rows_the_term_and_its_gradient_are_zero(known):
     codes = torch.ones(2, 3, 4).requires_grad_()
     loss = code_regression(made(codes, target=Target(torch.zeros(2, 3, 4, 4), codes=known)))
     assert loss.item() == 0
@@ -99,9 +99,9 @@ def test_terms_of_the_face_see_nothing_around_it(term, faces):
     around[:, :, 35:223, 32:220] = images[:, :, 35:223, 32:220]
     inside = images.clone()
     inside[:, :, 35:223, 32:220] = drawn[:, :, 35:223, 32:220]
-    judge = Objective(only(**{term: 1.0}))
-    target = judge.target_of(images)
-    values = [judge(made(images=pictures, target=target))[0].item() for pictures in (around, inside, drawn)]
+    objective = Objective(only(**{term: 1.0}))
+    target = objective.target_of(images)
+    values = [objective(made(images=pictures, target=target))[0].item() for pictures in (around, inside, drawn)]
     assert values[0] == pytest.approx(0, abs=1e-6)
     assert values[1] == pytest.approx(values[2], rel=1e-5)
     assert values[2] > 1e-3
@@ -109,55 +109,55 @@ def test_terms_of_the_face_see_nothing_around_it(term, faces):
 
 def test_crops_are_compared_pixel_by_pixel_and_not_pooled(faces):
     images, drawn = (pictures[:, :, 35:223, 32:220] for pictures in faces)
-    judge = Objective(only(l2_crop=1.0, lpips_crop=1.0))
-    _, terms = judge(made(images=faces[1], target=judge.target_of(faces[0])))
+    objective = Objective(only(l2_crop=1.0, lpips_crop=1.0))
+    _, terms = objective(made(images=faces[1], target=objective.target_of(faces[0])))
     assert terms["l2_crop"].item() == pytest.approx((images - drawn).square().mean().item(), rel=1e-6)
-    assert terms["lpips_crop"].item() == pytest.approx(judge.lpips(images, drawn).mean().item(), rel=1e-5)
+    assert terms["lpips_crop"].item() == pytest.approx(objective.lpips(images, drawn).mean().item(), rel=1e-5)
 
 
-# The published judges
+# The published networks
 
 
 def test_arcface_gives_the_published_loss_and_improvement():
     network = ArcFace()
     network.load_state_dict(weights("arcface_ir_se50"))
-    judge = Objective(only(identity=0.5, identity_network="model_ir_se50.pth"), identity=network)
+    objective = Objective(only(identity=0.5, identity_network="model_ir_se50.pth"), identity=network)
     y_hat, y, x = (img(name, 2, 3, 256, 256) for name in ("y_hat", "y", "x"))
     with torch.no_grad():
-        total, terms = judge(made(images=y_hat, target=judge.target_of(y, sources=x)))
+        total, terms = objective(made(images=y_hat, target=objective.target_of(y, sources=x)))
     expected = figures("arcface_ir_se50")
     assert relative_error(terms["identity"], expected["loss"]) < 1e-4
     assert relative_error(terms["improvement"], expected["improvement"]) < 2e-3
-    assert total.item() == pytest.approx(0.5 * terms["identity"].item())  # an improvement is told, not taught
+    assert total.item() == pytest.approx(0.5 * terms["identity"].item())  # improvement is a metric, not a loss
 
 
 def test_lpips_with_the_published_network_gives_the_published_distance():
-    judge = Objective(only(lpips=1.0))
+    objective = Objective(only(lpips=1.0))
     y_hat, y = (img(name, 2, 3, 256, 256) for name in ("y_hat", "y"))
     expected = figures("lpips_published")["alex"].mean().item()
-    assert judge(made(images=y_hat, target=judge.target_of(y)))[0].item() == pytest.approx(expected, rel=1e-3)
+    assert objective(made(images=y_hat, target=objective.target_of(y)))[0].item() == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_given_network_judges_similarity(faces):
+def test_a_given_network_computes_similarity(faces):
     class Corner(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return images[:, :, :1, :2].flatten(1)
 
-    judge = Objective(only(similarity=1.0, similarity_network="moco.pth.tar"), similarity=Corner())
+    objective = Objective(only(similarity=1.0, similarity_network="moco.pth.tar"), similarity=Corner())
     cosine = nn.functional.cosine_similarity(*(pictures[:, :, :1, :2].flatten(1) for pictures in faces))
-    total, _ = judge(made(images=faces[1], target=judge.target_of(faces[0])))
+    total, _ = objective(made(images=faces[1], target=objective.target_of(faces[0])))
     assert total.item() == pytest.approx(1 - cosine.mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("term", ["identity", "similarity"])
 def test_a_reconstruction_that_equals_its_source_is_no_improvement(term, faces):
-    judge = Objective(only(**{term: 1.0}))
+    objective = Objective(only(**{term: 1.0}))
     target, source = faces
-    _, same = judge(made(images=source, target=judge.target_of(target, sources=source)))
-    _, best = judge(made(images=target, target=judge.target_of(target, sources=source)))
+    _, same = objective(made(images=source, target=objective.target_of(target, sources=source)))
+    _, best = objective(made(images=target, target=objective.target_of(target, sources=source)))
     assert same["improvement"].item() == pytest.approx(0, abs=1e-5)
     assert best["improvement"].item() == pytest.approx(same[term].item(), rel=1e-3)
-    assert "improvement" not in judge(made(images=source, target=judge.target_of(target)))[1]
+    assert "improvement" not in objective(made(images=source, target=objective.target_of(target)))[1]
 
 
 # The sum
@@ -176,25 +176,25 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(objective, faces):
     assert total.item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("judge", ["objective", "similarity"])
-def test_a_perfect_reconstruction_costs_nothing(judge, faces, request):
-    judge, codes = request.getfixturevalue(judge), torch.zeros(2, 3, 4)
-    total, _ = judge(made(codes, faces[0], judge.target_of(faces[0], codes)))
+@pytest.mark.parametrize("loss", ["objective", "similarity"])
+def test_a_perfect_reconstruction_costs_nothing(loss, faces, request):
+    objective, codes = request.getfixturevalue(loss), torch.zeros(2, 3, 4)
+    total, _ = objective(made(codes, faces[0], objective.target_of(faces[0], codes)))
     assert abs(total.item()) < 1e-5
 
 
 @pytest.mark.parametrize("name", [name for name in TERMS if name != "code_regression"])
-def test_every_term_teaches_the_rows(name, faces):
-    judge = Objective(only(**{name: 1.0}))
+def test_every_term_gives_gradients(name, faces):
+    objective = Objective(only(**{name: 1.0}))
     codes = torch.full((2, 3, 4), 0.1).requires_grad_()
     drawn = faces[1] * (1 + codes.mean((1, 2))[:, None, None, None])  # a generator of a kind
-    judge(made(codes, drawn, judge.target_of(faces[0])))[0].backward()
+    objective(made(codes, drawn, objective.target_of(faces[0])))[0].backward()
     assert codes.grad is not None
     assert torch.isfinite(codes.grad).all()
     assert all(grad.any() for grad in codes.grad)
 
 
-def test_a_second_look_at_one_target_is_judged_as_if_it_were_the_first(objective, faces):
+def test_a_target_gives_the_same_loss_every_time(objective, faces):
     codes = torch.full((2, 3, 4), 0.5)
     target = objective.target_of(faces[0], codes)
     objective(made(codes, faces[0] * 0.5, target))
@@ -219,7 +219,7 @@ def test_what_is_seen_in_targets_is_computed_once_however_often_one_looks(object
     assert len(passes) == 4 * once
 
 
-def test_judges_get_no_gradients_and_what_was_drawn_does(objective, faces):
+def test_generated_images_get_gradients_and_the_networks_none(objective, faces):
     objective.train()
     images, drawn = (pictures[:1].clone().requires_grad_() for pictures in faces)
     target = objective.target_of(images, sources=drawn)
@@ -231,13 +231,13 @@ def test_judges_get_no_gradients_and_what_was_drawn_does(objective, faces):
     assert not any(weight.requires_grad or weight.grad is not None for weight in objective.parameters())
 
 
-@pytest.mark.parametrize("judge", ["objective", "similarity"])
-def test_terms_are_float32_and_nearly_the_same_where_networks_run_in_bfloat16(judge, faces, request):
-    judge, codes = request.getfixturevalue(judge), arr("codes", 2, 3, 4)
-    _, exact = judge(made(codes, faces[1], judge.target_of(faces[0], codes * 0)))
+@pytest.mark.parametrize("loss", ["objective", "similarity"])
+def test_terms_are_float32_and_nearly_the_same_where_networks_run_in_bfloat16(loss, faces, request):
+    objective, codes = request.getfixturevalue(loss), arr("codes", 2, 3, 4)
+    _, exact = objective(made(codes, faces[1], objective.target_of(faces[0], codes * 0)))
     with torch.autocast("cpu", torch.bfloat16):
-        target = judge.target_of(faces[0].bfloat16(), (codes * 0).bfloat16())
-        total, terms = judge(made(codes.bfloat16(), faces[1].bfloat16(), target))
+        target = objective.target_of(faces[0].bfloat16(), (codes * 0).bfloat16())
+        total, terms = objective(made(codes.bfloat16(), faces[1].bfloat16(), target))
     assert total.dtype == torch.float32
     for name, value in terms.items():
         assert value.dtype == torch.float32
@@ -251,10 +251,12 @@ def test_a_weight_of_zero_never_builds_its_network(monkeypatch):
     def unwanted(*_: object) -> None:
         raise AssertionError("built though its weight is 0")
 
-    for judge in ("LPIPS", "Identity", "Similarity"):
-        monkeypatch.setattr(f"pixel2style.metrics.losses.{judge}", unwanted)
-    judge = Objective(only(l2=2.0, w_norm=1.0, l2_crop=1.0, code_norm=1.0, code_regression=1.0), nn.ReLU(), nn.ReLU())
-    assert not list(judge.children())
+    for network in ("LPIPS", "Identity", "Similarity"):
+        monkeypatch.setattr(f"pixel2style.metrics.losses.{network}", unwanted)
+    objective = Objective(
+        only(l2=2.0, w_norm=1.0, l2_crop=1.0, code_norm=1.0, code_regression=1.0), nn.ReLU(), nn.ReLU()
+    )
+    assert not list(objective.children())
     total, terms = Objective(only(l2=2.0))(made(images=torch.ones(2, 3, 4, 4)))
     assert total.item() == pytest.approx(2.0)
     assert terms.keys() == {"l2"}
@@ -264,8 +266,8 @@ def test_a_weight_of_zero_never_builds_its_network(monkeypatch):
 
 
 def test_one_lpips_network_serves_picture_face_and_detail():
-    judge = Objective(only(lpips=1.0, lpips_crop=1.0, detail=1.0))
-    assert [name for name, _ in judge.named_children()] == ["lpips"]
+    objective = Objective(only(lpips=1.0, lpips_crop=1.0, detail=1.0))
+    assert [name for name, _ in objective.named_children()] == ["lpips"]
 
 
 def test_identity_and_similarity_exclude_each_other():
@@ -280,36 +282,36 @@ def test_an_objective_of_nothing_is_refused(weights):
 
 
 @pytest.mark.parametrize("channels", [1, 4, 19])
-def test_judges_see_pictures_and_never_sketches_masks_or_label_maps(channels, faces):
-    judge = Objective(only(identity=1.0))
+def test_targets_are_rgb_images_and_never_sketches_masks_or_label_maps(channels, faces):
+    objective = Objective(only(identity=1.0))
     with pytest.raises(ValueError, match=r"\[b 3 256 256\]"):
-        judge.target_of(torch.zeros(1, channels, 256, 256))
+        objective.target_of(torch.zeros(1, channels, 256, 256))
     with pytest.raises(ValueError, match=r"\[b 3 256 256\]"):
-        judge.target_of(faces[0], sources=torch.zeros(2, channels, 256, 256))
+        objective.target_of(faces[0], sources=torch.zeros(2, channels, 256, 256))
 
 
 # Full-size windows
 
 
 def test_detail_sees_what_pooling_to_256_pixels_hides():
-    judge = Objective(only(l2=1.0, detail=1.0))
+    objective = Objective(only(l2=1.0, detail=1.0))
     full = torch.zeros(1, 3, 512, 512)
     checkered = full.clone()
     checkered[..., ::2, ::2] = checkered[..., 1::2, 1::2] = 0.5
     checkered[..., ::2, 1::2] = checkered[..., 1::2, ::2] = -0.5
     assert not nn.functional.adaptive_avg_pool2d(checkered, 256).any()
     rng = torch.Generator()
-    assert detail(full, full, judge, rng).item() == pytest.approx(0, abs=1e-6)
-    assert detail(checkered, full, judge, rng).item() > 0.1
+    assert detail(full, full, objective, rng).item() == pytest.approx(0, abs=1e-6)
+    assert detail(checkered, full, objective, rng).item() > 0.1
 
 
 def test_detail_takes_the_window_that_its_random_numbers_name():
-    judge = Objective(only(l2=1.0, detail=1.0))
+    objective = Objective(only(l2=1.0, detail=1.0))
     full, drawn = img("full", 1, 3, 300, 300), img("drawn full", 1, 3, 300, 300)
-    values = [detail(drawn, full, judge, torch.Generator().manual_seed(seed)).item() for seed in (1, 1, 2)]
+    values = [detail(drawn, full, objective, torch.Generator().manual_seed(seed)).item() for seed in (1, 1, 2)]
     assert values[0] == values[1] != values[2]
 
 
 def test_pictures_smaller_than_a_window_have_no_detail():
-    judge = Objective(only(l2=1.0, detail=1.0))
-    assert detail(torch.ones(1, 3, 128, 128), torch.zeros(1, 3, 128, 128), judge, torch.Generator()) == 0
+    objective = Objective(only(l2=1.0, detail=1.0))
+    assert detail(torch.ones(1, 3, 128, 128), torch.zeros(1, 3, 128, 128), objective, torch.Generator()) == 0

@@ -1,4 +1,4 @@
-"""The judges: what they say of equal, worse and other pictures, alone and in company."""
+"""Scores of equal, worse and other images, alone and in batches."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def face() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def judges() -> Scorer:
+def scorer() -> Scorer:
     return Scorer()
 
 
@@ -31,41 +31,41 @@ def noisy(face: Tensor, amount: float) -> Tensor:
     return (pooled(face) + amount * pooled(noise)).clamp(-1, 1)
 
 
-def test_equal_pictures_score_perfectly(judges: Scorer, face: Tensor) -> None:
-    scores = judges(face, face)
+def test_equal_pictures_score_perfectly(scorer: Scorer, face: Tensor) -> None:
+    scores = scorer(face, face)
     assert scores.l2.item() == 0 and scores.lpips.item() == 0
     assert scores.psnr.item() == float("inf")
     assert scores.identity.item() == pytest.approx(1, abs=1e-5)
 
 
-def test_every_score_falls_with_noise(judges: Scorer, face: Tensor) -> None:
-    little, much = (judges(noisy(face, amount), face) for amount in (0.2, 2.0))
+def test_every_score_falls_with_noise(scorer: Scorer, face: Tensor) -> None:
+    little, much = (scorer(noisy(face, amount), face) for amount in (0.2, 2.0))
     assert little.l2 < much.l2 and little.lpips < much.lpips
     assert little.psnr > much.psnr and little.identity > much.identity
 
 
-def test_psnr_is_of_the_full_range(judges: Scorer) -> None:
+def test_psnr_is_of_the_full_range(scorer: Scorer) -> None:
     black = torch.full((1, 3, 256, 256), -1.0)
-    scores = judges(black + 0.2, black)
+    scores = scorer(black + 0.2, black)
     assert scores.l2.item() == pytest.approx(0.04, rel=1e-5)
     assert scores.psnr.item() == pytest.approx(20, abs=1e-4)
 
 
-def test_a_larger_picture_is_judged_by_its_area_means(judges: Scorer, face: Tensor) -> None:
+def test_a_larger_picture_is_scored_by_its_area_means(scorer: Scorer, face: Tensor) -> None:
     small = face.unflatten(2, (256, 2)).unflatten(4, (256, 2)).mean((3, 5))
-    assert judges(face, small).l2.item() < 1e-12
+    assert scorer(face, small).l2.item() < 1e-12
 
 
-def test_what_cannot_be_saved_is_not_judged(judges: Scorer) -> None:
+def test_images_are_clipped_before_scoring(scorer: Scorer) -> None:
     white = torch.ones(1, 3, 256, 256)
-    assert judges(white * 3, white).l2.item() == 0
+    assert scorer(white * 3, white).l2.item() == 0
 
 
-def test_a_picture_is_judged_alike_alone_and_in_a_batch(judges: Scorer, face: Tensor) -> None:
+def test_a_picture_has_the_same_scores_alone_and_in_a_batch(scorer: Scorer, face: Tensor) -> None:
     made = torch.cat([noisy(face, 0.2), noisy(face, 0.5), face.flip(3)[..., ::2, ::2]])
     targets = pooled(face).expand(3, -1, -1, -1)
-    together = judges(made, targets)
-    alone = Scores.joined([judges(made[i : i + 1], targets[i : i + 1]) for i in range(3)])
+    together = scorer(made, targets)
+    alone = Scores.joined([scorer(made[i : i + 1], targets[i : i + 1]) for i in range(3)])
     assert len(together) == len(alone) == 3
     for name in ("l2", "psnr", "lpips", "identity"):
         assert torch.allclose(getattr(together, name), getattr(alone, name), rtol=1e-4, atol=1e-6), name
@@ -76,8 +76,8 @@ def test_means_are_over_pictures() -> None:
     assert Scores.joined(parts).means() == dict.fromkeys(("l2", "psnr", "lpips", "identity"), 2.0)
 
 
-def test_one_picture_s_scores_are_its_own(judges: Scorer, face: Tensor) -> None:
-    scores = judges(torch.cat([pooled(face), noisy(face, 0.5)]), pooled(face).expand(2, -1, -1, -1))
+def test_one_picture_s_scores_are_its_own(scorer: Scorer, face: Tensor) -> None:
+    scores = scorer(torch.cat([pooled(face), noisy(face, 0.5)]), pooled(face).expand(2, -1, -1, -1))
     assert scores.of(0)["l2"] == 0 < scores.of(1)["l2"]
     assert scores.of(1) == pytest.approx({name: score[1].item() for name, score in scores.each().items()})
 
@@ -89,19 +89,19 @@ def test_pictures_that_are_no_faces_have_no_identity(face: Tensor) -> None:
 
 
 def test_where_there_is_time_more_is_said_and_the_rest_stays_the_same(
-    judges: Scorer, face: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    scorer: Scorer, face: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PIXEL2STYLE_CACHE", str(tmp_path))
     full = Scorer(full=True)(noisy(face, 0.5), face)
     means = full.means()
     assert list(means) == [name for name in METRICS if name != "lpips_vgg"]
     assert full.vgg is None
-    for name, value in judges(noisy(face, 0.5), face).means().items():
+    for name, value in scorer(noisy(face, 0.5), face).means().items():
         assert means[name] == pytest.approx(value, abs=1e-6)
     assert 0 < means["ms_ssim"] < 1 and 0 < means["identity_dlib"] < 1
 
 
-def test_vgg_judges_where_its_weights_lie_in_the_cache(
+def test_vgg_is_used_where_its_weights_lie_in_the_cache(
     face: Tensor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     layers, taps = NETS["vgg"]
@@ -128,6 +128,6 @@ def test_damaged_weights_of_vgg_are_named(monkeypatch: pytest.MonkeyPatch, tmp_p
         Scorer(faces=False, full=True)
 
 
-def test_a_picture_without_its_target_is_refused(judges: Scorer, face: Tensor) -> None:
+def test_a_picture_without_its_target_is_refused(scorer: Scorer, face: Tensor) -> None:
     with pytest.raises(ValueError, match="target"):
-        judges(face.expand(2, -1, -1, -1), face)
+        scorer(face.expand(2, -1, -1, -1), face)

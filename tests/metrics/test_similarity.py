@@ -1,4 +1,4 @@
-"""The judge of pictures in general, against the published one, and what training needs of it."""
+"""Similarity of general images: against the published network, and its gradients."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_features_have_unit_length_and_are_compared_in_float32_whatever_the_netw
     assert torch.allclose(cosine, torch.ones(2), atol=1e-6)
 
 
-def test_pictures_get_gradients_and_the_judge_gets_none(alex):
+def test_pictures_get_gradients_and_the_network_gets_none(alex):
     picture = img("y", 1, 3, 256, 256).requires_grad_()
     alex(picture, img("x", 1, 3, 256, 256)).sum().backward()
     assert picture.grad is not None
@@ -77,10 +77,10 @@ def test_pictures_get_gradients_and_the_judge_gets_none(alex):
     assert not any(weight.requires_grad or weight.grad is not None for weight in alex.parameters())
 
 
-def test_a_judge_never_learns_from_the_training_around_it():
+def test_similarity_stays_in_eval_mode_inside_a_trained_module():
     network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(3 * 8 * 8))
-    around = nn.ModuleDict({"judge": Similarity("other", network)}).train()
-    around["judge"](img("y", 2, 3, 8, 8), img("x", 2, 3, 8, 8))
+    around = nn.ModuleDict({"metric": Similarity("other", network)}).train()
+    around["metric"](img("y", 2, 3, 8, 8), img("x", 2, 3, 8, 8))
     assert not network[1].running_mean.any()
 
 

@@ -203,7 +203,7 @@ def test_two_looks_differ_from_one_and_the_configuration_says_how_many_there_are
         model.encode(pictures, iterations=0)
 
 
-def test_a_look_without_gradients_does_not_spoil_learning_afterwards():
+def test_a_call_without_gradients_does_not_change_later_gradients():
     model = tiny(channels=6, feedback=True, iterations=1)
     pictures = img("pictures", 1, 3, SIDE, SIDE)
     with torch.inference_mode():

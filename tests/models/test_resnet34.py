@@ -93,8 +93,8 @@ def test_recomputed_maps_give_the_same_gradients() -> None:
 def test_our_photographs_look_to_it_as_its_own_did(trunk: ResNet34, state: dict[str, Tensor]) -> None:
     photo = photograph()
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (resnet34.MEAN, resnet34.DEVIATION))
-    as_taught = ((photo + 1) / 2 - mean) / deviation
-    first = functional.conv2d(as_taught, state["conv1.weight"], stride=2, padding=3)
+    normalized = ((photo + 1) / 2 - mean) / deviation
+    first = functional.conv2d(normalized, state["conv1.weight"], stride=2, padding=3)
     norm = [state[f"bn1.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
     expected = functional.relu(functional.batch_norm(first, *norm))
     found = trunk.relu(trunk.bn1(trunk.conv1(photo)))

@@ -1,9 +1,14 @@
-"""Generators: rows of W+ to pictures. One folder each, and one line in ``GENERATORS``."""
+"""Generators: rows of W+ to images. Each is one folder with its network and its files' readers and writers.
 
+To add a generator, add its folder, its class to ``GENERATORS`` and, if others publish it, its layouts to ``PUBLISHED``.
+"""
+
+from . import stylegan2, stylegan3
 from .base import Generator
-from .mobilestylegan.network import MobileStyleGAN
-from .stylegan2.network import StyleGAN2
-from .stylegan3.network import StyleGAN3
+from .mobilestylegan import MobileStyleGAN
+from .published import Published
+from .stylegan2 import StyleGAN2
+from .stylegan3 import StyleGAN3
 
 GENERATORS: dict[str, type[Generator]] = {
     "stylegan2": StyleGAN2,
@@ -12,4 +17,7 @@ GENERATORS: dict[str, type[Generator]] = {
 }
 """Classes by ``GeneratorConfig.kind``."""
 
-__all__ = ["GENERATORS", "Generator", "MobileStyleGAN", "StyleGAN2", "StyleGAN3"]
+PUBLISHED: dict[str, Published] = {layout.kind: layout for layout in (*stylegan2.PUBLISHED, *stylegan3.PUBLISHED)}
+"""Layouts of other projects' files by kind, in the order in which they are searched."""
+
+__all__ = ["GENERATORS", "PUBLISHED", "Generator", "MobileStyleGAN", "Published", "StyleGAN2", "StyleGAN3"]

@@ -37,6 +37,6 @@ def test_spread_is_that_of_the_largest_group_that_divides_the_batch(batch, group
 
 @pytest.mark.parametrize("config", [GeneratorConfig(size=32), GeneratorConfig(size=16, channels=(3, 5, 7))])
 def test_a_discriminator_has_the_channels_of_its_generator(config):
-    judge = Discriminator(config)
-    assert judge(img("x", 2, 3, config.size, config.size)).shape == (2, 1)
-    assert judge.convs[0][0].weight.shape[0] == (config.channels or (512,))[-1]
+    discriminator = Discriminator(config)
+    assert discriminator(img("x", 2, 3, config.size, config.size)).shape == (2, 1)
+    assert discriminator.convs[0][0].weight.shape[0] == (config.channels or (512,))[-1]

@@ -83,6 +83,11 @@ def stylegan2_state(generator: StyleGAN2) -> tuple[dict[str, Tensor], dict[str, 
     return copied(state), {**common_arguments(config), "synthesis_kwargs": synthesis}
 
 
+def file_content(state: dict[str, Tensor], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The dictionary in a file of a state dict and the arguments that build its generator."""
+    return {"G_ema": state, "init_kwargs": arguments}
+
+
 def copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies of tensors for a file: float32, on the CPU."""
     return {key: value.detach().float().cpu().clone() for key, value in state.items()}
