@@ -15,7 +15,7 @@ from PIL import Image
 from pixel2style import images
 from pixel2style.errors import ConfigError, Pixel2StyleError
 from pixel2style.photos import SUFFIXES
-from pixel2style.training.pairs import photo_files
+from pixel2style.training.dataset import photo_files
 
 Item = TypeVar("Item")
 

@@ -90,9 +90,9 @@ def examples(case: Case, photographs: Sequence[tuple[int, Image.Image]]) -> list
     made = []
     for place, photograph in photographs:
         target = images.to_tensor(photograph.resize((COMPARE_SIZE, COMPARE_SIZE), Image.Resampling.BICUBIC))[None]
-        seed = dataset.seeds(SEED, 0, place + 1)[-1]
+        seed = dataset.sample_seeds(SEED, 0, place + 1)[-1]
         # not mirrored: users' photographs are not, either
-        made.append(Example(place, target, dataset.task_source(task, target, [seed], case.source, mirror=False)))
+        made.append(Example(place, target, dataset.make_sources(task, target, [seed], case.source, mirror=False)))
     return made
 
 

@@ -12,7 +12,7 @@ float32 and contiguous. Each row keeps the changes of the rows above it.
 Every row is a process of its own, and some have a second one without the optimiser. Seconds are the median over steps
 after two warm-up steps; gigabytes (10^9) are the peak resident size that the kernel reports, Python, PyTorch and
 weights included. Other work on the machine falsifies seconds: check `uptime`, or use `chrt --fifo 1`. The rows named
-"trainer" run ``training.step.steps``, which also reads pictures (of ``examples/astronaut.png``), checks gradients and
+"trainer" run ``training_loop``, which also reads pictures (of ``examples/astronaut.png``), checks gradients and
 restores statistics where they are not finite.
 """
 
@@ -48,8 +48,12 @@ from pixel2style.models.backbones.ir_se import ArcFace, Unit
 from pixel2style.models.psp import PSP
 from pixel2style.ops import ModulatedConv2d
 from pixel2style.tasks import find_task, presets
-from pixel2style.training import checks, memory, setup
-from pixel2style.training.step import State, Teacher, steps
+from pixel2style.training import memory, setup
+from pixel2style.training.batches import ReadAhead
+from pixel2style.training.distributed import make_accelerator
+from pixel2style.training.loop import training_loop
+from pixel2style.training.monitor import Monitor
+from pixel2style.training.state import State, TrainContext
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 BATCH, SIZE, ROWS, LR = 2, 256, 14, 1e-4
@@ -61,8 +65,8 @@ STAGES = {
     "layout": "channels last",
     "bf16": "bfloat16 (autocast)",
     "recast": "16-bit copies of weights are not kept",
-    "trainer": "trainer: `training.step.steps`",
-    "frugal": "trainer `--frugal`: steps in the backward pass, lookahead's slow weights on disk",
+    "trainer": "trainer: `training_loop`",
+    "frugal": "trainer `--frugal`: steps in the backward pass",
     "again": "trainer `--frugal --checkpointing`: and the trunk's maps are computed twice",
 }
 """Each row and what it changes; it keeps the changes of the rows above."""
@@ -144,25 +148,29 @@ def trainer(stage: str, learn: bool, folder: Path) -> Iterator[None]:
         Image.fromarray(pixels).save(folder / f"{index}.png")
     config = presets.PRESETS["invert"].config
     config = replace(config, data=(str(folder),), out=str(folder), batch=BATCH, device="cpu")
-    accelerator = checks.accelerated(config)
+    accelerator = make_accelerator(config)
     model, _, identity = networks(stage)
     encoder = model.encoder
     encoder.recompute = stage == "again"
-    objective = setup.laid_out(Objective(config.loss, identity=identity.network), torch.device("cpu"))
+    objective = setup.to_device(Objective(config.loss, identity=identity.network), torch.device("cpu"))
     optimizer: torch.optim.Optimizer | memory.StepInBackward
     if not learn:
         optimizer = torch.optim.SGD(encoder.parameters(), 0.0)
         optimizer.step = lambda: None  # type: ignore[method-assign, assignment]
     else:
-        optimizer = setup.optimizer_of(encoder, replace(config, frugal=reached(stage, "frugal")), accelerator)
+        optimizer = setup.make_optimizer(encoder, replace(config, frugal=reached(stage, "frugal")), accelerator)
     bank = torch.zeros(BATCH, ROWS, model.w_avg.shape[-1])
     state = State(model, encoder, optimizer, bank)  # type: ignore[arg-type]
-    pictures = setup.training_pictures(config, 256)
+    pictures = setup.training_pictures(config, model)
 
     def draw(ws: Tensor) -> Tensor:
         return model.decode(ws, SIZE)
 
-    for _ in steps(state, Teacher(config, find_task(config.task), objective, pictures, draw, accelerator)):
+    batches = ReadAhead(pictures, config, accelerator)
+    context = TrainContext(config, find_task(config.task), objective, pictures, batches, draw, accelerator)
+    while True:
+        one_more = replace(context, config=replace(config, steps=state.step + 1))
+        training_loop(state, one_more, Monitor(state, one_more))
         yield
 
 

@@ -20,7 +20,7 @@ import pixel2style as p2s
 from pixel2style import images, tasks
 from pixel2style.faces import align
 from pixel2style.models import input_channels
-from pixel2style.training.dataset import dice, turned
+from pixel2style.training.dataset import mirrored, step_rng
 from sheets import drawn_faces
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
@@ -103,8 +103,8 @@ def sources(model: p2s.PSP, targets: Tensor) -> tuple[Tensor, Tensor | None]:
         maps = [label_map(long_hair, glasses) for long_hair in (False, True) for glasses in (False, True)]
         numbers = torch.from_numpy(np.stack([np.array(found) for found in maps])).long()
         return torch.nn.functional.one_hot(numbers, made.classes).permute(0, 3, 1, 2).float(), None
-    found = [task.source(target, dice(3, index), made) for index, target in enumerate(targets)]
-    return torch.stack([turned(one, task.mirror == "apart") for one in found]), targets
+    found = [task.source(target, step_rng(3, index), made) for index, target in enumerate(targets)]
+    return torch.stack([mirrored(one, task.mirror == "apart") for one in found]), targets
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pixel2style import images
 from pixel2style.faces.align import FaceAligner
-from pixel2style.training.pairs import photo_files
+from pixel2style.training.dataset import photo_files
 
 FIRST = (0.6, 0.5, 0.4, 1.1, 0.1)
 """Initial values of the five numbers."""

@@ -14,7 +14,7 @@ import torch
 from pixel2style import checkpoints, images, runtime
 from pixel2style.inference.optimize import newton
 from pixel2style.ops import pooled
-from pixel2style.training.pairs import photo_files
+from pixel2style.training.dataset import photo_files
 
 
 def main() -> None:

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from pixel2style import assets
 from pixel2style.config import GeneratorConfig
 from pixel2style.generators.mobilestylegan.network import HEAD_BLOCK, HEAD_SIZE, MobileStyleGAN
-from pixel2style.training.dataset import cut_together, dice
+from pixel2style.training.batches import join_rows
+from pixel2style.training.dataset import step_rng
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def rows(generator: MobileStyleGAN, count: int, rng: torch.Generator, device: to
     w = generator.map(torch.randn(3 * count, 512, generator=rng).to(device)).reshape(count, 3, 1, 512)
     pull = (0.4 + 0.6 * torch.rand(count, 1, 1, 1, generator=rng)).to(device)
     w = generator.w_avg + pull * (w - generator.w_avg)
-    ws = cut_together(w.expand(-1, -1, 16, -1), rng)
+    ws = join_rows(w.expand(-1, -1, 16, -1), rng)
     noise = 0.5 * torch.rand(count, 1, 1, generator=rng) * torch.randn(count, 16, 512, generator=rng)
     return ws + noise.to(device) * generator.w_std
 
@@ -49,7 +50,7 @@ def rows(generator: MobileStyleGAN, count: int, rng: torch.Generator, device: to
 @torch.no_grad()
 def signal_to_noise(generator: MobileStyleGAN, device: torch.device) -> tuple[float, float]:
     """PSNR in dB (peak 2) against the pooled picture, on 64 unseen sets: mixed noisy rows, and plain mapped rows."""
-    rng = dice(1, 10**9)
+    rng = step_rng(1, 10**9)
     found = []
     for plain in (False, True):
         errors = []
@@ -85,7 +86,7 @@ def main(run: HeadRun) -> None:
             torch.nn.init.zeros_(layer)
     begun = time.monotonic()
     while step < run.steps:
-        rng = dice(0, step)
+        rng = step_rng(0, step)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             ws = rows(generator, run.batch, rng, device)
             features = generator.features(ws, HEAD_BLOCK + 1)

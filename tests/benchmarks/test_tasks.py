@@ -108,9 +108,9 @@ def test_a_source_is_what_training_makes_and_follows_from_the_place_alone(
     found = list(enumerate(photographs.read([folder])))
     alone = task_methods.examples(case, found[1:])[0]
     assert torch.equal(alone.source, task_methods.examples(case, found)[1].source)
-    seeds = dataset.seeds(task_methods.SEED, 0, 2)[1:]
+    seeds = dataset.sample_seeds(task_methods.SEED, 0, 2)[1:]
     task = find_task(case.task)
-    assert torch.equal(alone.source, dataset.task_source(task, alone.target, seeds, case.source, mirror=False))
+    assert torch.equal(alone.source, dataset.make_sources(task, alone.target, seeds, case.source, mirror=False))
     assert torch.equal(alone.source, alone.target) == (case.task in ("invert", "frontalize"))
 
 

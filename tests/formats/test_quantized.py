@@ -153,13 +153,13 @@ def test_training_starts_from_a_difference_and_a_first_layer_of_another_shape_is
     stored: Path, tmp_path: Path
 ) -> None:
     config = TrainConfig(task="inpaint", out=str(tmp_path), data=("x",), start_from=str(stored), generator=None)
-    grown = setup.grown(config)
-    assert grown.encoder.config.input_channels == 7
-    checkpoints.save(grown, tmp_path / "grown.safetensors", dtype=torch.float16, generator=GENERATOR, base=BASE)
-    loaded = p2s.load(tmp_path / "grown.safetensors")
-    first = next(key for key, value in grown.state_dict().items() if value.ndim == 4 and value.shape[1] == 7)
-    assert torch.equal(loaded.state_dict()[first], grown.state_dict()[first].half().float())
-    assert load_file(tmp_path / "grown.safetensors")[first].dtype == torch.float16
+    model = setup.from_checkpoint(config)
+    assert model.encoder.config.input_channels == 7
+    checkpoints.save(model, tmp_path / "inpaint.safetensors", dtype=torch.float16, generator=GENERATOR, base=BASE)
+    loaded = p2s.load(tmp_path / "inpaint.safetensors")
+    first = next(key for key, value in model.state_dict().items() if value.ndim == 4 and value.shape[1] == 7)
+    assert torch.equal(loaded.state_dict()[first], model.state_dict()[first].half().float())
+    assert load_file(tmp_path / "inpaint.safetensors")[first].dtype == torch.float16
 
 
 def test_averages_of_its_own_are_stored_whole(model: p2s.PSP, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def begun(channels: int, kind: str, trunk: str, load: str, network: torch.nn.Mod
     encoder = encoders.build(shape).eval()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(setup.TRUNKS, trunk, lambda path: network)
-        setup._educate(encoder, load)
+        setup.load_trunk(encoder, load)
     return encoder
 
 

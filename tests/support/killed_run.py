@@ -1,8 +1,8 @@
-"""Start a run again and again and kill it at random moments: ``python killed_run.py FOLDER KILLS SEED``.
+"""Start a run repeatedly and kill it at random moments: ``python -m tests.support.killed_run FOLDER KILLS SEED``.
 
-A script of its own, since a process that has computed must not be forked. The first start is let be until it has saved;
-how long that took is what moments are drawn from. Prints the step of the state found after each kill; a state that
-cannot be read ends the script with its error.
+A script of its own, since a process that has used several threads must not be forked. The first start is killed when it
+has saved a state; the time that this took scales all later moments. Prints the step of the state found after each kill;
+a state that cannot be read ends the script with its error.
 """
 
 import os
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import accelerate  # noqa: F401 (imported here, so that what is killed is the run and not its imports)
+import accelerate  # noqa: F401 (imported here, so that the kill hits the run and not its imports)
 import pytorch_optimizer  # noqa: F401
 
 from pixel2style.config import LossConfig
@@ -40,13 +40,13 @@ def main(folder: Path, kills: int, seed: int) -> None:
             loop.fit(config)
             os._exit(1)
         begun = time.monotonic()
-        while number == 0 and RunFolder(config.out).kept() is None:
+        while number == 0 and RunFolder(config.out).read_state() is None:
             time.sleep(0.01)
         start = start or time.monotonic() - begun
         time.sleep(moments.uniform(0, 2 * start) if number else 0)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        kept = RunFolder(config.out).kept()
+        kept = RunFolder(config.out).read_state()
         print(kept["counts"][0] if kept else 0, flush=True)
     steps = int(kept["counts"][0]) + 2 if kept else 2
     loop.fit(replace(config, steps=steps))

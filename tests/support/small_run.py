@@ -1,11 +1,8 @@
-"""The smallest run with everything in it: two photographs and a generated picture, two looks, every judge.
-
-For tests that need *a* run, in this process or in one that they start and stop.
-"""
+"""The smallest run with everything in it: two photographs, a generated picture, two iterations, all losses."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -14,7 +11,11 @@ from torch import Tensor
 import pixel2style as p2s
 from pixel2style.config import EncoderShape, GeneratorConfig, TrainConfig
 from pixel2style.generators.stylegan2.network import StyleGAN2
-from pixel2style.training.step import State, Teacher
+from pixel2style.training import checks, setup
+from pixel2style.training.distributed import make_accelerator
+from pixel2style.training.loop import training_loop
+from pixel2style.training.monitor import Monitor
+from pixel2style.training.state import BatchSource, State, TrainContext
 from tests.support.paths import ASTRONAUT
 
 SHAPE = EncoderShape(
@@ -41,14 +42,65 @@ def small_config(folder: Path, **changes: Any) -> TrainConfig:
     return replace(config, **changes)
 
 
-def in_double(state: State, teacher: Teacher) -> None:
-    """Compute in 64 bits: in 32, a batch of another size rounds otherwise, and kinks make that rounding larger."""
-    read, mapped = teacher.read, state.model.generator.map
+def start_run(config: TrainConfig) -> tuple[State, TrainContext]:
+    """A run before its first step, without a folder."""
+    config = checks.check_config(config)
+    accelerator = make_accelerator(config)
+    state = setup.initial_state(config, accelerator)
+    return state, setup.build_context(config, state, setup.training_pictures(config, state.model), accelerator)
+
+
+def train_steps(state: State, context: TrainContext, steps: int) -> list[dict[str, float]]:
+    """Train so many steps more, without a folder; the losses of each."""
+    context = replace(context, config=replace(context.config, steps=state.step + steps, log_every=1))
+    found: list[dict[str, float]] = []
+    training_loop(state, context, Monitor(state, context, watch=lambda step, losses: found.append(dict(losses))))
+    return found
+
+
+class Recorder:
+    """An optimiser that changes nothing and keeps the gradients that it is given."""
+
+    param_groups: ClassVar[list[dict[str, Any]]] = []
+
+    def __init__(self, state: State):
+        self.encoder = state.model.encoder
+        self.gradients: dict[str, Tensor] = {}
+
+    def step(self) -> None:
+        found = {name: weight.grad for name, weight in self.encoder.named_parameters()}
+        self.gradients = {name: value.clone() for name, value in found.items() if value is not None}
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.encoder.zero_grad(set_to_none)
+
+
+def gradients(state: State, context: TrainContext) -> dict[str, Tensor]:
+    """The gradients of a step, as the optimiser gets them."""
+    state.optimizer = recorder = Recorder(state)  # type: ignore[assignment]
+    train_steps(state, context, 1)
+    return recorder.gradients
+
+
+class DoubleBatches:
+    """Another source's pictures in 64 bits."""
+
+    def __init__(self, batches: BatchSource):
+        self.batches = batches
+
+    def read(self, step: int) -> tuple[Tensor, Tensor]:
+        sources, targets = self.batches.read(step)
+        return sources.double(), targets.double()
+
+
+def in_double(state: State, context: TrainContext) -> TrainContext:
+    """Compute in 64 bits: in 32, a batch of another size is rounded differently, and kinks amplify the difference."""
+    mapped = state.model.generator.map
     state.model.double()
     state.average.double()
     state.bank = state.bank.double()
-    state.model.generator.map = lambda z, truncation=1.0: mapped(z.double(), truncation)
-    teacher.read = lambda step: tuple(pictures.double() for pictures in read(step))
+    state.model.generator.map = lambda z, truncation=1.0: mapped(z.double(), truncation)  # type: ignore[method-assign]
+    return replace(context, batches=DoubleBatches(context.batches))
 
 
 def everything(state: State) -> dict[str, Tensor]:

@@ -1,22 +1,35 @@
-"""A stand-in for W&B's server: it keeps the history of runs and says, when one is resumed, how much of it there is."""
+"""A stand-in for W&B's server: it keeps what is sent of runs, and answers how much of a resumed run it has."""
 
 import gzip
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-History = dict[str, list[dict[str, Any]]]
-"""Of each run, by its id, what was sent, in order."""
+
+@dataclass
+class Received:
+    """What was sent of one run: rows of history in order, configuration, summary, and the exit code of each session."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    exit_codes: list[int] = field(default_factory=list)
+
+
+Runs = dict[str, Received]
+"""By id."""
 
 
 @contextmanager
-def serving() -> Iterator[tuple[str, History]]:
-    """An address that W&B can be pointed at, and what comes in there."""
-    history: History = {}
+def serving() -> Iterator[tuple[str, Runs]]:
+    """The address of a server, and what it receives."""
+    runs: Runs = defaultdict(Received)
 
     class Answers(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -29,12 +42,17 @@ def serving() -> Iterator[tuple[str, History]]:
             body = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
             if self.path.endswith("/graphql"):
                 asked = json.loads(body)
-                self.answer(graphql(asked.get("query", ""), asked.get("variables") or {}, history))
+                self.answer(graphql(asked.get("query", ""), asked.get("variables") or {}, runs))
             elif run := re.search(r"/([^/]+)/file_stream$", self.path):
-                for name, piece in (json.loads(body).get("files") or {}).items():
+                content, received = json.loads(body), runs[run[1]]
+                for name, piece in (content.get("files") or {}).items():
+                    rows = [json.loads(row) for row in piece["content"]] if name.startswith("wandb-") else []
                     if "history" in name:
-                        place, rows = piece["offset"], [json.loads(row) for row in piece["content"]]
-                        history.setdefault(run[1], [])[place : place + len(rows)] = rows
+                        received.history[piece["offset"] : piece["offset"] + len(rows)] = rows
+                    elif "summary" in name:
+                        received.summary |= rows[-1]
+                if content.get("complete"):
+                    received.exit_codes.append(content["exitcode"])
                 self.answer({"limits": {}})
             else:
                 self.answer({})
@@ -47,24 +65,24 @@ def serving() -> Iterator[tuple[str, History]]:
             self.wfile.write(sent)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     server.daemon_threads = True
     thread = Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", history
+        yield f"http://127.0.0.1:{server.server_port}", runs
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-def graphql(query: str, about: dict[str, Any], history: History) -> dict[str, Any]:
+def graphql(query: str, about: dict[str, Any], runs: Runs) -> dict[str, Any]:
     name, entity = about.get("name"), {"id": "e", "name": "me"}
     if "RunResumeStatus" in query:
-        rows, found = history.get(str(name), []), None
+        rows, found = runs[str(name)].history, None
         if rows:
             found = {
                 "name": name,
@@ -81,6 +99,8 @@ def graphql(query: str, about: dict[str, Any], history: History) -> dict[str, An
             }
         return {"data": {"model": {"id": "m", "name": about["project"], "entity": entity, "bucket": found}}}
     if "UpsertBucket" in query:
+        sent = json.loads(about.get("config") or "{}")
+        runs[str(name)].config |= {key: value["value"] for key, value in sent.items()}
         project = {"id": "p", "name": about.get("project"), "entity": entity}
         bucket = {"id": "b", "name": name, "displayName": name, "config": "{}", "project": project}
         return {"data": {"upsertBucket": {"bucket": bucket | {"historyLineCount": 0}, "inserted": True}}}

@@ -12,8 +12,8 @@ from pixel2style.config import EncoderShape, GeneratorConfig, LossConfig, TrainC
 from pixel2style.generators.stylegan2.network import StyleGAN2
 from pixel2style.tasks import TASKS, channels_of
 from pixel2style.tasks.presets import COMPACT, PRESETS
-from pixel2style.training import checks as settings
-from pixel2style.training import setup
+from pixel2style.training import checks, setup
+from pixel2style.training.distributed import make_accelerator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,10 +97,10 @@ def test_a_twin_has_its_papers_losses_but_regularises_in_units_of_w(task: str) -
 
 
 def begun(config: TrainConfig, folder: Path, **changes: Any) -> p2s.PSP:
-    config = settings.settled(
+    config = checks.check_config(
         replace(config, data=(str(folder),), out=str(folder.with_name(f"{folder.name}-run")), device="cpu", **changes)
     )
-    return setup.start(config, settings.accelerated(config)).model
+    return setup.initial_state(config, make_accelerator(config)).model
 
 
 @pytest.mark.parametrize("name", [*(f"{task}-compact" for task in TASKS), "tiny"])

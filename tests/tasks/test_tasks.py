@@ -202,13 +202,13 @@ def test_a_source_is_made_where_its_target_is(astronaut, name):
 
 
 def test_every_command_of_the_document_is_one_and_every_preset_of_a_task_is_there():
-    from pixel2style.cli.training import configuration
+    from pixel2style.cli.train import parse_config
 
     said = {}
     for line in (EXAMPLES.parent / "docs" / "tasks.md").read_text().splitlines():
         if line.startswith("    pixel2style train "):
             name, *words = line.split()[2:]
-            said[name] = configuration("train", [name, *words])
+            said[name] = parse_config("train", "", [name, *words])
     assert said.keys() == {name + kind for name in TASKS for kind in ("", "-compact")}
     for name, config in said.items():
         assert config.task == name.removesuffix("-compact")

@@ -11,13 +11,13 @@ from pixel2style.config import EncoderConfig
 from pixel2style.models import encoders
 from pixel2style.models.backbones.ir_se import IRSE
 from pixel2style.models.backbones.recompute import recompute
-from pixel2style.training.memory import Shelf, StepInBackward, recast
+from pixel2style.training.memory import StepInBackward, recast
 from tests.support.golden_rule import arr, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def taught(trunk: IRSE, pictures: Tensor) -> dict[str, Tensor]:
+def gradients_and_buffers(trunk: IRSE, pictures: Tensor) -> dict[str, Tensor]:
     """Gradients and buffers after one step on pictures."""
     trunk.zero_grad()
     sum(tap.square().mean() for tap in trunk.taps(pictures)).backward()
@@ -33,7 +33,7 @@ def test_maps_that_are_computed_twice_leave_the_gradients_and_statistics_of_one_
     again.recompute = True
     pictures = arr("pictures", 2, 3, 32, 32)
     for _ in range(2):
-        ours, theirs = taught(again, pictures), taught(plain, pictures)
+        ours, theirs = gradients_and_buffers(again, pictures), gradients_and_buffers(plain, pictures)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert again.input_layer[1].num_batches_tracked == (2 if mode else 0)
@@ -57,7 +57,7 @@ def test_a_unit_that_is_computed_twice_keeps_its_input_alone():
 
 
 @pytest.mark.parametrize("trunk", ["ir_se50", "mobilefacenet"])
-def test_an_encoder_passes_the_wish_to_recompute_to_its_trunk(trunk):
+def test_an_encoder_sets_recompute_on_its_trunk(trunk):
     shape = {"input_size": 64, "rows": 8, "width": 16, "pyramid_width": 16, "tower_width": 16, "head_width": 8}
     encoder = encoders.build(EncoderConfig(trunk=trunk, heads="shared", **shape)).train()
     pictures = arr("pictures", 2, 3, 64, 64)
@@ -103,15 +103,14 @@ def problem() -> tuple[nn.Module, Tensor]:
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.PReLU(8), nn.Flatten(), nn.Linear(8 * 36, 5)), arr("x", 4, 3, 8, 8)
 
 
-@pytest.mark.parametrize("shelved", [False, True])
-def test_steps_in_the_backward_pass_equal_steps_behind_it(shelved, tmp_path):
+def test_steps_in_the_backward_pass_equal_steps_behind_it():
     def ranger(parameters: list[nn.Parameter]) -> Ranger:
         return Ranger(parameters, lr=1e-2)
 
-    (plain, x), (thrifty, _) = problem(), problem()
-    thrifty = thrifty.to(memory_format=torch.channels_last)
+    (plain, x), (frugal, _) = problem(), problem()
+    frugal = frugal.to(memory_format=torch.channels_last)
     behind = ranger(list(plain.parameters()))
-    inside = StepInBackward(thrifty.parameters(), ranger, Shelf(tmp_path) if shelved else None)
+    inside = StepInBackward(frugal.parameters(), ranger)
     for step in range(14):
         for group in (*behind.param_groups, *inside.param_groups):
             group["lr"] = 1e-2 / (step + 1)
@@ -119,34 +118,23 @@ def test_steps_in_the_backward_pass_equal_steps_behind_it(shelved, tmp_path):
         (plain(x) - 1).square().mean().backward()
         length = torch.nn.utils.get_total_norm([weight.grad for weight in plain.parameters()])
         behind.step()
-        (thrifty(x) - 1).square().mean().backward()
+        (frugal(x) - 1).square().mean().backward()
         inside.step()
-        assert relative_error(inside.taken(), length) < 1e-5
-        assert all(parameter.grad is None for parameter in thrifty.parameters())
+        assert relative_error(inside.gradient_norm(), length) < 1e-5
+        assert all(parameter.grad is None for parameter in frugal.parameters())
         if step == 8:
             saved = copy.deepcopy(inside.state_dict())
             inside.load_state_dict(saved)
-    assert relative_error(thrifty(x), plain(x)) < 1e-6
-    for ours, theirs in zip(thrifty.parameters(), plain.parameters(), strict=True):
+    assert relative_error(frugal(x), plain(x)) < 1e-6
+    for ours, theirs in zip(frugal.parameters(), plain.parameters(), strict=True):
         assert relative_error(ours, theirs) < 1e-6
 
 
-def test_a_gradient_that_is_not_finite_is_left_out_and_said():
+def test_a_gradient_that_is_not_finite_is_left_out_and_reported():
     net, x = problem()
-    rule = StepInBackward(net.parameters(), lambda parameters: Ranger(parameters, lr=1e-2))
+    optimizer = StepInBackward(net.parameters(), lambda parameters: Ranger(parameters, lr=1e-2))
     before = copy.deepcopy(net.state_dict())
     (net(x).sum() * torch.inf).backward()
-    assert not torch.isfinite(rule.taken())
-    assert rule.taken() == 0
+    assert not torch.isfinite(optimizer.gradient_norm())
+    assert optimizer.gradient_norm() == 0
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-
-
-def test_a_shelf_gives_back_what_was_put_in_it(tmp_path):
-    shelf = Shelf(tmp_path)
-    first, forget = shelf.put(arr("first", 3, 5))
-    second, _ = shelf.put(arr("second", 2, 4, 3, 3).to(memory_format=torch.channels_last))
-    assert second.is_contiguous(memory_format=torch.channels_last)
-    first += 1
-    forget()
-    assert torch.equal(first, arr("first", 3, 5) + 1)
-    assert torch.equal(second, arr("second", 2, 4, 3, 3))

@@ -10,12 +10,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
 from .. import __version__
-from . import align, convert, evaluate, export, fetch, inspect, invert, models, terminal, translate
+from . import align, convert, doctor, evaluate, export, fetch, inspect, invert, models, terminal, train, translate
 
 DESCRIPTION = """Encode photographs of faces into StyleGAN's W+ in one forward pass, and draw them again.
 
@@ -24,22 +24,7 @@ DESCRIPTION = """Encode photographs of faces into StyleGAN's W+ in one forward p
   pixel2style COMMAND --help                   all about one command
   pixel2style --version"""
 
-
-def train(words: Annotated[tuple[str, ...], tyro.conf.Positional], /) -> int:
-    """Train an encoder on your own pictures, by a preset."""
-    from . import training
-
-    return training.train(words)
-
-
-def doctor(words: Annotated[tuple[str, ...], tyro.conf.Positional], /) -> int:
-    """Check before a long run that it can work."""
-    from . import training
-
-    return training.doctor(words)
-
-
-OPEN: dict[str, Callable[..., int]] = {"train": train, "doctor": doctor}
+OPEN: dict[str, Callable[..., int]] = {"train": train.train, "doctor": doctor.doctor}
 """Commands that parse their own words, because a preset decides what the options are."""
 COMMANDS: dict[str, Callable[..., int]] = {
     "invert": invert.invert,

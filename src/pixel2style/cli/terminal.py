@@ -66,7 +66,16 @@ def _root(error: BaseException) -> BaseException:
 
 def _unboxed(box: str) -> str:
     """The sentences in tyro's framed complaint, without its title and its frame, on one line."""
+    framed = box.startswith("╭")  # else, where the terminal is not Unicode, the title is a section of its own
     inside = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    sections = re.split(r"─{4,}", " ".join(inside))
-    said = [" ".join(section.split()).rstrip(".") for section in sections]
-    return "; ".join(section for section in said if not section.startswith("Argument helptext"))
+    sections = [" ".join(section.split()).rstrip(".") for section in re.split(r"[─-]{4,}", " ".join(inside))]
+    kept = [section for section in sections[not framed :] if not section.startswith("Argument helptext")]
+    return "; ".join(_did_you_mean(section) for section in kept).replace("?;", "?")
+
+
+def _did_you_mean(section: str) -> str:
+    """tyro's list of similar options, with the help of each, as their names."""
+    if not section.startswith("Perhaps you meant:"):
+        return section
+    names = [name for name in re.findall(r"(?<!\S)--[\w.-]+", section) if name != "--help"]
+    return f"did you mean {' or '.join(dict.fromkeys(names))}?"

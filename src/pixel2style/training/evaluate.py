@@ -1,12 +1,11 @@
-"""What a run's model makes of pictures: losses, scores, and rows of a table to look at.
+"""Evaluation of a run's averaged model: losses, scores, and examples to look at.
 
 Deterministic: the same weights give the same numbers, since validation pictures are never mirrored and what is random
-in their sources follows from their place. This module does not know when a run is judged (``train``).
+in their sources follows from their index.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,91 +15,79 @@ from ..metrics.scores import Scorer, Scores
 from ..models import input_channels
 from ..models.psp import PSP
 from ..ops import pooled
-from . import logging
-from .dataset import Pictures, seeds
-from .step import State, Teacher
+from .dataset import Pictures, sample_seeds
+from .distributed import share
+from .logging import Row
+from .state import State, TrainContext
 
-AT_ONCE = 16
-"""Pictures that are judged at once, where a step has as many: whoever has the memory to learn has it to judge."""
-SHOWN = 8
-"""Pictures of a table."""
+MAX_BATCH = 16
+"""Most pictures that are evaluated at once; never more than a part of a training step has, which is known to fit."""
+EXAMPLES = 8
+"""Pictures shown of each evaluation."""
 
 
-@dataclass
-class Judgement:
-    """What validation pictures say: mean losses, mean scores, and the first pictures with their own scores."""
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean losses and scores over the validation pictures, and the first pictures with their own scores."""
 
     losses: dict[str, float]
     scores: dict[str, float]
-    rows: list[logging.Row] = field(default_factory=list)
+    rows: list[Row]
 
 
 @torch.no_grad()
-def judge(state: State, teacher: Teacher, judges: Scorer, pictures: Pictures, shown: int = SHOWN) -> Judgement:
-    """Losses and scores of the averaged encoder on all of ``pictures``, a table of the first ``shown``."""
-    with at_rest(state) as model:
-        return _judged(model, teacher, judges, pictures, shown)
-
-
-@contextlib.contextmanager
-def at_rest(state: State) -> Iterator[PSP]:
-    """The averaged encoder's model as it is used; whoever goes on learning afterwards is as it was before."""
-    learning = state.average.training
-    try:
-        yield state.averaged().eval()
-    finally:
-        state.average.train(learning)
-
-
-def _judged(model: PSP, teacher: Teacher, judges: Scorer, pictures: Pictures, shown: int) -> Judgement:
+def evaluate(
+    state: State, context: TrainContext, scorer: Scorer, pictures: Pictures, examples: int = EXAMPLES
+) -> Evaluation:
+    """Losses and scores of the averaged model on all of ``pictures``, and rows of the first ``examples``."""
+    config, task, objective = context.config, context.task, context.objective
     totals: dict[str, float] = {}
     scores: list[Scores] = []
-    rows: list[logging.Row] = []
-    count = max(1, min(AT_ONCE, len(teacher.share(range(teacher.config.batch))) // teacher.config.accumulate))
-    for first in range(0, len(pictures), count):
-        sources, targets = (part.to(teacher.device) for part in pictures.fixed(first, first + count))
-        ws, drawn = _drawn(model, sources, teacher)
-        away = ws - model.w_avg
-        picture = sources.shape[1] == targets.shape[1] and not teacher.task.classes
-        shown_as_it_is = pooled(sources) if picture else None
-        target = teacher.objective.target_of(targets, sources=shown_as_it_is)
-        made = Reconstruction(target, away, away / model.w_unit, pooled(drawn))
-        loss, terms = teacher.objective(made)
-        for name, value in {"loss": loss, **terms}.items():
-            totals[name] = totals.get(name, 0.0) + float(value) * len(targets)
-        scores.append(judges(drawn, targets))
-        names = pictures.names[first : first + len(targets)][: max(0, shown - len(rows))]
-        rows += table(
-            names, input_channels.to_rgb(sources[: len(names)], teacher.task.classes), targets, drawn, scores[-1]
-        )
-    totals.pop("code_regression", None)  # nobody knows the rows of a photograph
+    rows: list[Row] = []
+    batch = max(1, min(MAX_BATCH, len(share(range(config.batch), context.accelerator)) // config.accumulate))
+    with state.inference() as model:
+        for first in range(0, len(pictures), batch):
+            sources, targets = (part.to(context.device) for part in pictures.fixed(first, first + batch))
+            ws, drawn = _reconstruct(model, sources, config.full_size)
+            delta = ws - model.w_avg
+            photographs = sources.shape[1] == targets.shape[1] and not task.classes
+            target = objective.target_of(targets, sources=pooled(sources) if photographs else None)
+            loss, terms = objective(Reconstruction(target, delta, delta / model.w_unit, pooled(drawn)))
+            for name, value in {"loss": loss, **terms}.items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(targets)
+            scores.append(scorer(drawn, targets))
+            names = pictures.names[first : first + len(targets)][: max(0, examples - len(rows))]
+            rows += _rows(names, input_channels.to_rgb(sources[: len(names)], task.classes), targets, drawn, scores[-1])
+    totals.pop("code_regression", None)  # the rows of a photograph are not known
     losses = {name: total / len(pictures) for name, total in totals.items()}
-    return Judgement(losses, Scores.joined(scores).means(), rows)
+    return Evaluation(losses, Scores.joined(scores).means(), rows)
 
 
 @torch.no_grad()
-def training_rows(state: State, teacher: Teacher, judges: Scorer, shown: int = SHOWN) -> list[logging.Row]:
-    """A table of what the averaged encoder makes of the first pictures of the step to come."""
-    first = seeds(teacher.config.seed, state.step, teacher.config.batch)[:shown]
-    sources, targets = (part.to(teacher.device) for part in teacher.pictures.batch(first))
-    with at_rest(state) as model:
-        _, drawn = _drawn(model, sources, teacher)
+def training_rows(state: State, context: TrainContext, scorer: Scorer, examples: int = EXAMPLES) -> list[Row]:
+    """Rows of what the averaged model makes of the first photographs of the next step."""
+    config = context.config
+    seeds = sample_seeds(config.seed, state.step, config.batch)[:examples]
+    sources, targets = (part.to(context.device) for part in context.pictures.batch(seeds))
+    with state.inference() as model:
+        _, drawn = _reconstruct(model, sources, config.full_size)
     names = [f"step {state.step}, {index}" for index in range(len(targets))]
-    return table(names, input_channels.to_rgb(sources, teacher.task.classes), targets, drawn, judges(drawn, targets))
+    return _rows(names, input_channels.to_rgb(sources, context.task.classes), targets, drawn, scorer(drawn, targets))
 
 
-def _drawn(model: PSP, sources: Tensor, teacher: Teacher) -> tuple[Tensor, Tensor]:
+def _reconstruct(model: PSP, sources: Tensor, full_size: bool) -> tuple[Tensor, Tensor]:
+    """Rows ``[b k d]`` and the pictures that they draw, framed as the encoder sees them, in float32."""
     ws = model.encode(sources)
-    drawn = model.decode(ws, None if teacher.config.full_size else model.compare_size)
+    drawn = model.decode(ws, None if full_size else model.compare_size)
     return ws, model.framed(drawn).float()
 
 
-def table(names: Sequence[str], sources: Tensor, targets: Tensor, drawn: Tensor, scores: Scores) -> list[logging.Row]:
-    """Source, target and output of the first ``len(names)`` pictures, with each one's scores."""
+def _rows(names: Sequence[str], sources: Tensor, targets: Tensor, drawn: Tensor, scores: Scores) -> list[Row]:
+    """Source, target and output of the first ``len(names)`` pictures, with the scores of each."""
     count = len(names)
     outputs = pooled(drawn[:count]).float().cpu().clamp(-1, 1)
     shown = zip(names, sources[:count].float().cpu(), targets[:count].float().cpu(), outputs, strict=True)
     return [
-        logging.Row(name, {"source": source, "target": target, "output": output}, scores.of(index))
+        Row(name, {"source": source, "target": target, "output": output}, scores.of(index))
         for index, (name, source, target, output) in enumerate(shown)
     ]

@@ -1,22 +1,20 @@
 """The folder of a training run: its configuration, its states, its models.
 
-What is written is whole or not there, so an interruption at any moment leaves the last good state; a state that was
-damaged afterwards is passed over for the one before it. This module does not know what a state is made of, nor what is
-logged (``track``).
+Every file is replaced as a whole, so an interruption at any moment leaves the last good state; a state that was damaged
+afterwards is skipped for the one before it.
 """
 
 import contextlib
 import copy
 import json
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from .. import files
 from ..config import RENAMED, TrainConfig
 from ..errors import CheckpointError, ConfigError, OutputError
 from ..formats import torch_files
@@ -30,20 +28,21 @@ MAY_CHANGE = frozenset(
         *("accumulate", "checkpointing"),
     }
 )
-"""What may differ when a run is taken up again: how long, where, how it is cut, and under which names its data lie now.
+"""Fields that may differ when a run is resumed: its length, its machine, how a step is divided, where its data are.
 
-Resuming is exact only where ``steps`` (it shapes a cosine) and the pictures themselves stay the same.
+Resuming is exact only where ``steps`` (which shapes a cosine schedule) and the pictures themselves stay the same.
 """
 
-_JSON: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
-_JSON_DICT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+_ADAPTER: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
+_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
 def read_config(file: Path) -> TrainConfig:
-    """The configuration in ``file``. Raises ConfigError when it is missing, damaged or none."""
+    """The configuration in ``file``. Raises ConfigError when it is missing, damaged, or of another version."""
     try:
-        content = _JSON_DICT.validate_json(file.read_bytes())
-        return _JSON.validate_python({RENAMED.get(name, name): value for name, value in content.items()}, strict=False)
+        content = _OBJECT.validate_json(file.read_bytes())
+        content = {RENAMED.get(name, name): value for name, value in content.items()}
+        return _ADAPTER.validate_python(content, strict=False)
     except OSError as error:
         raise ConfigError(
             f"{file}: cannot be read ({error.strerror}); name a preset or the config.json of a run"
@@ -55,14 +54,11 @@ def read_config(file: Path) -> TrainConfig:
 
 
 class RunFolder:
-    """A folder that belongs to one run; made if need be. Raises OutputError when it cannot be."""
+    """The folder of one run; created if need be. Raises OutputError when it cannot be."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be made a folder ({error.strerror}); choose another --out") from error
+        files.make_folder(self.path)
 
     @property
     def model(self) -> Path:
@@ -71,53 +67,47 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The file of the model whose validation loss was least."""
+        """The file of the model with the lowest validation loss."""
         return self.path / BEST
 
-    def compare(self, config: TrainConfig) -> None:
+    def check_config(self, config: TrainConfig) -> None:
         """Raise ConfigError when the folder holds a run with another configuration, or a damaged one."""
         file = self.path / CONFIG
         if file.exists():
-            before, now = _flat(_plain(read_config(file))), _flat(_plain(config))
+            before, now = _fields(read_config(file)), _fields(config)
             changed = [key for key in now if key.partition(".")[0] not in MAY_CHANGE and now[key] != before.get(key)]
             if changed:
                 raise ConfigError(f"{self.path} holds a run with another {', '.join(changed)}: choose another --out")
 
-    def remember(self, config: TrainConfig) -> None:
-        """Write the configuration. Raises what ``compare`` does, and OutputError when it cannot be written."""
-        self.compare(config)
-        file = self.path / CONFIG
-        part = file.with_name(f"{CONFIG}.part")
-        with _writing(file):
-            part.write_bytes(_JSON.dump_json(config, indent=2))
-            part.replace(file)
+    def write_config(self, config: TrainConfig) -> None:
+        """Write the configuration. Raises what ``check_config`` does, and OutputError when it cannot be written."""
+        self.check_config(config)
+        files.write_bytes(self.path / CONFIG, _ADAPTER.dump_json(config, indent=2))
 
     def states(self) -> list[Path]:
         """The files of saved states, the last one first."""
         return sorted((file for file in self.path.iterdir() if STATE.fullmatch(file.name)), reverse=True)
 
-    def keep(self, state: dict[str, Any], step: int, count: int) -> None:
-        """Save ``state``, tensors and plain containers, and leave no more than the last ``count``.
+    def write_state(self, state: dict[str, Any], step: int, keep: int) -> None:
+        """Save ``state``, tensors and plain containers, and delete all but the last ``keep``.
 
         Raises OutputError when it cannot be written.
         """
         file = self.path / f"state-{step:08d}.pt"
-        part = file.with_name(f"{file.name}.part")
-        try:
-            with _writing(file):
+        with files.replacing(file, durable=True) as part:
+            try:
                 torch.save(state, part)
-                with part.open("rb+") as written:
-                    os.fsync(written.fileno())
-                part.replace(file)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-        for old in [*self.states()[count:], *self.path.glob("state-*.pt.part")]:
+            except RuntimeError as error:  # what PyTorch raises for a full disk
+                reason = str(error).partition("\n")[0]
+                raise OutputError(
+                    f"{file}: cannot be written ({reason}); make room, or choose another --out"
+                ) from error
+        for old in [*self.states()[keep:], *self.path.glob(".*.part")]:  # parts: what killed processes were writing
             with contextlib.suppress(OSError):
                 old.unlink(missing_ok=True)
 
-    def kept(self) -> dict[str, Any] | None:
-        """The last state that can be read, on the CPU; None when none was saved. Damaged ones after it are removed.
+    def read_state(self) -> dict[str, Any] | None:
+        """The last readable state, on the CPU; None when none was saved. Damaged ones after it are deleted.
 
         Raises CheckpointError when there are some and all are damaged.
         """
@@ -125,13 +115,13 @@ class RunFolder:
         damaged: list[Path] = []
         for file in self.states():
             try:
-                # a copy: what is read is mapped from the file, and whoever overwrites that would end the process
+                # a copy: the tensors are mapped from the file, and overwriting that would crash the process
                 found = copy.deepcopy(torch_files.read(file))
             except CheckpointError as error:
                 first = first or error
                 damaged.append(file)
                 continue
-            for other in damaged:  # it would count among those that are kept
+            for other in damaged:  # else they would count among those that are kept
                 with contextlib.suppress(OSError):
                     other.unlink()
             return found
@@ -140,23 +130,13 @@ class RunFolder:
         return None
 
 
-def _plain(config: TrainConfig) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(_JSON.dump_json(config))
-    return plain
+def _fields(config: TrainConfig) -> dict[str, Any]:
+    """All fields as JSON values, those of groups with their group's name: ``loss.l2``."""
+    return _flatten(json.loads(_ADAPTER.dump_json(config)))
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found
-
-
-@contextlib.contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        code = getattr(error, "errno", None)
-        reason = os.strerror(code) if code else str(error).partition("\n")[0]
-        raise OutputError(f"{file}: cannot be written ({reason}); make room, or choose another --out") from error

@@ -1,4 +1,4 @@
-"""When someone wants a run to stop: Ctrl-C and SIGTERM, heard between two steps and agreed on by all processes."""
+"""Stopping a run from outside: Ctrl-C and SIGTERM are noticed between two steps, in any process, and obeyed by all."""
 
 import contextlib
 import os
@@ -6,52 +6,47 @@ import signal
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from .distributed import any_process
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-
-ECHO = 10.0
-"""Seconds within which a launched process hears Ctrl-C again: from the terminal, and then from its launcher."""
+REPEATED = 10.0
+"""Seconds within which a launched process may get the same Ctrl-C twice: from the terminal and from its launcher."""
 
 
 class Stop:
-    """Whether someone has asked the run to stop. A second signal interrupts at once."""
+    """Whether a signal has asked the run to stop. A second signal interrupts at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.patience = ECHO if os.environ.get("WORLD_SIZE", "1") != "1" else 0.0
-        self._heard = 0.0
+        self.ignore_for = REPEATED if os.environ.get("WORLD_SIZE", "1") != "1" else 0.0
+        self._received = 0.0
 
-    def _asked(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         now = time.monotonic()
         if self.signal is None:
-            self.signal, self._heard = number, now
-        elif now - self._heard >= self.patience:
+            self.signal, self._received = number, now
+        elif now - self._received >= self.ignore_for:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen while the block runs; outside the main thread nobody can."""
+        """Handle signals while the block runs; outside the main thread that is impossible, and nothing is handled."""
         before = {}
         with contextlib.suppress(ValueError):
-            before = {number: signal.signal(number, self._asked) for number in (signal.SIGINT, signal.SIGTERM)}
+            before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def agreed(self, accelerator: "Accelerator") -> bool:
-        """Whether any process was asked: all must stop at the same step."""
-        if accelerator.num_processes == 1:
-            return self.signal is not None
-        asked = torch.tensor([float(self.signal is not None)], device=accelerator.device)
-        someone = bool(cast(Tensor, accelerator.reduce(asked, "sum")) > 0)
-        if someone and self.signal is None:
+    def requested(self, accelerator: "Accelerator") -> bool:
+        """Whether any process was asked to stop: all must stop at the same step."""
+        requested = any_process(self.signal is not None, accelerator)
+        if requested and self.signal is None:
             self.signal = signal.SIGTERM
-        return someone
+        return requested
