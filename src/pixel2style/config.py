@@ -51,7 +51,8 @@ class AliasFreeConfig:
 class GeneratorConfig:
     """A generator of ``size`` x ``size`` pictures from rows of ``width`` numbers."""
 
-    kind: Literal["stylegan2", "mobilestylegan", "stylegan3"] = "stylegan2"
+    kind: str = "stylegan2"
+    """A key of ``generators.GENERATORS``."""
     size: Positive = 1024
     width: Positive = 512
     mapping_layers: Positive = 8

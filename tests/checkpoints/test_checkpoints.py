@@ -13,11 +13,8 @@ from torch import nn
 
 import pixel2style as p2s
 from pixel2style import assets, checkpoints, cli
-from pixel2style.config import GeneratorConfig
 from pixel2style.errors import CheckpointError, ConfigError, OutputError
 from pixel2style.formats import safetensors, torch_files
-from pixel2style.generators import GENERATORS
-from pixel2style.generators.stylegan2.network import StyleGAN2
 from pixel2style.inference import folder as pipeline
 from tests.support import official_layout, stand_in
 from tests.support.golden_rule import arr, relative_error
@@ -418,12 +415,6 @@ def test_missing_and_unknown_tensors_are_listed(file):
     safetensors.write(state, file, told)
     with pytest.raises(CheckpointError, match=r"1 missing \(w_avg\); 1 not part of it \(generator\.extra\)"):
         p2s.load(file)
-
-
-def test_the_registry_of_generators_covers_the_configuration():
-    kinds = GeneratorConfig.__dataclass_fields__["kind"].type
-    assert set(GENERATORS) == set(kinds.__args__)
-    assert GENERATORS["stylegan2"] is StyleGAN2
 
 
 # Leaving for other people's code

@@ -10,26 +10,24 @@ import argparse
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from ..errors import CheckpointError
 from ..formats.state_dicts import spell, tensors
+from ..generators import PUBLISHED
 
 State = Mapping[str, Any]
-Kind = Literal[
-    "psp", "e4e", "restyle", "stylegan2", "nvidia2", "nvidia3", "arcface", "curricularface", "moco", "resnet"
-]  # fmt: skip
+Kind = str
+"""A key of ``DESCRIBED``."""
 
 MODELS: tuple[Kind, ...] = ("psp", "e4e", "restyle")
 DESCRIBED: dict[Kind, str] = {
     "psp": "a pSp model",
     "e4e": "an e4e model",
     "restyle": "a ReStyle model",
-    "stylegan2": "a StyleGAN2 generator",
-    "nvidia2": "a StyleGAN2-ADA generator",
-    "nvidia3": "a StyleGAN3 generator",
+    **{kind: layout.about for kind, layout in PUBLISHED.items()},
     "arcface": "an ArcFace network",
     "curricularface": "a CurricularFace network",
     "moco": "a ResNet-50, as MoCo's",
@@ -39,9 +37,7 @@ DESCRIBED: dict[Kind, str] = {
 KEYS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("restyle", ("encoder.conv1.weight", "encoder.body.0.conv1.weight")),
     ("psp", ("encoder.input_layer.0.weight",)),
-    ("stylegan2", ("to_rgb1.conv.weight", "conv1.conv.weight")),
-    ("nvidia3", ("synthesis.input.freqs",)),
-    ("nvidia2", ("synthesis.b4.const",)),
+    *((kind, layout.keys) for kind, layout in PUBLISHED.items()),
     ("arcface", ("body.0.res_layer.5.fc1.weight", "input_layer.0.weight", "output_layer.3.weight")),
     ("curricularface", ("output_layer.3.weight", "input_layer.0.weight")),
     ("moco", ("layer4.2.conv3.weight",)),
@@ -56,9 +52,10 @@ WITHOUT_TENSORS = ("opts", "init_kwargs")
 """Dictionaries of a file that hold no tensors."""
 
 PARTS: dict[Kind, tuple[str, ...]] = {
-    "psp": ("encoder.", "decoder."), "restyle": ("encoder.", "decoder."),
-    "nvidia2": ("mapping.", "synthesis."), "nvidia3": ("mapping.", "synthesis."),
-}  # fmt: skip
+    "psp": ("encoder.", "decoder."),
+    "restyle": ("encoder.", "decoder."),
+    **{kind: layout.parts for kind, layout in PUBLISHED.items()},
+}
 """Parts of a network that may lie in dictionaries of their own."""
 
 

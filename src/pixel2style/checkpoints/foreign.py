@@ -19,10 +19,7 @@ from ..errors import CheckpointError
 from ..formats import pickle, safetensors, torch_files
 from ..formats.meta_device import shapes_only
 from ..formats.state_dicts import below, fill
-from ..generators import Generator
-from ..generators.stylegan2 import nvidia as nvidia2
-from ..generators.stylegan2 import rosinality
-from ..generators.stylegan3 import nvidia as nvidia3
+from ..generators import PUBLISHED, Generator
 from ..metrics.similarity import MoCo
 from ..models.backbones import resnet34
 from ..models.backbones.ir_se import ArcFace, CurricularFace
@@ -53,7 +50,7 @@ def load_generator(path: str | Path) -> Generator:
     Where the file has no average, ``w_avg`` is that of 100,000 mapped samples. Raises as ``load_model`` does.
     """
     found = find(path)
-    if found.kind not in (*MODELS, *GENERATORS):
+    if found.kind not in (*MODELS, *PUBLISHED):
         raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, not a generator")
     return _generator(found, str(path))
 
@@ -61,7 +58,7 @@ def load_generator(path: str | Path) -> Generator:
 def load_any(path: str | Path) -> PSP | Generator:
     """The model where the file holds one, the generator where it holds no more. Raises as ``load_model`` does."""
     found = find(path)
-    if found.kind not in (*MODELS, *GENERATORS):
+    if found.kind not in (*MODELS, *PUBLISHED):
         raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, neither a model nor a generator")
     return psp.model(found, str(path)) if found.kind in MODELS else _generator(found, str(path))
 
@@ -156,17 +153,7 @@ def _read(path: str | Path, numbers: bool) -> tuple[dict[str, Any], Mapping[str,
 
 
 def _generator(found: Found, source: str) -> Generator:
-    if found.kind in GENERATORS:
-        return GENERATORS[found.kind](found, source)
-    decoder = rosinality.plain(below(found.weights(source), "decoder."))
-    return rosinality.generator(decoder, found.average, source)
-
-
-GENERATORS: dict[Kind, Callable[[Found, str], Generator]] = {
-    "stylegan2": lambda found, source: rosinality.generator(
-        rosinality.plain(found.weights(source)), found.average, source
-    ),
-    "nvidia2": lambda found, source: nvidia2.stylegan2(found.weights(source), found.built_with, source),
-    "nvidia3": lambda found, source: nvidia3.stylegan3(found.weights(source), found.built_with, source),
-}
-"""Readers of a generator's files."""
+    weights = found.weights(source)
+    if found.kind in PUBLISHED:
+        return PUBLISHED[found.kind].read(weights, found.average, found.built_with, source)
+    return PUBLISHED["stylegan2"].read(below(weights, "decoder."), found.average, found.built_with, source)

@@ -15,14 +15,14 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from .. import assets
+from .. import assets, generators
 from ..assets import cards
 from ..config import GeneratorConfig, ModelConfig
 from ..errors import CheckpointError, ConfigError
 from ..formats import quantized, safetensors
 from ..formats.meta_device import shapes_only
 from ..formats.state_dicts import below, fill, spell, tensors
-from ..generators import GENERATORS, Generator
+from ..generators import Generator
 from ..models import encoders
 from ..models.psp import PSP
 
@@ -154,8 +154,8 @@ def _build(config: Config, path: Path) -> PSP | Generator:
     """A network of the right shapes. Raises CheckpointError for a configuration that describes none."""
     try:
         if isinstance(config, GeneratorConfig):
-            return GENERATORS[config.kind](config)
-        generator = GENERATORS[config.generator.kind](config.generator)
+            return generators.build(config)
+        generator = generators.build(config.generator)
         return PSP(encoders.build(config.encoder), generator, config, torch.zeros(config.generator.width))
     except (ValueError, RuntimeError, ConfigError) as error:
         raise CheckpointError(f"{path}: its configuration describes no network: {error}") from error

@@ -3,6 +3,8 @@
 To add a generator, add its folder, its class to ``GENERATORS`` and, if others publish it, its layouts to ``PUBLISHED``.
 """
 
+from ..config import GeneratorConfig
+from ..errors import ConfigError
 from . import stylegan2, stylegan3
 from .base import Generator
 from .mobilestylegan import MobileStyleGAN
@@ -20,4 +22,12 @@ GENERATORS: dict[str, type[Generator]] = {
 PUBLISHED: dict[str, Published] = {layout.kind: layout for layout in (*stylegan2.PUBLISHED, *stylegan3.PUBLISHED)}
 """Layouts of other projects' files by kind, in the order in which they are searched."""
 
-__all__ = ["GENERATORS", "PUBLISHED", "Generator", "MobileStyleGAN", "Published", "StyleGAN2", "StyleGAN3"]
+
+def build(config: GeneratorConfig) -> Generator:
+    """The generator of ``config``, frozen, without weights. Raises ConfigError or ValueError for an impossible one."""
+    if config.kind not in GENERATORS:
+        raise ConfigError(f"there is no generator of kind {config.kind[:40]!r}: choose one of {', '.join(GENERATORS)}")
+    return GENERATORS[config.kind](config)
+
+
+__all__ = ["GENERATORS", "PUBLISHED", "Generator", "MobileStyleGAN", "Published", "StyleGAN2", "StyleGAN3", "build"]

@@ -3,15 +3,10 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import ConfigError
-from ...generators import Generator
-from ...generators.stylegan2 import nvidia as nvidia2
-from ...generators.stylegan2 import rosinality
-from ...generators.stylegan2.network import StyleGAN2
-from ...generators.stylegan3 import nvidia as nvidia3
-from ...generators.stylegan3.network import StyleGAN3
+from ...generators import PUBLISHED, Generator
 from ...models.psp import PSP
 from . import psp
 
@@ -27,16 +22,9 @@ class Writer(NamedTuple):
     """The dictionary that the file holds. Raises as ``refuse``."""
 
 
-def _nvidia_file(parts: tuple[dict[str, Tensor], dict[str, Any]]) -> dict[str, Any]:
-    state, built_with = parts
-    return {"G_ema": state, "init_kwargs": built_with}
-
-
 WRITERS = (
     Writer("psp", PSP, psp.refuse, psp.state),
-    Writer("rosinality", StyleGAN2, rosinality.refuse, rosinality.state),
-    Writer("nvidia-state", StyleGAN2, nvidia2.refuse, lambda made: _nvidia_file(nvidia2.stylegan2_state(made))),
-    Writer("nvidia-state", StyleGAN3, nvidia3.refuse, lambda made: _nvidia_file(nvidia3.stylegan3_state(made))),
+    *(Writer(one.layout, one.network, one.refuse, one.write) for one in PUBLISHED.values()),
 )
 
 
