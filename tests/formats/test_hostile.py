@@ -1,4 +1,4 @@
-"""Whatever file a user is handed, opening it runs nothing, costs little and ends in a model or in one sentence."""
+"""Opening any file runs nothing, takes little time and memory, and gives a model or one sentence."""
 
 import os
 import time
@@ -23,31 +23,34 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SECONDS, BYTES = 2.0, 500e6
 MARKER = Path("/tmp") / f"pixel2style-ran-{os.getpid()}"
 FILES = everything(MARKER) | {f"pickle: {name}": content for name, content in hostile_pickles.pickles(MARKER).items()}
-DOORS: dict[str, Callable[[Path], object]] = {
+READERS: dict[str, Callable[[Path], object]] = {
     "load": p2s.load,
     "load_generator": p2s.load_generator,
     "inspect": inspect.examine,
 }
-ONLY_NUMBERS_SAY = {"another filter", "a short storage"}
-"""What is wrong with these cannot be seen without reading, which ``inspect`` does not."""
+ONLY_IN_NUMBERS = {"another filter", "a short storage"}
+"""Files whose error is in their numbers, which ``inspect`` does not read."""
+WAYS = [(reader, suffix) for suffix in (".pt", ".safetensors") for reader in READERS]
+QUICK = {name: WAYS[index % len(WAYS)] for index, name in enumerate(FILES)}
+"""One way to open each file; the slow test has all."""
 
 
 def memory(line: str) -> float:
-    """Bytes of this process now (VmRSS) or at most since the last ``forget`` (VmHWM)."""
+    """Bytes of this process now (VmRSS) or at most since the last ``reset_peak`` (VmHWM)."""
     status = Path("/proc/self/status").read_text()
     return float(status.partition(f"{line}:")[2].split()[0]) * 1024
 
 
-def forget() -> None:
+def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def refused(path: Path, door: str) -> str:
-    """The sentence with which ``door`` refuses, once it is shown that refusing cost little and ran nothing."""
-    forget()
+def refused(path: Path, reader: str) -> str:
+    """The message with which ``reader`` refuses; checks that refusing took little and ran nothing."""
+    reset_peak()
     before, start = memory("VmRSS"), time.process_time()
     with pytest.raises(CheckpointError) as caught:
-        DOORS[door](path)
+        READERS[reader](path)
     took, cost = time.process_time() - start, memory("VmHWM") - before
     assert not MARKER.exists()
     assert took < SECONDS
@@ -66,16 +69,25 @@ def test_the_corpus_has_more_than_five_hundred_files() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_hostile_file_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
-    for suffix in (".pt", ".safetensors"):
-        file = tmp_path / f"model{suffix}"
-        file.write_bytes(FILES[name])
-        for door in DOORS:
-            if door != "inspect" or name not in ONLY_NUMBERS_SAY:
-                refused(file, door)
+    check(name, *QUICK[name], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("reader", "suffix"), WAYS)
+@pytest.mark.parametrize("name", FILES)
+def test_a_hostile_file_is_refused_by_every_reader(name: str, reader: str, suffix: str, tmp_path: Path) -> None:
+    check(name, reader, suffix, tmp_path)
+
+
+def check(name: str, reader: str, suffix: str, folder: Path) -> None:
+    file = folder / f"model{suffix}"
+    file.write_bytes(FILES[name])
+    if reader != "inspect" or name not in ONLY_IN_NUMBERS:
+        refused(file, reader)
 
 
 def families(folder: Path) -> dict[str, Path]:
-    """An honest file of each container and layout."""
+    """A valid file of each container and layout."""
     generator = random_generator(size=8, width=8, channels=(4, 4))
     state = {"g_ema": tiny_state(), "latent_avg": torch.zeros(8)}
     contents = {
@@ -114,9 +126,9 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "zeros").symlink_to("/dev/zero")
     for name in ("pipe", "loop", "gone", "zeros", "folder"):
-        for door in DOORS:
+        for reader in READERS:
             with pytest.raises(Pixel2StyleError, match=name):
-                DOORS[door](tmp_path / name)
+                READERS[reader](tmp_path / name)
 
 
 def test_a_vast_file_of_nothing_is_refused_without_reading_it(tmp_path: Path) -> None:
@@ -124,8 +136,8 @@ def test_a_vast_file_of_nothing_is_refused_without_reading_it(tmp_path: Path) ->
         with (tmp_path / name).open("wb") as file:
             file.write(start)
             file.truncate(6 << 30)
-        for door in DOORS:
-            refused(tmp_path / name, door)
+        for reader in READERS:
+            refused(tmp_path / name, reader)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +150,6 @@ def test_a_vast_file_of_nothing_is_refused_without_reading_it(tmp_path: Path) ->
         ("nothing", "is empty"),
     ],
 )
-def test_what_is_often_taken_for_a_model_is_called_what_it_is(name: str, said: str, tmp_path: Path) -> None:
+def test_files_that_are_often_downloaded_instead_of_a_model_are_named(name: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(FILES[name])
     assert said in refused(tmp_path / "model.pt", "load")

@@ -1,6 +1,6 @@
-"""Files that nobody should open carelessly: each is bytes under a name that says what is wrong with it.
+"""Hostile and damaged files: bytes, by a name that says what is wrong.
 
-Pickles of NVIDIA's kind are in ``hostile_pickles``. Whatever would run, were it run, makes the file ``marker``.
+Pickles of NVIDIA's kind are in ``hostile_pickles``. Code in them, if it ran, would create the file ``marker``.
 """
 
 import gzip
@@ -72,7 +72,7 @@ WANTED = (
     ("numpy", "load", "{}"),
     ("numpy.lib.npyio", "load", "{}"),
 )
-"""What a pickle may ask to be called, and with what."""
+"""Functions that a pickle may call, and an argument."""
 
 
 ALLOCATED = (
@@ -86,7 +86,7 @@ ALLOCATED = (
     ("torch.cuda", "FloatTensor"),
     ("torch.sparse", "FloatTensor"),
 )
-"""What PyTorch's restricted reader makes as large as a pickle says."""
+"""Classes that PyTorch's restricted reader allocates in any size that a pickle states."""
 
 
 def asking(module: str, name: str, argument: str, *, protocol: int = 2) -> bytes:
@@ -137,7 +137,7 @@ def saved(content: Any, zipped: bool = True) -> bytes:
 
 
 def commands(marker: Path) -> Iterator[tuple[str, bytes]]:
-    """Files that want to run something, in every container that weights come in."""
+    """Files that contain commands, in every container of weights."""
     for module, name, argument in WANTED:
         told = argument.format(marker)
         yield f"{module}.{name} in a zip", archive(asking(module, name, told))
@@ -155,7 +155,7 @@ def _quantised() -> Tensor:
 
 
 def memory() -> Iterator[tuple[str, bytes]]:
-    """Small pickles that would take all memory, or all time."""
+    """Small pickles that would take all memory or all time."""
     pickles = {}
     for module, name in ALLOCATED:
         pickles[f"{module}.{name} of 3 GB"] = calling(module, name, 3_000_000_000)
@@ -265,7 +265,7 @@ def states() -> Iterator[tuple[str, bytes]]:
 
 
 def archives() -> Iterator[tuple[str, bytes]]:
-    """Zips that are not what they say."""
+    """Damaged and false zips."""
     whole = saved({"g_ema": tiny_state()})
     with zipfile.ZipFile(io.BytesIO(whole)) as source:
         members = {name: source.read(name) for name in source.namelist()}
@@ -342,7 +342,7 @@ def scripted() -> bytes:
 
 
 def safetensors() -> Iterator[tuple[str, bytes]]:
-    """Safetensors whose header lies."""
+    """Safetensors with false headers."""
 
     def built(header: Any, body: bytes = b"", length: int | None = None) -> bytes:
         text = header if isinstance(header, bytes) else json.dumps(header).encode()

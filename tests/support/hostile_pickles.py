@@ -1,7 +1,6 @@
-"""Pickles that mean harm, or were harmed: written opcode by opcode, so that nothing is imported to write them.
+"""Hostile and damaged pickles, written opcode by opcode, so that nothing is imported to write them.
 
-Whatever would run, were it run, makes the file ``marker``. Each is refused by every door (``test_hostile``) and by
-``foreign.load_generator`` (``test_unpickling``).
+Code in them, if it ran, would create the file ``marker``. ``tests/formats/test_hostile.py`` shows that each is refused.
 """
 
 import io
@@ -109,7 +108,7 @@ def array(kind: str = "f4", shape: tuple[int, ...] = (4,), order: str = "<", dat
 
 
 def commands(marker: Path) -> Iterator[tuple[str, bytes]]:
-    """Files that want to run something."""
+    """Files that contain commands."""
     touch, opened = text(f"touch {marker}"), text(f"open({str(marker)!r}, 'w')")
     yield "os.system", saved(call("os", "system", touch))
     yield "os.system in protocol 0", b"cos\nsystem\n(S'touch " + str(marker).encode() + b"'\ntR."
