@@ -38,7 +38,10 @@ MOVED = {
     "train": "training.loop",
     "translation": "inference.prepare",
 }
-RENAMED = {"evaluate": {"Judges": "Scorer"}}
+RENAMED = {
+    "data": {"dice": "step_rng", "seeds": "sample_seeds", "task_source": "make_sources"},
+    "evaluate": {"Judges": "Scorer"},
+}
 """``{old path: {old name: new name}}``."""
 
 

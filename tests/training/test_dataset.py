@@ -1,4 +1,4 @@
-"""What an encoder is shown follows from the seed and the step, and is what it says it is."""
+"""Pictures of a run: pairs of files, samples that follow from seeds, memory, and generated pictures."""
 
 import dataclasses
 from collections.abc import Callable
@@ -129,7 +129,7 @@ def test_half_of_the_photographs_are_mirrored_and_nothing_else_happens_to_them(t
     assert all(torch.equal(target, there) for target in still)
 
 
-def test_frontalization_mirrors_source_and_target_each_by_its_own_coin(tmp_path):
+def test_frontalization_mirrors_source_and_target_independently(tmp_path):
     noise(tmp_path / "a", ["only.png"])
     there = images.to_tensor(images.load(tmp_path / "a" / "only.png"))
     drawn = pictures(str(tmp_path / "a"), "frontalize").batch(sample_seeds(0, 0, 60))
@@ -179,7 +179,7 @@ def test_validation_shows_more_than_one_mask(tmp_path):
     assert len({tuple(known.flatten().tolist()) for known in sources[:, 3, ::16, ::16]}) > 6
 
 
-def test_frontalization_is_judged_by_mirrored_and_plain_sources(tmp_path):
+def test_validation_of_frontalization_has_mirrored_and_plain_sources(tmp_path):
     there = noise(tmp_path / "a", [f"{number}.png" for number in range(20)])
     sources, targets = pictures(there, "frontalize", mirror=False).fixed(0, 20)
     mirrored = [turns(source, target) for source, target in zip(sources, targets, strict=True)]
@@ -242,7 +242,7 @@ def faulty(tmp_path: Path) -> tuple[str, str]:
     return data, targets
 
 
-def test_every_file_that_cannot_be_learned_from_is_listed_with_its_fault(tmp_path):
+def test_every_file_that_cannot_be_used_is_listed_with_its_fault(tmp_path):
     data, targets = faulty(tmp_path)
     said = problems([data], [targets], TASKS["segmentation"], SOURCE)
     expected = {
@@ -269,7 +269,7 @@ def test_good_pairs_have_no_problems(tmp_path):
     assert [pair.name for pair in check_pairs([data], [targets], TASKS["segmentation"], SOURCE)[0][0]] == list("0123")
 
 
-def test_a_torn_photograph_is_found_before_training(tmp_path):
+def test_a_truncated_photograph_is_found_before_training(tmp_path):
     """Its header is whole; its pixels end too early."""
     folder = Path(noise(tmp_path / "a", ["0.jpg", "1.jpg", "2.png", "3.webp"], 64))
     for name in ("1.jpg", "2.png", "3.webp"):
@@ -419,7 +419,7 @@ def test_augmented_pictures_keep_shape_and_range_and_some_stay_where_they_are():
     assert 16 < int(unmoved.sum()) < 48  # 0.9 ** 7 of them, 29, in the mean
 
 
-def test_photographs_are_moved_as_exactly_where_the_networks_run_in_bfloat16():
+def test_augmentation_is_the_same_under_bfloat16_autocast():
     picture = img("photograph", 3, 64, 64)
     with torch.autocast("cpu", torch.bfloat16):
         moved = augment(picture, step_rng(0, 0))
@@ -427,7 +427,7 @@ def test_photographs_are_moved_as_exactly_where_the_networks_run_in_bfloat16():
 
 
 def test_known_rows_are_whole_rows_of_their_sources():
-    """Every row points where a mapped code points (pulled by 0.7 to 1), or lies near a row of the bank at its place."""
+    """Every row is a mapped code, truncated by 0.7 to 1, or close to the same row of the bank."""
     mapped = arr("mapped", 3 * 40, WIDTH)
     bank = 5 * arr("bank", 6, ROWS, WIDTH)
     ws = mix_codes(mapped, bank, step_rng(0, 0))

@@ -188,7 +188,7 @@ class TestWandb:
         wandb = pytest.importorskip("wandb")
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             monkeypatch.delenv(name)
-        monkeypatch.setenv("NETRC", str(tmp_path / "nobody"))
+        monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
         monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "nothing"))
         monkeypatch.setenv("WANDB_MODE", "offline")
         wandb.teardown()

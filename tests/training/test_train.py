@@ -192,8 +192,8 @@ def test_the_log_has_every_number(unbroken):
 
 def test_the_best_model_is_the_one_of_the_least_validation_loss(unbroken):
     config, state = unbroken
-    judged = {line["step"]: line["validation/loss"] for line in lines(config, "validation/loss")}
-    assert judged[state.best_step] == state.best == min(judged.values())
+    losses = {line["step"]: line["validation/loss"] for line in lines(config, "validation/loss")}
+    assert losses[state.best_step] == state.best == min(losses.values())
     best, last = (checkpoints.load(Path(config.out) / name) for name in (run_folder.BEST, run_folder.MODEL))
     same = all(torch.equal(a, b) for a, b in zip(best.parameters(), last.parameters(), strict=True))
     assert same == (state.best_step == 4)
@@ -320,7 +320,7 @@ def test_fewer_steps_than_were_taken_are_refused_and_nothing_changes(unbroken):
 
 
 @pytest.mark.parametrize("field", ["data", "validation"])
-def test_a_run_does_not_lie_among_pictures_that_are_learned_from(config, folder, field):
+def test_the_folder_of_a_run_is_not_inside_one_of_its_pictures(config, folder, field):
     with pytest.raises(ConfigError, match="choose another --out"):
         loop.fit(replace(config, **{field: config.data}, out=str(Path(config.data[0]) / "run")))
 
