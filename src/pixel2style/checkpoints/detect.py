@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..formats.state_dicts import spell, tensors
+from ..formats.state_dicts import printable, tensors
 from ..generators import PUBLISHED
 
 State = Mapping[str, Any]
@@ -90,7 +90,7 @@ def find(state: State) -> Found:
         whole = [start for start in starts if start[-1:] in ("", ".") and all(start + key in table for key in keys)]
         if whole:
             return _found(holders, table, kind, min(whole, key=_rank))
-    shown = ", ".join(spell(str(key)) for key in list(state)[:5]) or "none"
+    shown = ", ".join(printable(str(key)) for key in list(state)[:5]) or "none"
     raise CheckpointError(
         f"holds no network known here (its first keys: {shown}); give a StyleGAN generator, a pSp, e4e or ReStyle "
         "checkpoint, or ArcFace, CurricularFace, MoCo or ResNet-34 weights"

@@ -21,7 +21,7 @@ from ..config import GeneratorConfig, ModelConfig
 from ..errors import CheckpointError, ConfigError
 from ..formats import quantized, safetensors
 from ..formats.meta_device import shapes_only
-from ..formats.state_dicts import below, fill, spell, tensors
+from ..formats.state_dicts import below, fill, printable, tensors
 from ..generators import Generator
 from ..models import encoders
 from ..models.psp import PSP
@@ -176,7 +176,7 @@ def read_base(name: str, source: str) -> dict[str, Tensor]:
     if file is not None and cards.role(file) == "model" and "base" not in safetensors.read_metadata(file):
         return quantized.complete(assets.read(name), source)
     raise CheckpointError(
-        f"{source}: is a difference to '{spell(name)}', which is no complete bundled model; update pixel2style"
+        f"{source}: is a difference to '{printable(name)}', which is no complete bundled model; update pixel2style"
     )
 
 

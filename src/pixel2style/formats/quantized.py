@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import CheckpointError
-from .state_dicts import spell
+from .state_dicts import printable
 
 GROUP = 8
 """Numbers that are packed together, into as many bytes as each has bits."""
@@ -79,10 +79,10 @@ def add(
             state[key] = value
     for key, these in found.items():
         if key not in base or key in state:
-            raise CheckpointError(f"{source}: differs in '{spell(key)}', which {name} has not; it is damaged")
+            raise CheckpointError(f"{source}: differs in '{printable(key)}', which {name} has not; it is damaged")
         restored = together(these, base[key])
         if restored is None:
-            raise CheckpointError(f"{source}: its difference in {spell(key)} is damaged; copy the file again")
+            raise CheckpointError(f"{source}: its difference in {printable(key)} is damaged; copy the file again")
         state[key] = restored
     return state
 
@@ -115,7 +115,7 @@ def complete(parts: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
                 or kinds != (False, True)
                 or steps.shape != _by_channel(codes).shape[:1]
             ):
-                raise CheckpointError(f"{source}: its numbers of '{spell(start)}' are damaged; copy it again")
+                raise CheckpointError(f"{source}: its numbers of '{printable(start)}' are damaged; copy it again")
             state[start] = (_by_channel(codes).float() * steps[:, None]).reshape(codes.shape)
     return state
 

@@ -32,12 +32,14 @@ def tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
 
 def _tensor(key: str, value: Any, source: str) -> Tensor:
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type not in ("cpu", "meta"):
-        raise CheckpointError(f"{source}: {spell(key)} is no plain tensor; use a file that holds weights only")
+        raise CheckpointError(f"{source}: {printable(key)} is no plain tensor; use a file that holds weights only")
     if value.is_quantized or value.is_complex():
-        raise CheckpointError(f"{source}: {spell(key)} is quantised or complex; use a file of ordinary weights")
+        raise CheckpointError(f"{source}: {printable(key)} is quantised or complex; use a file of ordinary weights")
     repeated = value.numel() * value.element_size() > value.untyped_storage().nbytes()
     if repeated and value.numel() > MAX_REPEATED:
-        raise CheckpointError(f"{source}: {spell(key)} claims more numbers than the file holds; the file is damaged")
+        raise CheckpointError(
+            f"{source}: {printable(key)} claims more numbers than the file holds; the file is damaged"
+        )
     plain: Tensor = value.detach().contiguous() if repeated else value.detach()
     return plain.to(torch.float32) if plain.is_floating_point() else plain
 
@@ -92,7 +94,7 @@ def below(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
-def spell(key: str) -> str:
+def printable(key: str) -> str:
     """A name from a file, printable and short."""
     return ascii(key[:100])[1:-1]
 
@@ -101,6 +103,6 @@ def _listed(what: str, entries: list[str]) -> str:
     """Some of ``entries`` and their number, in one line of bounded length."""
     if not entries:
         return ""
-    shown = ", ".join(spell(entry) for entry in entries[:MAX_LISTED])
+    shown = ", ".join(printable(entry) for entry in entries[:MAX_LISTED])
     more = f" and {len(entries) - MAX_LISTED} more" if len(entries) > MAX_LISTED else ""
     return f"{len(entries)} {what} ({shown}{more})"

@@ -171,7 +171,7 @@ def test_a_clamp_that_is_none_is_refused(clamp):
 )
 def test_arguments_that_no_tensor_shows_are_refused_where_they_are_unusual(part, name, value):
     state, _ = nvidia.stylegan2_state(random(CONFIGS["8"]))
-    with pytest.raises(CheckpointError, match=f"was built with {name} {value}; only .*, the usual one"):
+    with pytest.raises(CheckpointError, match=f"was built with {name} {value}; only"):
         nvidia.stylegan2(state, {f"{part}_kwargs": {name: value}}, "file.pkl")
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...errors import CheckpointError
 from ...formats import pickle
 from ...formats.pickle import Name, Record, Stored, is_tensor
-from ...formats.state_dicts import MAX_SHARED, spell, tensors
+from ...formats.state_dicts import MAX_SHARED, printable, tensors
 from ...generators.stylegan2 import tensorflow
 
 Family = Literal["stylegan2", "stylegan3", "stylegan2-tf", "discriminator", "other"]
@@ -90,7 +90,7 @@ def _networks(content: Any, source: str) -> dict[str, Network]:
         raise CheckpointError(f"{source}: is a pickle of something else than networks; give a .pkl of a generator")
     found = {str(name): value for name, value in content.items() if isinstance(value, Record)}
     if not found:
-        shown = ", ".join(spell(str(name)) for name in list(content)[:5]) or "nothing"
+        shown = ", ".join(printable(str(name)) for name in list(content)[:5]) or "nothing"
         raise CheckpointError(f"{source}: is a pickle without networks (it holds {shown}); give a .pkl of a generator")
     return {name: _network(record, name, source) for name, record in list(found.items())[:MAX_NETWORKS]}
 
@@ -132,7 +132,7 @@ def preferred(found: Mapping[str, Network], source: str) -> str:
     for name in names:
         if found[name].family in GENERATORS:
             return name
-    shown = ", ".join(f"{spell(name)} ({spell(found[name].class_name)})" for name in names[:5])
+    shown = ", ".join(f"{printable(name)} ({printable(found[name].class_name)})" for name in names[:5])
     raise CheckpointError(f"{source}: holds no StyleGAN2 or StyleGAN3 generator, but {shown}; give the file of one")
 
 
@@ -179,11 +179,13 @@ def _tensors(record: Record, source: str) -> Iterator[tuple[str, Stored]]:
             raise CheckpointError(f"{source}: nests networks too deeply; the file is damaged")
         for name, value in values.items():
             if not is_tensor(value):
-                raise CheckpointError(f"{source}: {spell(prefix + name)} is no plain tensor; download the file again")
+                raise CheckpointError(
+                    f"{source}: {printable(prefix + name)} is no plain tensor; download the file again"
+                )
             yield prefix + name, value
         for name, value in reversed(below.items()):
             if not isinstance(value, Record):
-                raise CheckpointError(f"{source}: {spell(prefix + name)} is no network; download the file again")
+                raise CheckpointError(f"{source}: {printable(prefix + name)} is no network; download the file again")
             waiting.append((f"{prefix}{name}.", value, depth + 1))
 
 
@@ -270,7 +272,7 @@ def _variables(record: Record, source: str, prefix: str = "", depth: int = 0) ->
         if len(entry[0]) > MAX_NAME:
             raise CheckpointError(f"{source}: holds a variable with too long a name; the file is damaged")
         if not is_tensor(entry[1]):
-            raise CheckpointError(f"{source}: {spell(entry[0])} is no array of numbers; download the file again")
+            raise CheckpointError(f"{source}: {printable(entry[0])} is no array of numbers; download the file again")
         yield prefix + entry[0], entry[1]
     for name, value in islice(_entries(state, "components"), 4):
         if isinstance(value, Record):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import CheckpointError, UnsafeFileError
-from ..state_dicts import spell
+from ..state_dicts import printable
 from .builders import NVIDIA, Name, Record, UnsafeNameError
 from .containers import LEGACY, mapped, storage_of
 from .machine import BROKEN, OPCODES, Budget, Machine
@@ -56,6 +56,6 @@ def read(path: str | Path) -> Any:
 def unsafe(path: Path, name: UnsafeNameError) -> UnsafeFileError:
     """What to raise for a file that contains a name that could run code."""
     return UnsafeFileError(
-        f"{path}: asks for {spell(str(name))}, which could run code; nothing was run; "
+        f"{path}: asks for {printable(str(name))}, which could run code; nothing was run; "
         "use a file that holds weights only"
     )

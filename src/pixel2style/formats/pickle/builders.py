@@ -145,7 +145,7 @@ def _pair(value: Any) -> list[Any] | tuple[Any, ...]:
 
 
 def _bytes(value: Any = "", encoding: Any = "latin1") -> memoryview:
-    """Bytes, which old protocols spell as text."""
+    """Bytes, which old protocols write as text."""
     if isinstance(value, memoryview):
         return value
     if not isinstance(value, str) or encoding not in ("latin1", "latin-1"):

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...config import GeneratorConfig
 from ...errors import CheckpointError, ConfigError
 from ...formats.meta_device import shapes_only
-from ...formats.state_dicts import fill, is_constant, spell
+from ...formats.state_dicts import fill, is_constant, printable
 from ...ops import FIR
 from ..sampling import average_w, noise_width
 from . import sizes
@@ -171,7 +171,7 @@ def _without_filters(weights: Mapping[str, Tensor], source: str) -> dict[str, Te
         if not _FILTER.fullmatch(key):
             rest[key] = value
         elif not is_constant(value, expected, 1e-4):
-            raise CheckpointError(f"{source}: {spell(key)} is not [1, 3, 3, 1], the only supported filter")
+            raise CheckpointError(f"{source}: {printable(key)} is not [1, 3, 3, 1], the only supported filter")
     return rest
 
 
@@ -189,13 +189,13 @@ def _clamp(arguments: Mapping[str, Any], source: str) -> float | None:
     for name, value in [*mapping.items(), *synthesis.items()]:
         if name in fixed and isinstance(value, str | float | int) and value != fixed[name]:
             raise CheckpointError(
-                f"{source}: was built with {name} {spell(str(value))}; only {fixed[name]}, the usual one, is supported"
+                f"{source}: was built with {name} {printable(str(value))}; only the usual {fixed[name]} is supported"
             )
     clamp = synthesis.get("conv_clamp")
     if clamp is None:
         return None
     if isinstance(clamp, bool) or not isinstance(clamp, int | float) or not 0 < clamp < float("inf"):
-        raise CheckpointError(f"{source}: its conv_clamp is {spell(str(clamp))}, not a number above 0")
+        raise CheckpointError(f"{source}: its conv_clamp is {printable(str(clamp))}, not a number above 0")
     return float(clamp)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ...errors import CheckpointError
-from ...formats.state_dicts import spell
+from ...formats.state_dicts import printable
 from .network import MAPPING_LR_MUL
 
 VERSION = 4
@@ -83,10 +83,10 @@ def state(variables: Mapping[str, Tensor], static: Mapping[str, Any], source: st
             continue
         known = _renamed(name)
         if known is None:
-            raise CheckpointError(f"{source}: holds {spell(name)}, which is not a variable of StyleGAN2")
+            raise CheckpointError(f"{source}: holds {printable(name)}, which is not a variable of StyleGAN2")
         key, axes, change = known
         if value.ndim != axes:
-            raise CheckpointError(f"{source}: {spell(name)} has {value.ndim} axes, not {axes} as in StyleGAN2")
+            raise CheckpointError(f"{source}: {printable(name)} has {value.ndim} axes, not {axes} as in StyleGAN2")
         tensors[key] = change(value)
     return tensors
 
@@ -142,5 +142,5 @@ def _check(variables: Mapping[str, Tensor], static: Mapping[str, Any], source: s
     for name, usual in USUAL.items():
         if name in static and static[name] is not None and static[name] != usual:
             raise CheckpointError(
-                f"{source}: was built with {name} {spell(str(static[name]))}; only {usual}, the usual one, is supported"
+                f"{source}: was built with {name} {printable(str(static[name]))}; only the usual {usual} is supported"
             )

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...config import AliasFreeConfig, GeneratorConfig
 from ...errors import CheckpointError, ConfigError
 from ...formats.meta_device import shapes_only
-from ...formats.state_dicts import fill, is_constant, spell
+from ...formats.state_dicts import fill, is_constant, printable
 from ..sampling import average_w
 from ..stylegan2.nvidia import common_arguments, copied, nested
 from .network import MAPPING_LR_MUL, Layer, StyleGAN3, bands, channels_of
@@ -102,7 +102,7 @@ def _config(weights: Mapping[str, Tensor], arguments: Mapping[str, Any], source:
     multiplier = nested(arguments, "mapping_kwargs").get("lr_multiplier", MAPPING_LR_MUL)
     if multiplier != MAPPING_LR_MUL:
         raise CheckpointError(
-            f"{source}: was built with lr_multiplier {spell(str(multiplier))}; only {MAPPING_LR_MUL}, as usual, is "
+            f"{source}: was built with lr_multiplier {printable(str(multiplier))}; only {MAPPING_LR_MUL}, as usual, is "
             "supported"
         )
     values: dict[str, Any] = {
@@ -157,7 +157,7 @@ def _length(weights: Mapping[str, Tensor], key: str) -> int:
 
 def _number(value: Any, name: str, maximum: float, source: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= maximum or value == math.inf:
-        raise CheckpointError(f"{source}: its {name} is {spell(str(value))}, which no StyleGAN3 can have")
+        raise CheckpointError(f"{source}: its {name} is {printable(str(value))}, which no StyleGAN3 can have")
     return value
 
 
@@ -212,8 +212,8 @@ def _without_filters(weights: Mapping[str, Tensor], generator: StyleGAN3, source
     for key, taps in ours.items():
         if not is_constant(weights.get(key, taps), taps, TOLERANCE):
             raise CheckpointError(
-                f"{source}: {spell(key)} is another filter than the known arguments of the generator give; give the "
-                "original .pkl, which has all of them"
+                f"{source}: {printable(key)} is another filter than the known arguments of the generator give; give "
+                "the original .pkl, which has all of them"
             )
     return {key: value for key, value in weights.items() if key not in ours}
 
