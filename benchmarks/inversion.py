@@ -89,7 +89,7 @@ def inverters(arguments: argparse.Namespace, total: int) -> Iterator[tuple[str, 
     yield ours, model, partial(encode, model), None
 
     def optimize(photograph: Tensor) -> Tensor:
-        return adam.optimize_rows(model, photograph, steps=arguments.steps, lr=arguments.lr, bf16=arguments.bf16)
+        return adam.optimize(model, photograph, steps=arguments.steps, lr=arguments.lr, bf16=arguments.bf16)
 
     if arguments.optimize:
         yield f"{arguments.steps} steps of direct optimisation", model, optimize, arguments.optimize

@@ -22,8 +22,7 @@ from torch import Tensor
 
 from pixel2style import files, images
 from pixel2style.config import SourceConfig
-from pixel2style.inference.optimize import adam
-from pixel2style.inference.optimize.newton import Corrector
+from pixel2style.inference.optimize import Optimize, adam
 from pixel2style.models.psp import PSP
 from pixel2style.ops import COMPARE_SIZE, pooled
 from pixel2style.tasks import degrade, find_task
@@ -111,12 +110,12 @@ def trivial(case: Case, model: PSP) -> Iterator[tuple[str, Method]]:
 
 
 @torch.no_grad()
-def encoded(model: PSP, example: Example, case: Case, corrector: Corrector | None = None, steps: int = 0) -> Result:
+def encoded(model: PSP, example: Example, case: Case, optimize: Optimize | None = None, steps: int = 0) -> Result:
     """The model's result, with ``steps`` of refinement towards what the source shows."""
     start = time.perf_counter()
     ws = model.encode(example.source)
-    if corrector is not None and steps:
-        ws = corrector(example.source[:, :3], ws, steps, shown=degradation(case, example))
+    if optimize is not None and steps:
+        ws = optimize(model, example.source[:, :3], ws, steps, degradation=degradation(case, example))
     picture = model.decode(ws)
     return Result(finished(model, picture), time.perf_counter() - start)
 
@@ -159,13 +158,13 @@ def _cached(model: PSP, case: Case, optimization: Optimization, example: Example
         except (OSError, SafetensorError, KeyError):
             pass  # damaged: computed again
     start = time.perf_counter()
-    ws = adam.optimize_rows(
+    ws = adam.optimize(
         model,
         example.source[:, :3],
         steps=optimization.steps,
         lr=optimization.lr,
         bf16=optimization.bf16,
-        shown=degradation(case, example),
+        degradation=degradation(case, example),
     )
     seconds = time.perf_counter() - start
     if file is not None:

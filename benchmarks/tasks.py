@@ -26,6 +26,7 @@ from pixel2style import checkpoints
 from pixel2style.errors import CheckpointError, ConfigError
 from pixel2style.inference import prepare
 from pixel2style.inference.optimize import adam, newton
+from pixel2style.metrics.losses import Objective
 from pixel2style.models.psp import PSP
 from pixel2style.tasks import find_task
 from pixel2style.tasks.request import Request
@@ -71,10 +72,10 @@ def compared(
     ours = partial(encoded, model, case=case)
     curvature = newton.bundled(model) if find_task(case.task).refinable else None
     if curvature is not None:
-        corrector = newton.Corrector(model, curvature)
+        optimize = partial(newton.optimize, curvature=curvature, objective=Objective(newton.LOSS))
         for steps in sorted({*refined, USUAL} - {USUAL}):
-            yield f"{OURS}, `--refine {steps}`", partial(ours, corrector=corrector, steps=steps), False
-        ours = partial(ours, corrector=corrector, steps=USUAL)
+            yield f"{OURS}, `--refine {steps}`", partial(ours, optimize=optimize, steps=steps), False
+        ours = partial(ours, optimize=optimize, steps=USUAL)
     yield OURS, ours, False
     yield f"{optimization.steps} steps of direct optimisation", partial(optimized, model, case, optimization), True
     yield OURS, ours, True

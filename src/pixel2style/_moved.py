@@ -41,6 +41,7 @@ MOVED = {
 RENAMED = {
     "data": {"dice": "step_rng", "seeds": "sample_seeds", "task_source": "make_sources"},
     "evaluate": {"Judges": "Scorer"},
+    "refine": {"optimize_rows": "optimize"},
 }
 """``{old path: {old name: new name}}``."""
 

@@ -168,7 +168,7 @@ def test_optimised_rows_are_kept_and_taken_from_where_they_lie(
     assert torch.equal(task_methods.optimized(model, case, optimization, example).picture, first.picture)
     kept = load_file(file)
     save_file({**kept, "ws": model.w_avg[None].clone()}, file)
-    monkeypatch.setattr(adam, "optimize_rows", None)
+    monkeypatch.setattr(adam, "optimize", None)
     again = task_methods.optimized(model, case, optimization, example)
     assert torch.equal(again.picture, task_methods.drawn(model, model.w_avg[None]))
     assert again.seconds is not None and again.seconds > float(kept["seconds"])
@@ -303,7 +303,7 @@ def test_a_run_continues_where_it_was_interrupted(
     words += ["--models", *(f"{task}={file}" for task, file in files.items())]
     assert tasks.main([*words, "--tasks", *chosen]) == 0
     first, said = json.loads((tmp_path / "found.json").read_text()), capsys.readouterr().out
-    monkeypatch.setattr(adam, "optimize_rows", None)
+    monkeypatch.setattr(adam, "optimize", None)
     assert tasks.main([*words, "--tasks", *again]) == 0
     second = json.loads((tmp_path / "found.json").read_text())
     for rows in (first["rows"], second["rows"]):

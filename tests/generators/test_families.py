@@ -19,7 +19,8 @@ from pixel2style.errors import ConfigError
 from pixel2style.generators.stylegan2 import nvidia
 from pixel2style.generators.stylegan3 import nvidia as nvidia3
 from pixel2style.generators.stylegan3.network import StyleGAN3
-from pixel2style.inference.optimize.adam import optimize_rows
+from pixel2style.inference.optimize import adam
+from pixel2style.metrics.losses import Objective
 from pixel2style.models.backbones.ir_se import ArcFace
 from pixel2style.ops import pooled
 from pixel2style.training import loop
@@ -211,6 +212,6 @@ def test_rows_are_refined_towards_wide_pictures_by_the_middle_of_what_they_draw(
     model, _ = drawing_cars(tmp_path, False)
     cars = model.framed(model.decode(model.w_avg[None]))
     losses: list[float] = []
-    optimize_rows(model, cars, steps=1, loss=ONLY_PIXELS, watch=lambda _, loss: losses.append(loss))
+    adam.optimize(model, cars, steps=1, objective=Objective(ONLY_PIXELS), callback=lambda _, loss: losses.append(loss))
     drawn = model.decode(model.w_avg[None])
     assert losses[0] < 0.1 * (pooled(drawn) - pooled(cars)).square().mean()

@@ -9,13 +9,14 @@ from pixel2style import checkpoints, images
 from pixel2style.config import EncoderConfig, LossConfig, ModelConfig
 from pixel2style.faces.align import FaceAligner
 from pixel2style.inference.optimize import adam
-from pixel2style.inference.optimize.adam import optimize_rows
+from pixel2style.inference.optimize.adam import optimize
+from pixel2style.metrics.losses import Objective
 from pixel2style.models import encoders
 from pixel2style.ops import pooled
 from tests.support import stand_in
 from tests.support.paths import ASTRONAUT
 
-PIXELS_ONLY = LossConfig(l2=1, lpips=0, identity=0, code_norm=0, code_regression=0)
+PIXELS_ONLY = Objective(LossConfig(l2=1, lpips=0, identity=0, code_norm=0, code_regression=0))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def drawn(model: "p2s.PSP", seed: int, count: int = 1) -> Tensor:
 def test_a_real_face_is_approached_and_no_weight_moves(bundled: "p2s.PSP", face: Tensor) -> None:
     before = {name: value.clone() for name, value in bundled.state_dict().items()}
     losses: list[float] = []
-    ws = optimize_rows(bundled, face, steps=6, watch=lambda _, loss: losses.append(loss))
+    ws = optimize(bundled, face, steps=6, callback=lambda _, loss: losses.append(loss))
     assert losses[-1] < 0.8 * losses[0]
     with torch.no_grad():
         whole = [(pooled(bundled.decode(rows)) - face).square().mean() for rows in (ws, bundled.w_avg[None])]
@@ -59,24 +60,24 @@ def test_rows_of_an_encoder_are_where_it_starts_and_stay_as_they_were(small: "p2
     picture = drawn(small, 1)
     ws = small.w_avg[None] + 0.1
     kept = ws.clone()
-    assert torch.allclose(optimize_rows(small, picture, ws, steps=0), ws, atol=1e-6)
-    assert not torch.allclose(optimize_rows(small, picture, ws, steps=2, loss=PIXELS_ONLY), ws, atol=1e-3)
+    assert torch.allclose(optimize(small, picture, ws, steps=0), ws, atol=1e-6)
+    assert not torch.allclose(optimize(small, picture, ws, steps=2, objective=PIXELS_ONLY), ws, atol=1e-3)
     assert torch.equal(ws, kept)
 
 
 def test_without_rows_it_starts_from_the_average(small: "p2s.PSP") -> None:
-    assert torch.allclose(optimize_rows(small, drawn(small, 1), steps=0), small.w_avg[None], atol=1e-6)
+    assert torch.allclose(optimize(small, drawn(small, 1), steps=0), small.w_avg[None], atol=1e-6)
 
 
 def test_it_gives_the_same_twice(small: "p2s.PSP") -> None:
-    first, second = (optimize_rows(small, drawn(small, 2), steps=5) for _ in range(2))
+    first, second = (optimize(small, drawn(small, 2), steps=5) for _ in range(2))
     assert torch.equal(first, second)
 
 
 def test_company_changes_nothing(small: "p2s.PSP") -> None:
     pictures = drawn(small, 3, count=3)
-    together = optimize_rows(small, pictures, steps=5, loss=PIXELS_ONLY)
-    alone = torch.cat([optimize_rows(small, picture[None], steps=5, loss=PIXELS_ONLY) for picture in pictures])
+    together = optimize(small, pictures, steps=5, objective=PIXELS_ONLY)
+    alone = torch.cat([optimize(small, picture[None], steps=5, objective=PIXELS_ONLY) for picture in pictures])
     # Adam divides by gradients, so where these are nearly zero the last bit of a float shows.
     assert (together - alone).norm() < 0.01 * (alone - small.w_avg).norm()
 
@@ -84,7 +85,7 @@ def test_company_changes_nothing(small: "p2s.PSP") -> None:
 def test_the_norm_holds_rows_near_the_average(small: "p2s.PSP") -> None:
     def distance(weight: float) -> float:
         loss = LossConfig(l2=1, lpips=0, identity=0, code_norm=weight, code_regression=0)
-        return float((optimize_rows(small, drawn(small, 4), steps=10, loss=loss) - small.w_avg).norm())
+        return float((optimize(small, drawn(small, 4), steps=10, objective=Objective(loss)) - small.w_avg).norm())
 
     assert distance(10.0) < 0.5 * distance(0.0)
 
@@ -96,25 +97,27 @@ def test_what_is_not_shown_does_not_count(small: "p2s.PSP") -> None:
     picture = drawn(small, 5)
     other = picture.clone()
     other[..., : picture.shape[-1] // 4] = 1  # far enough from the middle for pooling
-    first, second = (optimize_rows(small, one, steps=5, loss=PIXELS_ONLY, shown=right_half) for one in (picture, other))
+    first, second = (
+        optimize(small, one, steps=5, objective=PIXELS_ONLY, degradation=right_half) for one in (picture, other)
+    )
     assert torch.equal(first, second)
-    assert not torch.equal(first, optimize_rows(small, picture, steps=5, loss=PIXELS_ONLY))
+    assert not torch.equal(first, optimize(small, picture, steps=5, objective=PIXELS_ONLY))
 
 
 def test_rows_and_pictures_made_without_gradients_will_do(small: "p2s.PSP") -> None:
     with torch.inference_mode():
         picture, ws = small.decode(small.w_avg[None] + 0.3), small.w_avg[None] + 0.1
-        inside = optimize_rows(small, picture, ws, steps=2)
-    assert torch.equal(optimize_rows(small, picture, ws, steps=2), inside)
+        inside = optimize(small, picture, ws, steps=2)
+    assert torch.equal(optimize(small, picture, ws, steps=2), inside)
 
 
 @pytest.mark.parametrize("done", [0.0, 0.05, 0.5, 0.75, 0.99])
-def test_the_pace_is_a_share(done: float) -> None:
-    assert 0 < adam.pace(done) <= 1
+def test_the_schedule_is_a_share(done: float) -> None:
+    assert 0 < adam.schedule(done) <= 1
 
 
 def test_rows_of_another_shape_are_refused(small: "p2s.PSP") -> None:
     with pytest.raises(ValueError, match=r"ws \[1, 6, 64\]"):
-        optimize_rows(small, drawn(small, 1), torch.zeros(1, 5, 64))
+        optimize(small, drawn(small, 1), torch.zeros(1, 5, 64))
     with pytest.raises(ValueError, match="pictures"):
-        optimize_rows(small, torch.zeros(1, 1, 16, 16))
+        optimize(small, torch.zeros(1, 1, 16, 16))

@@ -14,7 +14,7 @@ from pixel2style.cli import main
 from pixel2style.faces.align import FaceAligner
 from pixel2style.inference import prepare
 from pixel2style.inference.optimize import newton
-from pixel2style.inference.optimize.newton import Corrector, Curvature
+from pixel2style.inference.optimize.newton import Curvature, optimize
 from pixel2style.inference.session import Session
 from pixel2style.metrics.scores import Scorer
 from pixel2style.models.psp import PSP
@@ -65,7 +65,7 @@ def test_three_steps_bring_the_astronaut_closer_in_every_respect_and_hardly_move
     told: list[float] = []
     with torch.no_grad():
         ws = model.encode(photograph)
-    better = Corrector(model, curvature)(photograph, ws, 3, watch=lambda step, loss: told.append(loss))
+    better = optimize(model, photograph, ws, 3, curvature=curvature, callback=lambda step, loss: told.append(loss))
     assert len(told) == 4
     assert min(told) < 0.92 * told[0]
     judges = Scorer(full=True)
@@ -82,7 +82,7 @@ def test_rows_are_never_worse_than_they_were(model: PSP, photograph: Tensor, cur
     flat = Curvature(curvature.directions, curvature.values * 1e-4)  # so every step is far too long
     with torch.no_grad():
         ws = model.encode(photograph)
-    assert torch.allclose(Corrector(model, flat)(photograph, ws, 1), ws, atol=1e-5)
+    assert torch.allclose(optimize(model, photograph, ws, 1, curvature=flat), ws, atol=1e-5)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -90,8 +90,8 @@ def test_pictures_are_corrected_one_by_one(model: PSP, photograph: Tensor, curva
     both = torch.cat([photograph, photograph.flip(-1)])
     with torch.no_grad():
         ws = model.encode(both)
-    corrector = Corrector(model, curvature)
-    together, alone = corrector(both, ws, 1), corrector(both[1:], ws[1:], 1)
+    together = optimize(model, both, ws, 1, curvature=curvature)
+    alone = optimize(model, both[1:], ws[1:], 1, curvature=curvature)
     assert relative_error(together[1:], alone) < 1e-5
 
 

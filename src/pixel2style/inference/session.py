@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -22,14 +22,14 @@ from .. import checkpoints, images, tasks
 from ..config import DEFAULT_TASK
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import FaceAligner
+from ..metrics.losses import Objective
 from ..models.psp import PSP
 from ..photos import Photo
 from ..runtime import Device, choose_device
 from ..tasks import Task
 from ..tasks.request import Frame, Prepared, Request
 from . import prepare as preparation
-from .optimize import newton
-from .optimize.adam import optimize_rows
+from .optimize import Optimize, adam, newton
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,8 @@ class Session:
     def _results(self, batch: list[Prepared], request: Request) -> list[Result]:
         """Encode, optimise, draw and finish one batch."""
         all_ws = self.model.encode(torch.stack([prepared.source for prepared in batch]).to(self.device))
-        steps = self._steps(request)
-        if steps:
-            all_ws = torch.cat([self._optimized(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])
+        if steps := self._steps(request):
+            all_ws = torch.cat([self._refined(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])
         results = []
         for prepared, drawn, ws in zip(batch, self._draw(all_ws), all_ws, strict=True):
             result = Result(prepared.picture, prepared.finish(drawn), ws.float().cpu())
@@ -196,18 +195,15 @@ class Session:
             results.append(result)
         return results
 
-    def _optimized(self, prepared: Prepared, ws: Tensor, steps: int) -> Tensor:
-        """Rows [1 k d] that fit what the source shows of a picture better than ``ws`` [1 k d]."""
-        picture = prepared.source[None, :3]
-        if self._corrector is None:
-            return optimize_rows(self.model, picture, ws, steps=steps, shown=prepared.degradation)
-        return self._corrector(picture, ws, steps, shown=prepared.degradation)
+    def _refined(self, prepared: Prepared, ws: Tensor, steps: int) -> Tensor:
+        """Rows [1 k d] that fit what the source shows better than ``ws`` [1 k d]."""
+        return self._optimize(self.model, prepared.source[None, :3], ws, steps, degradation=prepared.degradation)
 
     def _steps(self, request: Request) -> int:
         if request.refine is not None:
             return request.refine
         task = self._task
-        return int(task is not None and task.refinable and self._corrector is not None)
+        return int(task is not None and task.refinable and self._curvature is not None)
 
     @property
     def _task(self) -> Task | None:
@@ -215,15 +211,19 @@ class Session:
         return tasks.task_or_none(self.model.config.task)
 
     @cached_property
-    def _corrector(self) -> newton.Corrector | None:
-        """The Newton optimiser, if the generator's curvature is known."""
+    def _curvature(self) -> newton.Curvature | None:
         with torch.inference_mode(False):
-            curvature = newton.bundled(self.model)
-            if curvature is None:
-                return None
+            return newton.bundled(self.model)
+
+    @cached_property
+    def _optimize(self) -> Optimize:
+        """Newton's method if the generator's curvature is known, else Adam; with the networks of the loss loaded."""
+        with torch.inference_mode(False):
+            if self._curvature is None:
+                return partial(adam.optimize, objective=Objective(adam.LOSS))
             faces = self._task is None or self._task.faces
-            loss = newton.LOSS if faces else replace(newton.LOSS, identity=0.0)
-            return newton.Corrector(self.model, curvature, loss)
+            objective = Objective(newton.LOSS if faces else replace(newton.LOSS, identity=0.0))
+            return partial(newton.optimize, objective=objective, curvature=self._curvature.to(self.device))
 
     def _draw(self, ws: Tensor) -> Tensor:
         return self.model.framed(self.model.decode(ws)).float().cpu()
