@@ -1,4 +1,4 @@
-"""One line on stderr for whatever the user's hand did wrong: the same for every command."""
+"""What all commands share: one line on stderr for a mistake of the user, exit codes, quick imports."""
 
 import contextlib
 import gc
@@ -15,23 +15,24 @@ Read = TypeVar("Read")
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """What is imported here is never garbage, so nobody looks for any in it: not meanwhile, and not when all ends.
+    """Import without garbage collection, and exclude what was imported from it later.
 
-    For a process that has just begun. Looking costs a fifth of PyTorch's import and most of leaving it, 0.6 s together.
+    Only in a process that has not imported PyTorch yet. Collection takes a fifth of the time of that import and most of
+    the time of the exit, 0.6 s together.
     """
-    begins = "torch" not in sys.modules and gc.isenabled()
-    if begins:
+    fresh = "torch" not in sys.modules and gc.isenabled()
+    if fresh:
         gc.disable()
     try:
         yield
     finally:
-        if begins:
+        if fresh:
             gc.freeze()
             gc.enable()
 
 
 def exit_code(run: Callable[[], int], stopped: str) -> int:
-    """What ``run`` returns; 2 and one sentence when the user's input was at fault; 130 and ``stopped`` at Ctrl-C."""
+    """The return value of ``run``; 2 and one sentence for an error of the user; 130 and ``stopped`` for Ctrl-C."""
     try:
         return run()
     except Pixel2StyleError as error:
@@ -43,9 +44,9 @@ def exit_code(run: Callable[[], int], stopped: str) -> int:
 
 
 def parsed(parse: Callable[[], Read], explained: Callable[[BaseException], str | None] = lambda _: None) -> Read:
-    """What tyro reads off the command line. Leaves with 0 after help, with 2 and one line otherwise.
+    """The result of tyro's ``parse``. Exits with 0 after help, with 2 and one line for a mistake.
 
-    ``explained`` may have a better sentence than tyro for what stood behind its complaint.
+    ``explained`` may have a better sentence than tyro for the first exception behind the mistake.
     """
     box = io.StringIO()
     try:
@@ -58,14 +59,14 @@ def parsed(parse: Callable[[], Read], explained: Callable[[BaseException], str |
 
 
 def _root(error: BaseException) -> BaseException:
-    """Where a chain of errors began."""
+    """The first error of a chain."""
     while error.__context__ is not None:
         error = error.__context__
     return error
 
 
 def _unboxed(box: str) -> str:
-    """The sentences in tyro's framed complaint, without its title and its frame, on one line."""
+    """The sentences of tyro's message, without its title and its frame, on one line."""
     framed = box.startswith("╭")  # else, where the terminal is not Unicode, the title is a section of its own
     inside = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     sections = [" ".join(section.split()).rstrip(".") for section in re.split(r"[─-]{4,}", " ".join(inside))]

@@ -1,1 +1,1 @@
-"""Functions of rows."""
+"""Edits of rows of W+."""

@@ -1,10 +1,10 @@
 """Edits of W+, as pure functions: rows in, new rows out (pSp, arXiv 2008.00951, sections 3 and 4).
 
-``ws`` is the house's currency: ``[b k d]``, row ``i`` drives the generator's ``i``-th style input. Early rows set pose
-and shape, late rows colour and texture. No function changes the tensors it is given, and gradients pass through all.
+In ``ws`` ``[b k d]``, row ``i`` is the generator's ``i``-th style input. Early rows set pose and shape, late rows
+colour and texture. No function changes its arguments, and gradients pass through all.
 
 Axes: ``b`` batch, ``k`` rows, ``d`` width of a row. Rows are chosen by ``Rows``: an int, ints, a slice, or a string
-such as ``"8-15"``, ``"0,3,8-"``; both ends of a range count. This module does not know encoders or pictures.
+such as ``"8-15"``, ``"0,3,8-"``; both ends of a range are included.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ Rows = int | str | slice | Iterable[int]
 
 
 def parse_rows(rows: Rows, total: int) -> list[int]:
-    """The rows meant by ``rows`` among ``total``: sorted, each once.
+    """The numbers of the chosen rows among ``total``: sorted, each once.
 
     Raises ConfigError for a row outside 0 to total - 1 and for text that is no list of rows.
     """
@@ -56,7 +56,7 @@ def _parse_text(text: str, total: int) -> list[int]:
 def mix(ws: Tensor, other: Tensor | None, rows: Rows, alpha: float = 1.0) -> Tensor:
     """Take ``rows`` from ``other``: ``alpha * other + (1 - alpha) * ws`` there, ``ws`` elsewhere. ``-> [b k d]``.
 
-    ``other`` is ``[b k d]`` or ``[b d]`` (the same latent for every row); a batch of one, on either side, serves all.
+    ``other`` is ``[b k d]`` or ``[b d]`` (the same latent for every row); a batch of one, on either side, is repeated.
     Without ``other`` the rows become zero. Raises ConfigError for rows outside the range or shapes that do not match.
     Source: pSp, section 4.3 (style mixing for multi-modal synthesis).
     """
@@ -67,9 +67,9 @@ def mix(ws: Tensor, other: Tensor | None, rows: Rows, alpha: float = 1.0) -> Ten
 
 
 def interpolate(ws: Tensor, other: Tensor, amount: float, rows: Rows | None = None) -> Tensor:
-    """On the straight line from ``ws`` (amount 0) to ``other`` (amount 1): ``[b k d] -> [b k d]``.
+    """A point on the line from ``ws`` (amount 0) to ``other`` (amount 1): ``[b k d] -> [b k d]``.
 
-    Amounts outside 0 to 1 go beyond the ends. ``rows`` limits the change; shapes and errors as in ``mix``.
+    Amounts outside 0 to 1 extrapolate. ``rows`` limits the change; shapes and errors as in ``mix``.
     """
     chosen = parse_rows(slice(None) if rows is None else rows, _check(ws).shape[1])
     other = _match(other, ws)
@@ -79,7 +79,7 @@ def interpolate(ws: Tensor, other: Tensor, amount: float, rows: Rows | None = No
 
 
 def truncate(ws: Tensor, w_avg: Tensor, truncation: float, rows: Rows | None = None) -> Tensor:
-    """Pull rows towards the average: ``w_avg + truncation * (ws - w_avg)``; 1 changes nothing, 0 is the average.
+    """Move rows towards the average: ``w_avg + truncation * (ws - w_avg)``; 1 changes nothing, 0 is the average.
 
     ``w_avg`` is ``[d]`` or ``[k d]``. Source: StyleGAN, arXiv 1812.04948, section B.
     """
@@ -88,7 +88,7 @@ def truncate(ws: Tensor, w_avg: Tensor, truncation: float, rows: Rows | None = N
 
 
 def move(ws: Tensor, direction: Tensor, amount: float, rows: Rows | None = None) -> Tensor:
-    """Go ``amount`` times ``direction`` (``[d]`` or ``[k d]``) from ``ws``, in ``rows`` or in all: ``[b k d]``."""
+    """Add ``amount`` times ``direction`` (``[d]`` or ``[k d]``) to ``rows`` of ``ws``, or to all: ``[b k d]``."""
     chosen = parse_rows(slice(None) if rows is None else rows, _check(ws).shape[1])
     return _replace(ws, chosen, ws + amount * _per_row(direction, ws, "a direction"))
 
@@ -96,9 +96,9 @@ def move(ws: Tensor, direction: Tensor, amount: float, rows: Rows | None = None)
 def resample(
     ws: Tensor, generator: Generator, rows: Rows, seed: int = 0, alpha: float = 1.0, truncation: float = 1.0
 ) -> Tensor:
-    """Replace ``rows`` by newly drawn latents, one for every sample: many results for one input (pSp, section 4.3).
+    """Replace ``rows`` by newly drawn latents, one for each sample: many results for one input (pSp, section 4.3).
 
-    The draw depends on ``seed`` and the sample's place in the batch alone, not on the device.
+    They depend only on ``seed`` and the sample's index in the batch, not on the device.
     """
     _check(ws)
     source = torch.Generator().manual_seed(seed)
@@ -128,7 +128,7 @@ def _per_row(vector: Tensor, ws: Tensor, what: str) -> Tensor:
 
 
 def _replace(ws: Tensor, rows: list[int], by: Tensor) -> Tensor:
-    """``ws`` with ``rows`` taken from ``by``, both ``[b k d]``; the rest bit for bit as it was."""
+    """``ws`` with ``rows`` taken from ``by``, both ``[b k d]``; other rows are unchanged to the bit."""
     chosen = torch.zeros(ws.shape[1], 1, dtype=torch.bool)
     chosen[rows] = True
     return torch.where(chosen.to(ws.device), by, ws)

@@ -1,10 +1,11 @@
-"""What the command line and the studio do, as functions: pictures in, files out.
+"""Runs over many pictures: what the commands do, as functions that write files.
 
-Files are written here, so that every caller writes the same ones. This module does not know what happens to a picture
-(``session``); and it keeps nothing of one but its rows, so a folder may be of any length.
+Only rows are kept in memory until the end, so a run may be of any length.
+
+Axes: ``n`` samples, ``k`` rows, ``d`` width of a row.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,16 +22,16 @@ from ..tasks.request import Request
 from .session import Result, Session, named
 
 LATENTS = "latents.safetensors"
-"""The file beside the pictures that holds every photograph's rows under its name."""
+"""The file beside the pictures with every photograph's rows under its name."""
 PICTURES = {"reconstruction": ".png", "pair": ".pair.png"}
-"""What every run writes: attributes of a result, and how their files' names end."""
+"""What every run writes: attributes of a result, and the ends of their files' names."""
 SIZES = (16, 4096)
-"""Sides of an aligned photograph that make sense, pixels."""
+"""Smallest and largest side of an aligned photograph, pixels."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photograph: the files written, by what they show, or why there are none."""
+    """The result of one photograph: the files that were written, by what they show, or the error."""
 
     photo: Photo
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -53,51 +54,55 @@ def invert_into(
     """Invert photographs into a folder, one outcome each.
 
     A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned,
-    ``NAME.aligned.png``; the rows of all go to ``latents.safetensors``, last, also when the caller stops early, beside
-    the rows that earlier runs have left there.
-    Raises OutputError before anything is done when that cannot be written, see ``files.claim``.
+    ``NAME.aligned.png``. The rows of all are added to ``latents.safetensors`` at the end, also when the caller stops
+    early. Raises OutputError before any work when these cannot be written, see ``files.claim``.
     """
     kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
-
-    def results() -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
-        return session.invert_many(photos, align, _checked(batch), refine)
-
-    return _written(out, photos, kinds, results, [], overwrite)
+    files, earlier = _claimed(out, photos, kinds, [], overwrite)
+    yield from _written(out, files, earlier, session.invert_many(photos, align, _checked(batch), refine))
 
 
 def translate_into(
     out: Path, photos: Sequence[Photo], session: Session, request: Request, *, batch: int = 1, overwrite: bool = False
 ) -> Outcomes:
-    """Do to pictures what ``request`` asks for, into a folder, one outcome each.
+    """Translate pictures as ``request`` asks, into a folder, one outcome each.
 
     A picture NAME gives ``NAME.png``, ``NAME.pair.png`` (what the encoder saw beside it) and, with samples,
     ``NAME.samples.png`` (the pair, then the samples); rows as ``invert_into``, those of samples [n k d] as
     ``NAME.samples``. Raises as ``invert_into`` does.
     """
     kinds = PICTURES | ({"sheet": ".samples.png"} if request.samples else {})
-
-    def results() -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
-        return session.translate_many(photos, request, _checked(batch))
-
     masks = [request.mask_file] if request.mask_file else []
-    return _written(out, photos, kinds, results, masks, overwrite)
+    files, earlier = _claimed(out, photos, kinds, masks, overwrite)
+    yield from _written(out, files, earlier, session.translate_many(photos, request, _checked(batch)))
+
+
+Files = Mapping[Photo, Mapping[str, Path]]
+
+
+def _claimed(
+    out: Path, photos: Sequence[Photo], kinds: Mapping[str, str], masks: Sequence[Path], overwrite: bool
+) -> tuple[Files, dict[str, Tensor]]:
+    """The files of each photograph, by ``kinds`` (see ``PICTURES``), and the rows of earlier runs in ``out``.
+
+    Raises OutputError when these files cannot be written, or would replace a photograph or a mask.
+    """
+    files = {photo: {kind: out / (photo.name + end) for kind, end in kinds.items()} for photo in photos}
+    targets = [file for own in files.values() for file in own.values()]
+    claim(out, targets, [*(photo.path for photo in photos), *masks], overwrite)
+    return files, rows_in(out / LATENTS)
 
 
 def _written(
     out: Path,
-    photos: Sequence[Photo],
-    kinds: Mapping[str, str],
-    results: Callable[[], Iterator[tuple[Photo, Result | Pixel2StyleError]]],
-    others: Sequence[Path],
-    overwrite: bool,
+    files: Files,
+    earlier: Mapping[str, Tensor],
+    results: Iterable[tuple[Photo, Result | Pixel2StyleError]],
 ) -> Outcomes:
-    """Write ``kinds`` of pictures (see ``PICTURES``) and rows; ``others`` are not replaced either."""
-    files = {photo: {kind: out / (photo.name + end) for kind, end in kinds.items()} for photo in photos}
-    targets = [file for own in files.values() for file in own.values()]
-    claim(out, targets, [*(photo.path for photo in photos), *others], overwrite)
-    earlier, latents = rows_in(out / LATENTS), dict[str, Tensor]()
+    """Write the pictures of each result, and at the end all rows."""
+    latents = dict[str, Tensor]()
     try:
-        for photo, result in results():
+        for photo, result in results:
             if isinstance(result, Pixel2StyleError):
                 yield Outcome(photo, error=result)
                 continue
@@ -112,11 +117,11 @@ def _written(
             yield Outcome(photo, files[photo])
     finally:
         if latents:
-            checkpoints.save_tensors(earlier | latents, out / LATENTS)
+            checkpoints.save_tensors({**earlier, **latents}, out / LATENTS)
 
 
 def _save(result: Result, files: Mapping[str, Path]) -> None:
-    """Write pictures of one result, several at a time: packing one is work for one processor. Raises OutputError."""
+    """Write the pictures of one result in parallel: compressing one uses one core. Raises OutputError."""
     with ThreadPoolExecutor() as threads:
         saved = [threads.submit(_save_one, result, kind, file) for kind, file in files.items()]
     for one in saved:
@@ -128,9 +133,9 @@ def _save_one(result: Result, kind: str, file: Path) -> None:
 
 
 def rows_in(file: Path) -> dict[str, Tensor]:
-    """The rows that a ``latents.safetensors`` holds, by photograph; none when there is no such file.
+    """The rows in a ``latents.safetensors``, by photograph; none if there is no such file.
 
-    Raises OutputError when it is something else, so that nobody's rows are replaced by accident.
+    Raises OutputError for a file of something else, so that it is not replaced by accident.
     """
     try:
         return load_file(file) if file.exists() else {}
@@ -143,7 +148,7 @@ def align_into(
 ) -> Generator[Outcome, None, None]:
     """Cut the largest face out of each photograph into ``NAME.png``, ``size`` pixels wide; one outcome each.
 
-    Raises OutputError before anything is done, see ``files.claim``.
+    Raises OutputError before any work, see ``files.claim``.
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise ConfigError(f"--size must be from {SIZES[0]} to {SIZES[1]} pixels, not {size}")
@@ -159,10 +164,10 @@ def align_into(
 
 
 def convert(source: str | Path, out: Path, *, to: checkpoints.Layout = "ours", overwrite: bool = False) -> str:
-    """Rewrite a model file as one of ours, or in somebody else's layout; says in a few words what it is.
+    """Rewrite a model file as one of ours, or in another layout; returns a few words on what it is.
 
-    Raises OutputError before anything is read when ``out`` cannot be written, CheckpointError for a file that is none,
-    ConfigError for a model that the layout has no room for.
+    Raises OutputError before anything is read when ``out`` cannot be written, CheckpointError for a file that is no
+    model, ConfigError for a model that the layout cannot hold.
     """
     if to == "ours" and out.suffix != checkpoints.SUFFIX:
         raise OutputError(f"{out} would not be found as a model: call it NAME{checkpoints.SUFFIX}")
