@@ -1,4 +1,4 @@
-"""Our files: what is written is found again, whole or not at all, and a file that lies is refused."""
+"""Files of ours: what is written is read again, files are complete or absent, and false ones are refused."""
 
 import json
 import struct
@@ -294,7 +294,7 @@ def test_a_written_file_is_as_readable_as_any_other(file, model):
     assert file.with_name("new.safetensors").stat().st_mode == plain.stat().st_mode
 
 
-# Damaged and lying files
+# Damaged and false files
 
 
 @pytest.mark.parametrize("part", [0, 4, 8, 9, 100, 0.1, 0.5, 0.99, -1])
@@ -347,7 +347,7 @@ def test_the_header_is_built_rightly_when_it_tells_the_truth(file, content):
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lying_header_is_refused(lie, file, content):
+def test_a_false_header_is_refused(lie, file, content):
     file.write_bytes(lying(content)[lie])
     with pytest.raises(CheckpointError, match=r"model\.safetensors: "):
         p2s.load(file)
@@ -417,7 +417,7 @@ def test_missing_and_unknown_tensors_are_listed(file):
         p2s.load(file)
 
 
-# Leaving for other people's code
+# Other layouts
 
 
 @pytest.fixture(scope="module")
@@ -430,7 +430,7 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_a_model_leaves_for_psp_and_comes_back_the_same(paper, tmp_path):
+def test_a_model_survives_a_round_trip_through_psps_layout(paper, tmp_path):
     out, again = tmp_path / "psp.pt", tmp_path / "again.safetensors"
     said = checkpoints.convert(paper, out, "psp")
     assert said == "pSp model, single_w encoder, 4 rows, 8 pixels for psp"
@@ -445,7 +445,7 @@ def test_a_model_leaves_for_psp_and_comes_back_the_same(paper, tmp_path):
 
 
 @pytest.mark.parametrize("to", ["rosinality", "nvidia-state"])
-def test_the_generator_of_a_model_leaves_alone(to, file, model, tmp_path):
+def test_the_generator_of_a_model_is_written_alone(to, file, model, tmp_path):
     out = tmp_path / "generator.pt"
     assert checkpoints.convert(file, out, to) == f"stylegan2 generator, 6 rows, 16 pixels for {to}"
     assert set(torch.load(out, weights_only=True)) == (
@@ -466,7 +466,7 @@ def test_the_generator_of_a_model_leaves_alone(to, file, model, tmp_path):
         ("mobile", "nvidia-state", "a layout for StyleGAN2 and StyleGAN3, and this generator is a MobileStyleGAN"),
     ],
 )
-def test_what_a_layout_has_no_room_for_leaves_no_file(source, to, error, file, tmp_path):
+def test_a_model_that_does_not_fit_a_layout_leaves_no_file(source, to, error, file, tmp_path):
     given = file
     if source == "generator":
         given = tmp_path / "generator.safetensors"
@@ -479,12 +479,12 @@ def test_what_a_layout_has_no_room_for_leaves_no_file(source, to, error, file, t
 
 
 @pytest.mark.parametrize(("to", "name"), [("ours", "out.pt"), ("psp", "out.safetensors"), ("rosinality", "out")])
-def test_a_name_that_nobody_would_look_for_is_refused(to, name, file, tmp_path):
+def test_a_name_with_an_unusual_suffix_is_refused(to, name, file, tmp_path):
     with pytest.raises(OutputError, match=r"call it NAME\.(pt|safetensors)"):
         pipeline.convert(file, tmp_path / name, to=to)
 
 
-def test_a_bundled_model_leaves_by_its_name_or_is_refused_by_it(tmp_path, capsys):
+def test_a_bundled_model_is_converted_by_its_name(tmp_path, capsys):
     assert cli.main(["convert", "faces", str(tmp_path / "faces.pt"), "--to", "psp"]) == 2
     assert "pSp's code draws with StyleGAN2 only, and this generator is a mobilestylegan" in capsys.readouterr().err
 

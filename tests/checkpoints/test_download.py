@@ -53,7 +53,7 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
-def test_a_file_comes_once_and_serves_from_then_on(site: Site) -> None:
+def test_a_file_is_downloaded_once(site: Site) -> None:
     file = local(url(site))
     assert (file.name, file.read_bytes()) == ("model.pt", CONTENT)
     assert local(url(site)) == file
@@ -73,7 +73,7 @@ def test_an_address_without_a_digest_is_refused_until_it_was_fetched_with_one(si
     assert local(url(site, None)) == file
 
 
-def test_trust_at_first_use_records_what_came_and_holds_later_files_to_it(site: Site, own_cache: Path) -> None:
+def test_trust_records_a_digest_and_requires_it_later(site: Site, own_cache: Path) -> None:
     assert local(url(site, None), trust=True).read_bytes() == CONTENT
     local(url(site, None)).unlink()
     site.files["/w/model.pt"] = b"another"
@@ -120,7 +120,7 @@ def test_the_rest_of_a_killed_download_is_removed_by_the_next(site: Site, own_ca
     assert not lock.with_suffix("").exists()
 
 
-def test_a_silent_server_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_times_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.05)
     monkeypatch.setattr(download, "TRIES", 2)
     awake = threading.Event()
@@ -142,7 +142,7 @@ def test_two_processes_at_once_fetch_a_file_once(site: Site) -> None:
 
 
 @pytest.mark.parametrize("name", ["PIXEL2STYLE_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_only_what_is_here_serves(site: Site, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_offline_only_kept_files_are_given(site: Site, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "1")
     with pytest.raises(CheckpointError, match=r"is not in .*cache, and .* forbids to download it"):
         local(url(site))
@@ -191,13 +191,13 @@ def test_a_kept_file_is_read_again_only_when_it_was_touched(site: Site, monkeypa
         ("https://example.org/model.pt#md5=12", "64 hexadecimal digits"),
     ],
 )
-def test_what_is_not_asked_for_at_all(source: str, complaint: str) -> None:
+def test_addresses_that_are_never_requested(source: str, complaint: str) -> None:
     with pytest.raises(CheckpointError, match=complaint) as error:
         local(source)
     assert "secret" not in str(error.value)
 
 
-def test_redirects_are_followed_but_not_to_files_passwords_or_strangers_without_encryption(site: Site) -> None:
+def test_redirects_to_files_passwords_or_unencrypted_hosts_are_refused(site: Site) -> None:
     site.moved = {
         "/ok": "/w/model.pt",
         "/file": f"file://{Path(__file__)}",
@@ -278,19 +278,19 @@ def test_a_file_without_a_length_stops_where_no_model_is_as_large(
         assert [file.suffix for file in files_in(own_cache)] == [".lock"]
 
 
-def test_a_full_disk_is_said_before_anything_comes(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_before_the_download(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "SPARE_BYTES", 1 << 60)
     with pytest.raises(OutputError, match=r"needs .* GB where .* GB are free; make room"):
         local(url(site))
 
 
-def test_a_cache_that_cannot_be_written_is_said(site: Site, own_cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_an_error(site: Site, own_cache: Path) -> None:
     own_cache.write_text("in the way", encoding="utf-8")
     with pytest.raises(OutputError, match="set PIXEL2STYLE_CACHE"):
         local(url(site))
 
 
-def test_what_is_here_wins_and_plain_paths_stay_what_they_are(tmp_path: Path) -> None:
+def test_existing_files_come_first_and_other_paths_are_unchanged(tmp_path: Path) -> None:
     (tmp_path / "user" / "repo").mkdir(parents=True)
     (tmp_path / "user" / "repo" / resolve.MODEL).touch()
     assert local("user/repo") == Path("user/repo", resolve.MODEL)
@@ -301,7 +301,7 @@ def test_what_is_here_wins_and_plain_paths_stay_what_they_are(tmp_path: Path) ->
         local("user/repo")
 
 
-def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PIXEL2STYLE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert cache_folder() == Path("/somewhere/pixel2style")
@@ -309,7 +309,7 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     assert cache_folder() == Path.home() / ".cache" / "pixel2style"
 
 
-def test_the_command_says_where_a_file_lies_and_what_it_is(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_path_and_digest(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["fetch", url(site, None)]) == 2
     assert "add #sha256=" in capsys.readouterr().err
     assert cli.main(["fetch", url(site, None), "--trust"]) == 0
@@ -334,7 +334,7 @@ def test_a_command_takes_an_address_where_it_takes_a_file(
     assert len(site.asked) == 1
 
 
-def test_whatever_comes_is_read_as_any_other_file(site: Site) -> None:
+def test_a_download_is_read_as_any_other_file(site: Site) -> None:
     site.files["/bad.pt"] = b"\x80\x04cos\nsystem\n(S'exit 1'\ntR."
     with pytest.raises(CheckpointError):
         p2s.load(url(site, hashlib.sha256(site.files["/bad.pt"]).hexdigest(), "/bad.pt"))

@@ -1,4 +1,4 @@
-"""Other people's files: what they are is seen, what they hold is used, what they would do is not done."""
+"""Files of other projects are recognised and read completely, and nothing in them is executed."""
 
 import argparse
 import io
@@ -108,7 +108,7 @@ def test_a_published_file_is_recognised_by_its_keys(manifest, kind):
     ],
     ids=["options", "dictionary", "training", "discriminator"],
 )
-def test_e4e_is_told_from_psp_by_what_stands_beside_the_same_keys(beside, official, load_state):
+def test_e4e_is_recognised_by_options_or_entries_beside_the_same_keys(beside, official, load_state):
     assert detect.find({"state_dict": official, **beside}).kind == "e4e"
     loaded = load_state({"state_dict": official, **beside, "latent_avg": AVERAGE})
     assert loaded.config.encoder.kind == "e4e"
@@ -121,13 +121,13 @@ def test_e4e_is_told_from_psp_by_what_stands_beside_the_same_keys(beside, offici
         assert torch.equal(loaded.encoder(pictures), expected)
 
 
-def test_an_encoder_of_another_name_is_none_of_e4es_whatever_its_training_was_told(official):
+def test_an_encoder_of_another_name_is_not_e4e_whatever_the_options(official):
     options = {"encoder_type": "GradualStyleEncoder", "progressive_steps": None}
     assert detect.find({"state_dict": official, "opts": options}).kind == "psp"
 
 
 @pytest.mark.parametrize("wrap", ["model", "model.inner", "inside"])
-def test_what_stands_beside_a_wrapped_model_is_seen_as_beside_a_bare_one(wrap, official, load_state):
+def test_entries_beside_a_wrapped_model_count_as_beside_a_bare_one(wrap, official, load_state):
     inner: dict[str, Any] = {
         "opts": {"encoder_type": "Encoder4Editing"},
         "latent_avg": AVERAGE,
@@ -175,7 +175,7 @@ def test_names_of_a_hundred_thousand_letters_take_no_time(dots):
     assert time.process_time() - start < 0.5
 
 
-def test_a_restyle_encoder_is_not_taken_for_psp(official):
+def test_a_restyle_encoder_is_not_recognised_as_psp(official):
     without = {key: value for key, value in official.items() if "latlayer" not in key}
     assert detect.find({"state_dict": without}).kind == "restyle"
 
@@ -348,7 +348,7 @@ def test_an_average_that_differs_by_row_is_kept_by_row(official, load_state):
 
 
 @pytest.mark.parametrize("told", [False, None, torch.zeros(3), "no"])
-def test_without_an_average_the_encoder_speaks_for_itself(official, load_state, told):
+def test_without_an_average_none_is_added(official, load_state, told):
     loaded = load_state({"state_dict": official, "opts": {"start_from_latent_avg": told}})
     pictures = arr("pictures", 1, 3, 64, 64)
     with torch.no_grad():
@@ -385,7 +385,7 @@ def test_models_are_read_from_safetensors_of_the_same_names(kind, options, name,
     assert torch.equal(p2s.load_generator(file).w_avg, AVERAGE)
 
 
-def test_judges_and_generators_are_read_from_safetensors_too(resnet, tmp_path):
+def test_pretrained_networks_and_generators_are_read_from_safetensors_too(resnet, tmp_path):
     generator, judge = tmp_path / "generator.safetensors", tmp_path / "moco.safetensors"
     save_file({f"g_ema.{key}": value for key, value in generator_state(random_generator(size=8)).items()}, generator)
     save_file({f"module.{key}": value for key, value in resnet.items()}, judge)
@@ -396,7 +396,7 @@ def test_judges_and_generators_are_read_from_safetensors_too(resnet, tmp_path):
 
 
 @pytest.mark.parametrize("told", [None, 3])
-def test_a_restyle_model_looks_as_often_as_its_file_says_or_five_times(told, load_state):
+def test_a_restyle_model_has_the_iterations_of_its_file_or_five(told, load_state):
     original = random_psp("top", feedback=True, input_channels=6)
     options = {} if told is None else {"n_iters_per_batch": told}
     loaded = load_state({"state_dict": psp_state(original), "opts": options, "latent_avg": AVERAGE})
@@ -406,7 +406,7 @@ def test_a_restyle_model_looks_as_often_as_its_file_says_or_five_times(told, loa
 
 
 @pytest.mark.parametrize("network", [ArcFace, CurricularFace])
-def test_identity_networks_are_read_ready_to_judge(network, write):
+def test_identity_networks_are_read_in_eval_mode(network, write):
     original = network().eval()
     load = foreign.load_arcface if network is ArcFace else foreign.load_curricularface
     loaded = load(write(original.state_dict()))
@@ -437,7 +437,7 @@ def test_mocos_network_is_found_among_what_its_training_keeps(prefix, resnet, mo
     assert all(torch.equal(value, resnet[key.removeprefix("trunk.")]) for key, value in loaded.state_dict().items())
 
 
-def test_a_deeper_resnet_is_not_taken_for_mocos(resnet, monkeypatch):
+def test_a_deeper_resnet_is_not_recognised_as_moco(resnet, monkeypatch):
     deeper = {key.replace("layer3.5", "layer3.22"): value for key, value in resnet.items() if "layer3.5" in key}
     monkeypatch.setattr(foreign, "_read", lambda path, numbers: ({"state_dict": {**resnet, **deeper}}, {}))
     with pytest.raises(CheckpointError, match=r"does not fit MoCo: .* not part of it \(trunk\.layer3\.22\."):

@@ -1,4 +1,4 @@
-"""What ``inspect`` says is what loading finds, and it finds it without the numbers."""
+"""``inspect`` describes what loading gives, without reading numbers."""
 
 import io
 import json
@@ -115,7 +115,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_published_model_is_described_with_what_its_training_was_told(published):
+def test_a_published_model_is_described_with_options_of_its_training(published):
     finding = inspect.examine(published)
     assert finding.about == "a pSp model"
     assert finding.facts["encoder"] == "pyramid on ir_se50, 6 rows of 24"
@@ -184,7 +184,7 @@ def test_the_layouts_that_are_offered_are_those_that_can_be_written(layout, monk
                 writers.content(model, one)
 
 
-def test_a_network_that_judges_is_described_with_where_it_serves(tmp_path):
+def test_a_pretrained_network_is_described_with_its_uses(tmp_path):
     with torch.device("meta"):
         layout = ArcFace().state_dict()
     torch.save({key: torch.zeros_like(value, device="cpu") for key, value in layout.items()}, tmp_path / "arc.pth")

@@ -1,4 +1,4 @@
-"""Graphs that leave: they give the model's numbers for any batch, say what they are, or are not there at all."""
+"""Exported graphs give the model's numbers for any batch size and describe themselves, or are not written."""
 
 import json
 import sys
@@ -113,7 +113,7 @@ def test_onnx_runtime_gives_the_models_numbers_for_any_number_of_pictures(file: 
 
 
 @torch.no_grad()
-def test_every_look_of_a_model_that_corrects_itself_is_in_its_graph(file: Path, folder: Path) -> None:
+def test_every_iteration_of_a_model_with_feedback_is_in_its_graph(file: Path, folder: Path) -> None:
     model, shown = p2s.load(file), pictures(2)
     found = run(folder / "small.v1.encoder.onnx", shown)[0]
     assert not close(found, model.encode(shown, iterations=1))
@@ -147,7 +147,7 @@ def test_a_graph_does_not_tell_where_it_was_made(folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:(?s).*get_attr:UserWarning")  # of PyTorch 2.6, where it reads its own
 @torch.no_grad()
-def test_pytorch_reads_its_own_form_again(tmp_path: Path, file: Path) -> None:
+def test_the_torch_export_is_read_by_pytorch(tmp_path: Path, file: Path) -> None:
     (made,) = export_into(tmp_path, file, "torch", ("whole",))
     assert made.gives["drawn"].error <= 1e-5 * made.gives["drawn"].largest
     facts = {"config": "", "images": ""}
@@ -179,7 +179,7 @@ def test_every_encoder_can_leave(tmp_path: Path, kind: Any, trunk: Any, monkeypa
     ],
 )
 @torch.no_grad()
-def test_generators_leave_at_any_size(tmp_path: Path, config: GeneratorConfig, size: int | None) -> None:
+def test_generators_are_exported_at_any_size(tmp_path: Path, config: GeneratorConfig, size: int | None) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         generator = StyleGAN2(config).eval()
@@ -193,7 +193,7 @@ def test_generators_leave_at_any_size(tmp_path: Path, config: GeneratorConfig, s
 @pytest.mark.slow
 @pytest.mark.parametrize("form", export.SUFFIXES)
 @pytest.mark.parametrize("alias_free", [AliasFreeConfig(layers=5), AliasFreeConfig(layers=5, kernel=1, radial=True)])
-def test_stylegan3_leaves(tmp_path: Path, form: Any, alias_free: AliasFreeConfig) -> None:
+def test_stylegan3_is_exported(tmp_path: Path, form: Any, alias_free: AliasFreeConfig) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(4)
         config = GeneratorConfig(
@@ -249,7 +249,7 @@ def test_numbers_that_are_none_are_not_close(value: float) -> None:
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_an_export_that_ends_early_leaves_what_was_there(
+def test_an_interrupted_export_leaves_earlier_files(
     tmp_path: Path, file: Path, end: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = tmp_path / "small.v1.generator.pt2"
@@ -315,7 +315,7 @@ def test_a_lone_generator_has_no_encoder_to_export(tmp_path: Path, capsys: pytes
 
 @torch.no_grad()
 @pytest.mark.slow
-def test_the_bundled_model_leaves_whole_and_inverts_a_face_alike(tmp_path: Path) -> None:
+def test_the_bundled_model_is_exported_and_inverts_a_face_alike(tmp_path: Path) -> None:
     (made,) = export_into(tmp_path, "faces", "onnx", ("whole",), size=256)
     assert made.gives["ws"].error < 1e-4
     assert made.gives["drawn"].error < 1e-3

@@ -105,7 +105,7 @@ def families(folder: Path) -> dict[str, Path]:
     return {file.name: file for file in folder.iterdir()}
 
 
-def test_every_honest_file_is_read_and_refused_at_every_tenth_of_its_length(tmp_path: Path) -> None:
+def test_every_valid_file_is_read_and_every_truncated_one_refused(tmp_path: Path) -> None:
     """Longest first, so that one file on the disk is enough for each."""
     files = families(tmp_path)
     assert len(files) == 6

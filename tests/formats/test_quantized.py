@@ -1,4 +1,4 @@
-"""A model stored as its difference to a bundled one: what it costs, what comes back, and what is refused."""
+"""A model stored as its difference to a bundled one: its size, its error, and what is refused."""
 
 import json
 from collections.abc import Callable

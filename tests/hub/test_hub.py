@@ -1,4 +1,4 @@
-"""Models go to folders and to the hub and come back as they were, with a card that says what is known and no more.
+"""Models survive a round trip through a folder or the hub; their card has known facts only.
 
 The hub is ``hub_server``, spoken to by the real client in processes of their own: it reads its address on import.
 """
@@ -94,7 +94,7 @@ def test_a_run_is_not_saved_over(tmp_path: Path) -> None:
     assert [file.name for file in Path(config.out).iterdir()] == ["config.json"]
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         tiny_model().save_pretrained(tmp_path / "file" / "below")
@@ -134,7 +134,7 @@ def test_the_example_of_a_card_runs_on_what_the_card_is_of(tmp_path: Path) -> No
     assert said["pictures"].shape == (2, 3, 8, 8)
 
 
-def test_words_of_users_stay_in_their_place_on_a_card() -> None:
+def test_text_of_users_is_escaped_on_a_card() -> None:
     metrics = {"x | y\n---\n# no": 1.0}
     card = hub.Repository(
         tiny_model(task="<b>x</b>"), metrics=metrics, measured_on="a\n\n# b", license="mit: [x"
@@ -165,7 +165,7 @@ def finished_run(tmp_path: Path) -> tuple[Path, TrainConfig]:
     return folder.path, config
 
 
-def test_a_card_of_a_runs_last_model_has_the_last_judgement(finished_run: tuple[Path, TrainConfig]) -> None:
+def test_a_card_of_a_runs_last_model_has_the_last_scores(finished_run: tuple[Path, TrainConfig]) -> None:
     card = hub.Repository(tiny_model(2), run=finished_run[0]).generate_model_card().content
     assert "| L2 (less is better) | 0.6250 |" in card
     assert "(held-out), at step 8" in card
@@ -175,28 +175,28 @@ def test_a_card_of_a_runs_last_model_has_the_last_judgement(finished_run: tuple[
     assert str(finished_run[0].parent) not in card
 
 
-def test_a_card_of_a_runs_best_model_has_its_own_judgement(finished_run: tuple[Path, TrainConfig]) -> None:
+def test_a_card_of_a_runs_best_model_has_its_own_scores(finished_run: tuple[Path, TrainConfig]) -> None:
     card = hub.Repository(tiny_model(1), run=finished_run[0]).generate_model_card().content
     assert "| L2 (less is better) | 0.5000 |" in card
     assert "at step 4" in card
     assert "0.625" not in card
 
 
-def test_a_run_says_nothing_of_another_model(finished_run: tuple[Path, TrainConfig]) -> None:
+def test_a_run_of_another_model_is_refused(finished_run: tuple[Path, TrainConfig]) -> None:
     with pytest.raises(ConfigError, match="holds another model than this one"):
         tiny_model(3).save_pretrained(finished_run[0].parent / "shared", run=finished_run[0])
     with pytest.raises(ConfigError, match="cannot be read"):
         tiny_model(3).save_pretrained(finished_run[0].parent / "shared", run=finished_run[0] / "nowhere")
 
 
-def test_a_run_without_judgements_is_not_measured(finished_run: tuple[Path, TrainConfig]) -> None:
+def test_a_run_without_scores_is_not_measured(finished_run: tuple[Path, TrainConfig]) -> None:
     (finished_run[0] / "log.jsonl").unlink()
     card = hub.Repository(tiny_model(2), run=finished_run[0]).generate_model_card().content
     assert "Not measured." in card
     assert "| steps | 8 |" in card
 
 
-def test_a_seal_is_broken_by_any_edit_but_line_endings() -> None:
+def test_any_edit_of_a_card_but_line_endings_is_recognised() -> None:
     card = hubcard.card(tiny_model().config, hubcard.Facts())
     assert hubcard.is_untouched(card)
     assert hubcard.is_untouched(card.replace("\n", "\r\n"))
@@ -294,7 +294,7 @@ said += [card, edited]
     assert same(p2s.load(tmp_path / resolve.MODEL), tiny_model(2))
 
 
-def test_what_the_hub_does_not_have_or_does_not_stand_by_is_refused(tmp_path: Path) -> None:
+def test_missing_and_damaged_files_of_the_hub_are_refused(tmp_path: Path) -> None:
     tiny_model().save_pretrained(tmp_path / "made")
     weights = (tmp_path / "made" / resolve.MODEL).read_bytes()
     files = {"old.pt": b"PK", "notes.txt": b"", "sub/m.safetensors": weights, "lie.safetensors": weights}

@@ -1,4 +1,4 @@
-"""Write files as NVIDIA's code writes them: its classes are acted by throw-away ones under the same names.
+"""Write files as NVIDIA's code writes them, with temporary classes of the same names.
 
 The modules ``torch_utils``, ``dnnlib``, ``training`` and ``tfutil`` exist only while a file is written.
 """

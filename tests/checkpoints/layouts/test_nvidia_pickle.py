@@ -1,4 +1,4 @@
-"""NVIDIA's networks come out of their pickles as they went in, and nothing in the pickles runs."""
+"""NVIDIA's networks are read from their pickles unchanged, and nothing in the pickles runs."""
 
 import json
 import sys
@@ -187,7 +187,7 @@ def test_a_pickle_gives_the_published_figures(name: str, tmp_path: Path) -> None
     assert relative_error(small(generator.synthesize(ws)), expected["image"]) < 1e-3
 
 
-def test_a_pickle_is_told_from_other_files(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_pickles_are_distinguished_from_other_files(state: dict[str, Tensor], tmp_path: Path) -> None:
     assert pickle.is_pickle(written(tmp_path, state))
     for zipped in (True, False):
         torch.save({"g_ema": state}, tmp_path / "saved.pt", _use_new_zipfile_serialization=zipped)
@@ -198,7 +198,7 @@ def test_a_pickle_is_told_from_other_files(state: dict[str, Tensor], tmp_path: P
     assert not pickle.is_pickle(tmp_path / "missing.pkl")
 
 
-def test_the_doors_open_a_pickle_as_a_generator_and_not_as_a_model(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_a_pickle_is_loaded_as_a_generator_and_not_as_a_model(state: dict[str, Tensor], tmp_path: Path) -> None:
     path = written(tmp_path, state)
     assert isinstance(foreign.load_generator(path), StyleGAN2)
     assert isinstance(foreign.load_any(path), StyleGAN2)

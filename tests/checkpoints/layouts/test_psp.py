@@ -1,4 +1,4 @@
-"""Models of pSp, e4e and ReStyle leave as they came: names, shapes and bits; what their code has no room for stays."""
+"""Models of pSp, e4e and ReStyle are read and written with the same names, shapes and bits; others are refused."""
 
 import json
 from collections.abc import Iterator
@@ -100,7 +100,7 @@ def test_rows_beyond_the_stage_have_no_delta_yet(case: tuple[str, dict[str, Any]
     model.encoder.deltas.stage = model.encoder.config.rows - 1
 
 
-def test_what_was_read_leaves_to_the_bit(case: tuple[str, dict[str, Any], PSP]) -> None:
+def test_a_model_that_was_read_is_written_to_the_same_bits(case: tuple[str, dict[str, Any], PSP]) -> None:
     _, content, model = case
     written = psp.state(model)
     ours, theirs = written["state_dict"], content["state_dict"]
@@ -164,7 +164,7 @@ TAUGHT = [
 @pytest.mark.usefixtures("room")
 @pytest.mark.parametrize(("kind", "sizes", "changes"), TAUGHT, ids=[change.get("task", "e4e") for *_, change in TAUGHT])
 @pytest.mark.parametrize("average", ["one", "own", "rows"])
-def test_what_a_model_was_taught_and_its_averages_come_back(
+def test_task_and_averages_of_a_model_survive_a_round_trip(
     kind: str, sizes: dict[str, Any], changes: dict[str, Any], average: str
 ) -> None:
     generator = random_generator()
@@ -244,7 +244,7 @@ def configured(kind: str = "pyramid", trunk: str = "ir_se50", feedback: bool = F
 
 
 @pytest.mark.parametrize(("kind", "trunk", "feedback", "name", "keys"), TOLD)
-def test_their_code_is_told_everything_it_asks_for(
+def test_all_options_that_their_code_reads_are_written(
     kind: str, trunk: str, feedback: bool, name: str, keys: set[str]
 ) -> None:
     told = options.write(configured(kind, trunk, feedback))
@@ -273,7 +273,7 @@ def test_every_published_encoder_has_a_name() -> None:
         ("toonify", 3, {"dataset_type": "ffhq_encode"}),
     ],
 )
-def test_psps_code_is_told_the_task_in_its_own_words(task: str, channels: int, told: dict[str, Any]) -> None:
+def test_the_task_is_written_by_the_name_that_psps_code_has(task: str, channels: int, told: dict[str, Any]) -> None:
     config = configured(task=task)
     config = replace(config, encoder=replace(config.encoder, input_channels=channels))
     written = options.write(config)
@@ -451,7 +451,7 @@ def test_an_encoder_of_few_pixels_stays_square_rather_than_uneven(size: int) -> 
 
 @pytest.mark.usefixtures("room")
 @pytest.mark.parametrize(("kind", "feedback"), CAR_KINDS)
-def test_models_of_cars_leave_as_such_and_come_back(kind: str, feedback: bool) -> None:
+def test_models_of_cars_survive_a_round_trip(kind: str, feedback: bool) -> None:
     _, content = cars(kind, feedback, size=16)
     content["state_dict"] = psp_state(random_psp(kind, None, feedback, input_channels=6 if feedback else 3))
     model = read(content)
