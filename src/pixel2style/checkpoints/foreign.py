@@ -90,7 +90,7 @@ def load_moco(source: str | Path) -> MoCo:
 def load_resnet(source: str | Path) -> ResNet34:
     """torchvision's ResNet-34 as a trunk for pictures in [-1, 1]. As ``load_arcface``."""
     network = _load_pretrained("resnet", ResNet34, source)
-    network.load_state_dict(resnet34.for_our_pictures(network.state_dict()), assign=True)
+    network.load_state_dict(resnet34.without_normalization(network.state_dict()), assign=True)
     return network
 
 

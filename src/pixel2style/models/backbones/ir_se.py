@@ -127,15 +127,15 @@ class IRSE(nn.Module):
 
     def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``[b c s s] -> ([b 128 s/4 s/4], [b 256 s/8 s/8], [b 512 s/16 s/16])``."""
-        found = []
+        maps = []
         run = recompute if self.recompute else _run
         x = run(self.input_layer, x)
         for index, unit in enumerate(self.body):
             x = run(unit, x)
             if index in self._tap_units:
-                found.append(x)
-        low, middle, high = found
-        return low, middle, high
+                maps.append(x)
+        fine, middle, coarse = maps
+        return fine, middle, coarse
 
 
 class FaceEmbedding(nn.Module):

@@ -70,14 +70,14 @@ class ResNet34(nn.Module):
 
     def taps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``[b c s s] -> ([b 128 s/4 s/4], [b 256 s/8 s/8], [b 512 s/16 s/16])``."""
-        found = []
+        maps = []
         x = self.relu(self.bn1(self.conv1(x)))
         for index, block in enumerate(self.body):
             x = recompute(block, x) if self.recompute else block(x)
             if index in self._taps:
-                found.append(x)
-        low, middle, high = found
-        return low, middle, high
+                maps.append(x)
+        fine, middle, coarse = maps
+        return fine, middle, coarse
 
 
 def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,24 +85,24 @@ def renamed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     The published encoders have a PReLU in place of torchvision's ReLU; its slope is 0. Unknown names stay.
     """
-    made = {"relu.weight": torch.zeros(STAGE_CHANNELS[0])}
+    result = {"relu.weight": torch.zeros(STAGE_CHANNELS[0])}
     for key, value in weights.items():
         stage = re.fullmatch(r"layer([1-4])\.(\d{1,3})\.(.+)", key)
         if stage and int(stage[2]) < STAGES[int(stage[1]) - 1]:
-            made[f"body.{sum(STAGES[: int(stage[1]) - 1]) + int(stage[2])}.{stage[3]}"] = value
+            result[f"body.{sum(STAGES[: int(stage[1]) - 1]) + int(stage[2])}.{stage[3]}"] = value
         elif not key.startswith("fc."):
-            made[key] = value
-    return made
+            result[key] = value
+    return result
 
 
-def for_our_pictures(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def without_normalization(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights for images in [-1, 1], from those of a trunk for images normalised by ``MEAN`` and ``DEVIATION``.
 
     Exact except at the border, because of the first layer's zero padding.
     """
-    made = dict(weights)
+    result = dict(weights)
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
     first = weights["conv1.weight"]
-    made["conv1.weight"] = first / (2 * deviation)
-    made["bn1.running_mean"] = weights["bn1.running_mean"] - (first * (0.5 - mean) / deviation).sum((1, 2, 3))
-    return made
+    result["conv1.weight"] = first / (2 * deviation)
+    result["bn1.running_mean"] = weights["bn1.running_mean"] - (first * (0.5 - mean) / deviation).sum((1, 2, 3))
+    return result
