@@ -304,7 +304,7 @@ def test_black_is_minus_one_and_white_is_one():
     assert tensor[:, 0].T.tolist() == [[-1, -1, -1], [1, 1, 1], [1, -1, -1]]
 
 
-def test_every_level_survives_the_way_there_and_back():
+def test_every_level_survives_a_round_trip():
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     picture = Image.fromarray(levels)
     assert difference(images.to_picture(images.to_tensor(picture)), picture) == 0

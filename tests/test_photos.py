@@ -1,4 +1,4 @@
-"""Which photographs words mean, what their results are called, and when nothing may be written."""
+"""Command line arguments to photographs with unique names."""
 
 from pathlib import Path
 

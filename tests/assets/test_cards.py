@@ -1,4 +1,4 @@
-"""Cards are read as their authors wrote them, in either of two forms."""
+"""Cards of bundled files in both of their forms."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ It does this, and that.
 
 
 @pytest.mark.parametrize("text", [LIST, TABLE])
-def test_a_card_says_what_where_from_and_under_which_terms(text: str, tmp_path: Path) -> None:
+def test_a_card_has_description_origin_and_licence(text: str, tmp_path: Path) -> None:
     (tmp_path / "thing.md").write_text(text, encoding="utf-8")
     (tmp_path / "thing.safetensors").write_bytes(HEADER)
     card = cards.read(tmp_path / "thing.safetensors")

@@ -167,7 +167,7 @@ def test_a_gray_photograph_has_a_face_too(aligner, astronaut, face):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (11, 300), (200, 200), (3000, 20)])
-def test_no_face_is_an_error_that_names_the_way_out(aligner, size):
+def test_no_face_is_an_error_that_names_the_option(aligner, size):
     empty = Image.new("RGB", size, (90, 120, 200))
     ImageDraw.Draw(empty).rectangle((0, 0, size[0] // 2, size[1] // 2), fill=(40, 90, 30))
     assert aligner.detect(empty) == []

@@ -1,4 +1,4 @@
-"""Whatever a family's file is, training takes it: generators to train into, models and trunks to start from."""
+"""Training with files of every family: generators, models and trunks to start from."""
 
 import dataclasses
 import json
@@ -180,7 +180,7 @@ def drawing_cars(folder: Path, feedback: bool) -> tuple[p2s.PSP, str]:
 
 
 @pytest.mark.parametrize(("feedback", "generated"), [(False, 0), (True, 2)])
-def test_an_encoder_of_wide_pictures_learns_from_the_middle_of_what_it_drew(
+def test_training_of_wide_images_compares_the_middle_of_generated_ones(
     feedback: bool, generated: int, tmp_path: Path
 ) -> None:
     original, data = drawing_cars(tmp_path, feedback)

@@ -1,4 +1,4 @@
-"""Fréchet distances against the textbook formula, and FID's way to torch-fidelity."""
+"""Fréchet distances against the textbook formula, and FID by torch-fidelity."""
 
 import sys
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_weights_of_another_network_are_named(monkeypatch: pytest.MonkeyPatch, t
         Inception(inception).fid(files, files, torch.device("cpu"))
 
 
-def test_without_the_library_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, inception: Path) -> None:
+def test_a_missing_library_is_an_error(monkeypatch: pytest.MonkeyPatch, inception: Path) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(ConfigError, match="pip install torch-fidelity"):
         Inception(inception)

@@ -205,7 +205,7 @@ def test_a_target_gives_the_same_loss_every_time(objective, faces):
     assert all(torch.equal(value, afresh[1][name]) for name, value in second[1].items())
 
 
-def test_what_is_seen_in_targets_is_computed_once_however_often_one_looks(objective, faces):
+def test_features_of_targets_are_computed_once(objective, faces):
     passes: list[nn.Module] = []
     networks = (objective.lpips.trunk[0], objective.identity.network)
     hooks = [network.register_forward_hook(lambda module, *_: passes.append(module)) for network in networks]
@@ -293,7 +293,7 @@ def test_targets_are_rgb_images_and_never_sketches_masks_or_label_maps(channels,
 # Full-size windows
 
 
-def test_detail_sees_what_pooling_to_256_pixels_hides():
+def test_detail_measures_what_pooling_to_256_pixels_removes():
     objective = Objective(only(l2=1.0, detail=1.0))
     full = torch.zeros(1, 3, 512, 512)
     checkered = full.clone()

@@ -84,6 +84,6 @@ def test_similarity_stays_in_eval_mode_inside_a_trained_module():
     assert not network[1].running_mean.any()
 
 
-def test_a_name_without_a_network_says_what_there_is():
+def test_an_unknown_name_without_a_network_is_refused():
     with pytest.raises(ConfigError, match=r"'alexnet' is not bundled: give alex, or the file of a MoCo-v2"):
         Similarity("alexnet")

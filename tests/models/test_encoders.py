@@ -47,7 +47,7 @@ def test_rows_are_the_same_with_gradients_and_without(trunk):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("trunk", "channels"), [("ir_se50", 6), ("resnet34", 1), ("mobilefacenet", 19)])
-def test_an_encoder_looks_at_every_input_channel(trunk, channels):
+def test_rows_depend_on_every_input_channel(trunk, channels):
     encoder = small(trunk=trunk, input_channels=channels)
     picture = arr("picture", 1, channels, 64, 64)
     before = encoder(picture)
@@ -92,7 +92,7 @@ def test_rows_are_read_off_their_levels_coarse_first(heads):
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["top", "top_e4e"])
-def test_rows_of_the_top_never_look_at_finer_maps(kind):
+def test_rows_of_top_encoders_do_not_depend_on_finer_maps(kind):
     encoder = small(kind=kind, heads="separate")
     fine, middle, coarse = encoder.levels(arr("picture", 1, 3, 64, 64))
     before = encoder(arr("picture", 1, 3, 64, 64))

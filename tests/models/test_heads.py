@@ -1,4 +1,4 @@
-"""Which row is read off which level, and that rows keep out of each other's way."""
+"""Which level each row comes from, and that rows are independent."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_a_head_halves_its_map_to_one_pixel(side, convolutions):
     assert head(arr("map", 2, 4, side, side)).shape == (2, 8)
 
 
-def test_a_head_knows_where_things_are():
+def test_a_row_depends_on_positions():
     head = StyleHead(4, 16, 8)
     level = arr("map", 1, 4, 16, 16)
     assert not torch.allclose(head(level), head(level.flip(3)), atol=1e-4)

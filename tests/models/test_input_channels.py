@@ -1,4 +1,4 @@
-"""Sources of other kinds, read and shown as pictures."""
+"""Sources that are not RGB: read by adapted encoders, and shown."""
 
 import pytest
 import torch

@@ -48,7 +48,7 @@ def test_a_trunk_without_embedding_has_the_same_taps():
     assert all(torch.equal(a, b) for a, b in zip(whole, trunk, strict=True))
 
 
-def test_extra_input_channels_change_nothing_until_they_have_learned():
+def test_extra_input_channels_change_nothing_before_training():
     narrow, wide = mobilefacenet.pretrained(embed=False), MobileFaceNet(6, embed=False)
     load_trunk(wide, narrow.state_dict())
     picture = img("picture", 1, 3, 64, 64)
@@ -58,7 +58,7 @@ def test_extra_input_channels_change_nothing_until_they_have_learned():
     assert wide.stem[0].weight.grad[:, 3:].abs().sum() > 0
 
 
-def test_every_weight_of_a_trunk_learns():
+def test_every_weight_of_a_trunk_gets_a_gradient():
     network = mobilefacenet.pretrained(embed=False)
     sum(tap.square().mean() for tap in network.taps(img("picture", 1, 3, 64, 64))).backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""What lies between a picture and its rows: sizes, the average, and a second look."""
+"""From an image to rows: sizes, the average, and feedback."""
 
 import inspect
 
@@ -143,7 +143,7 @@ class Notebook(nn.Module):
 
 @pytest.mark.parametrize("size", [16, 64, 128])
 @torch.no_grad()
-def test_the_second_look_sees_what_the_first_has_drawn(size):
+def test_the_second_iteration_gets_the_image_of_the_first(size):
     """At every size of the generator: below, at and above the encoder's input."""
     model = tiny(channels=6, size=size, feedback=True, iterations=2)
     model.encoder = Notebook(model.encoder.config)
@@ -166,7 +166,7 @@ def test_the_second_look_sees_what_the_first_has_drawn(size):
 
 @pytest.mark.parametrize("size", [16, 64, 128])
 @torch.no_grad()
-def test_an_encoder_of_wide_pictures_looks_at_the_middle_of_what_it_drew(size):
+def test_an_encoder_of_wide_images_gets_the_middle_of_generated_ones(size):
     model = tiny(channels=6, size=size, height=48, feedback=True, iterations=2)
     model.encoder = Notebook(model.encoder.config)
     pictures = img("pictures", 2, 3, 96, 128)
@@ -193,7 +193,7 @@ def test_square_pictures_are_framed_as_they_are_and_wide_ones_by_their_middle():
 
 
 @torch.no_grad()
-def test_two_looks_differ_from_one_and_the_configuration_says_how_many_there_are():
+def test_two_iterations_differ_from_one_and_are_the_configurations_default():
     model = tiny(channels=6, feedback=True, iterations=2)
     pictures = img("pictures", 2, 3, SIDE, SIDE)
     once, twice = model.encode(pictures, iterations=1), model.encode(pictures, iterations=2)
@@ -222,7 +222,7 @@ def test_channels_of_feedback_are_not_the_users_to_give():
 
 
 @torch.no_grad()
-def test_a_first_look_in_bfloat16_does_not_coarsen_those_that_follow():
+def test_a_first_call_in_bfloat16_does_not_change_later_ones():
     model, fresh = (tiny(channels=6, feedback=True) for _ in range(2))
     pictures = img("pictures", 1, 3, SIDE, SIDE)
     with torch.autocast("cpu", torch.bfloat16):

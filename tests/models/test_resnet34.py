@@ -1,4 +1,4 @@
-"""The ResNet-34 trunk: torchvision's weights, under the published names, seeing our pictures as it saw its own."""
+"""The ResNet-34 trunk: torchvision's weights, names and folded normalisation."""
 
 import json
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_recomputed_maps_give_the_same_gradients() -> None:
 
 
 @torch.no_grad()
-def test_our_photographs_look_to_it_as_its_own_did(trunk: ResNet34, state: dict[str, Tensor]) -> None:
+def test_folded_normalization_gives_the_same_features(trunk: ResNet34, state: dict[str, Tensor]) -> None:
     photo = photograph()
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (resnet34.MEAN, resnet34.DEVIATION))
     normalized = ((photo + 1) / 2 - mean) / deviation

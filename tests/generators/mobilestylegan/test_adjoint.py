@@ -1,4 +1,4 @@
-"""Backward passes by hand against autograd's: the same gradients, and theirs again."""
+"""Hand-written backward passes give autograd's first and second derivatives."""
 
 import pytest
 import torch
@@ -85,7 +85,7 @@ def block() -> Block:
     return block.requires_grad_(False)
 
 
-def test_a_frozen_generator_takes_the_short_way_and_one_that_learns_the_plain_one(
+def test_only_a_frozen_generator_uses_the_hand_written_backward_pass(
     block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[str] = []
@@ -108,7 +108,7 @@ def test_a_haar_step_without_a_style_is_the_same_with_and_without_gradients() ->
     assert torch.equal(inverse_haar(bands), inverse_haar(bands.clone().requires_grad_()))
 
 
-def test_noise_that_learns_takes_the_plain_way(block: Block) -> None:
+def test_trainable_noise_uses_autograd(block: Block) -> None:
     block.conv1.noise.requires_grad_()
     block(torch.randn(1, 16, 4, 4), *inputs(torch.randn(1, 4)) * 2).sum().backward()
     assert block.conv1.noise.grad is not None

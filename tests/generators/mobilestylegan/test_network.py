@@ -1,4 +1,4 @@
-"""The bundled MobileStyleGAN against figures of the published graph, and what its rows may touch."""
+"""The bundled MobileStyleGAN against the published graph, and which maps depend on which rows."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Maps drawn strip by strip: what whole maps are, and never a whole map."""
+"""Maps computed in strips equal whole maps, and no whole map is ever computed."""
 
 import itertools
 

@@ -318,7 +318,7 @@ def test_noise_and_a_clamp_change_pictures():
     assert not torch.allclose(clamped, generator.synthesize(w, noise=False))
 
 
-def test_a_clamp_bounds_the_features_whoever_asks_for_gradients():
+def test_a_clamp_bounds_the_features_with_and_without_gradients():
     generator = filled(TOLD)
     largest = []
     hook = generator.convs[3].register_forward_hook(lambda _m, _i, out: largest.append(out.abs().max().item()))

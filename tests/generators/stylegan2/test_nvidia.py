@@ -1,4 +1,4 @@
-"""NVIDIA's StyleGAN2 files: the same pictures, and what goes out comes back."""
+"""NVIDIA's StyleGAN2 files: the same images, and round trips."""
 
 import dataclasses
 import json
@@ -97,7 +97,7 @@ def test_pictures_equal_nvidias(name):
 
 
 @pytest.mark.parametrize("name", ["ada_64", "ada_128_auto"])
-def test_what_nvidia_wrote_leaves_as_it_came(name):
+def test_nvidias_files_are_written_as_they_were_read(name):
     state, told = golden(name)
     written, arguments = nvidia.stylegan2_state(nvidia.stylegan2(state, told, "file.pkl"))
     assert written.keys() == state.keys() == shapes(told).keys()
@@ -132,7 +132,7 @@ def test_what_is_written_is_a_copy():
 
 
 @pytest.mark.parametrize("channels", [(3, 5, 7), (8, 4, 4), (8, 7, 4), (4, 8, 4)])
-def test_channels_that_nvidias_code_cannot_be_told_are_refused(channels):
+def test_channels_that_nvidias_code_cannot_have_are_refused(channels):
     with pytest.raises(ConfigError, match=f"this generator has {channels[0]}, {channels[1]}, .* our own format"):
         nvidia.stylegan2_state(StyleGAN2(GeneratorConfig(size=16, width=8, mapping_layers=1, channels=channels)))
 
@@ -154,7 +154,7 @@ def test_the_arguments_say_nothing_of_sizes():
         ({"synthesis_kwargs": None, "mapping_kwargs": 3}, None),
     ],
 )
-def test_stylegan3s_code_clamps_unless_it_is_told_not_to_and_adas_the_other_way_round(told, clamp):
+def test_stylegan3s_code_clamps_by_default_and_adas_does_not(told, clamp):
     state, _ = nvidia.stylegan2_state(random(CONFIGS["8"]))
     assert nvidia.stylegan2(state, told, "file.pkl").config.clamp == clamp
 

@@ -1,4 +1,4 @@
-"""Generators in rosinality's layout: what its code and its forks make comes in, and goes out as its code reads it."""
+"""Generators in the layout of rosinality's code and its forks: reading, and writing for it."""
 
 import json
 
@@ -84,7 +84,7 @@ def test_what_leaves_comes_back_bit_for_bit(size, layers):
     assert same(back, generator) and torch.equal(back.w_avg, generator.w_avg)
 
 
-def test_what_rosinality_wrote_leaves_as_it_came():
+def test_rosinalitys_files_are_written_as_they_were_read():
     state = weights("generator_64_cm2")
     content = rosinality.state(read(state, arr("mean_latent", 1, 512, scale=0.3)))
     assert content["g_ema"].keys() == state.keys()
@@ -113,13 +113,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_rosinalitys_code_has_no_room_for_is_refused_on_the_way_out(what):
+def test_generators_that_rosinalitys_code_cannot_build_are_not_written(what):
     sizes = REFUSED[what] or {"channels": (6, 5, 4)}
     with pytest.raises(ConfigError, match=f"this generator {what}, .* choose nvidia-state"):
         rosinality.state(random(**{"channels": (), **sizes}))
 
 
-def test_a_table_told_as_numbers_leaves_too():
+def test_channels_given_as_a_list_are_written_too():
     generator = random(size=8, channels=(512, 512))
     content = rosinality.state(generator)
     assert same(read(content["g_ema"]), generator)

@@ -1,4 +1,4 @@
-"""TensorFlow's generators draw what they drew, shown against a few lines of TensorFlow's own way of computing."""
+"""TensorFlow's generators give the same images as a reference in TensorFlow's order of operations."""
 
 import math
 from pathlib import Path
@@ -121,7 +121,7 @@ def test_a_weight_that_were_not_turned_would_draw_something_else(tmp_path: Path)
     assert (ours.synthesize(ours.map(z)) - reference(found, z)[1]).abs().max() > 0.1
 
 
-def test_the_three_networks_of_a_file_are_told_apart_and_say_how_they_were_built(tmp_path: Path) -> None:
+def test_the_three_networks_of_a_file_are_identified_with_their_arguments(tmp_path: Path) -> None:
     path = written(tmp_path, variables(), fmap_base=16 << 10, resample_kernel=[1, 3, 3, 1])
     assert {name: network.family for name, network in nvidia_pickle.networks(path).items()} == {
         "G": "stylegan2-tf", "D": "discriminator", "Gs": "stylegan2-tf"

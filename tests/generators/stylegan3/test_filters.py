@@ -1,4 +1,4 @@
-"""Filters pass and stop what they promise; the tiled non-linearity equals the plain one, and so do its gradients."""
+"""Filters have the designed pass and stop bands; the tiled non-linearity equals the plain one, with its gradients."""
 
 import math
 

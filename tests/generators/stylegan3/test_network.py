@@ -1,4 +1,4 @@
-"""StyleGAN3: the published pictures, pictures that move as they are told, and NVIDIA's files in and out."""
+"""StyleGAN3: the published images, transforms, and reading and writing NVIDIA's files."""
 
 import dataclasses
 import json
@@ -91,7 +91,7 @@ def test_pictures_equal_the_published_ones(kind):
 
 
 @pytest.mark.parametrize("kind", ["t", "r"])
-def test_what_is_not_told_is_read_off_the_tensors(kind):
+def test_missing_arguments_follow_from_the_tensors(kind):
     state, told = golden(f"stylegan3_{kind}_64")
     assert nvidia.stylegan3(state, {}, "a file").config == nvidia.stylegan3(state, told, "a file").config
 
@@ -111,7 +111,7 @@ def test_a_picture_does_not_depend_on_its_batch(drawn):
 
 
 @pytest.mark.parametrize(("right", "down"), [(4, 0), (0, 4), (3, -5)])
-def test_a_picture_moves_where_it_is_told_to(drawn, right, down):
+def test_a_translation_moves_the_picture(drawn, right, down):
     _, generator, w = drawn
     moved = generator.synthesize(w, transform=placement((right / 32, down / 32)))
     expected = generator.synthesize(w).roll((down, right), (2, 3))
@@ -186,7 +186,7 @@ def test_gradients_of_rows_are_slopes():
     assert float((slope * way).sum()) == pytest.approx(float(measured.detach()), rel=1e-4)
 
 
-def test_weights_learn_where_somebody_asks_them_to():
+def test_weights_get_gradients_on_request():
     generator = random(small()).requires_grad_(True)
     generator.synthesize(generator.map(arr("z", 1, 16))).square().sum().backward()
     assert all(parameter.grad is not None for parameter in generator.parameters())
@@ -210,7 +210,7 @@ def test_a_label_decides_what_is_drawn():
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_our_generators_leave_in_nvidias_layout_and_come_back(name):
+def test_our_generators_round_trip_through_nvidias_layout(name):
     generator = random(ODD[name])
     state, told = nvidia.stylegan3_state(generator)
     back = nvidia.stylegan3(state, told, "a file")
@@ -226,7 +226,7 @@ def test_our_generators_leave_in_nvidias_layout_and_come_back(name):
 
 
 @pytest.mark.parametrize("kind", ["t", "r"])
-def test_published_files_come_back_as_they_were(kind):
+def test_published_files_round_trip(kind):
     state, told = golden(f"stylegan3_{kind}_64")
     back, told_back = nvidia.stylegan3_state(nvidia.stylegan3(state, told, "a file"))
     assert back.keys() == state.keys()
@@ -294,7 +294,7 @@ def test_a_file_whose_filters_would_have_no_end_is_refused():
         nvidia.stylegan3(state, told, "a file")
 
 
-def test_channels_that_nvidias_code_cannot_be_told_stay_ours():
+def test_channels_that_nvidias_code_cannot_have_are_not_written():
     with pytest.raises(ConfigError, match="keep it in our own format"):
         nvidia.stylegan3_state(random(small(channels=(8, 8, 4, 8, 3, 9, 2))))
 
