@@ -56,3 +56,10 @@ def test_every_anchor_of_a_page_is_a_heading(page: Path) -> None:
         other = page.parent / target if target else page
         headings = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
         assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_name_that_a_page_imports_is_there(page: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for line in re.findall(r"^(?:from|import) pixel2style.*$", "\n".join(blocks), re.MULTILINE):
+        exec(line, {})
