@@ -135,7 +135,7 @@ def test_two_processes_at_once_fetch_a_file_once(site: Site) -> None:
     both = [
         subprocess.Popen([sys.executable, "-c", FETCH, url(site)], stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]
-    said = [process.communicate(timeout=30)[0].strip() for process in both]
+    said = [process.communicate(timeout=120)[0].strip() for process in both]
     assert said[0] == said[1]
     assert Path(said[0]).read_bytes() == CONTENT
     assert len(site.asked) == 1
@@ -225,6 +225,15 @@ def test_an_encrypted_address_never_redirects_to_an_unencrypted_one(tmp_path: Pa
     )
     with pytest.raises(CheckpointError, match="not encrypted"):
         download.check_response(response, "https://example.org/a", tmp_path)
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": "many"}, {"Location": "http://[bad"}])
+def test_a_malformed_answer_is_refused(headers: dict[str, str], tmp_path: Path) -> None:
+    response = requests.Response()
+    response.status_code, response.url = 302 if "Location" in headers else 200, "https://example.org/a"
+    response.headers.update(headers)
+    with pytest.raises(CheckpointError, match="malformed"):
+        download.check_response(response, response.url, tmp_path)
 
 
 def test_tokens_in_an_address_are_sent_and_not_shown(site: Site, own_cache: Path) -> None:

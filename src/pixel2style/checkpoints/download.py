@@ -235,13 +235,16 @@ class _Meter:
 
 def check_response(response: Any, url: str, folder: Path) -> None:
     """Check where a redirect leads, and that the file has room. Raises CheckpointError, or OutputError for no room."""
+    try:
+        target = urllib.parse.urljoin(response.url, response.headers.get("Location", ""))
+        size = int(response.headers.get("Content-Length") or 0)
+    except ValueError as error:
+        raise CheckpointError(f"{shown(url)}: the server's answer is malformed; check the address") from error
     if response.is_redirect:
-        target = urllib.parse.urljoin(response.url, response.headers["Location"])
         check_address(target)
         if response.url.startswith("https:") and not target.startswith("https:"):
             raise CheckpointError(f"{shown(url)}: redirects to {shown(target)}, which is not encrypted")
     elif response.ok:
-        size = int(response.headers.get("Content-Length") or 0)
         if size > MAX_BYTES:
             raise _too_large(url)
         free = shutil.disk_usage(folder).free
