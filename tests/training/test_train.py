@@ -19,7 +19,7 @@ from torch import Tensor
 import pixel2style as p2s
 from pixel2style import checkpoints
 from pixel2style.config import EncoderShape, GeneratorConfig, LossConfig, TrainConfig
-from pixel2style.errors import ConfigError, TrainingError
+from pixel2style.errors import CheckpointError, ConfigError, TrainingError
 from pixel2style.generators.stylegan2.network import StyleGAN2
 from pixel2style.metrics.scores import Scorer
 from pixel2style.training import loop, run_folder, setup
@@ -443,7 +443,7 @@ def test_a_model_changed_to_read_sketches_reads_them_as_gray_pictures(unbroken):
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(config, change, named):
-    with pytest.raises((ConfigError, checkpoints.CheckpointError), match=named):
+    with pytest.raises((ConfigError, CheckpointError), match=named):
         loop.fit(replace(config, **change))
     assert not Path(config.out).exists()
 
