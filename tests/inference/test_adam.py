@@ -16,6 +16,7 @@ from pixel2style.ops import pooled
 from tests.support import stand_in
 from tests.support.paths import ASTRONAUT
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PIXELS_ONLY = Objective(LossConfig(l2=1, lpips=0, identity=0, code_norm=0, code_regression=0))
 
 
