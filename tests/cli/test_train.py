@@ -110,7 +110,8 @@ def test_a_presets_help_explains_every_field_with_its_value(capsys: Said, words:
         assert sentence, f"{name} is not explained"
         assert re.search(rf"{re.escape(name)}\W", said), name
         assert sentence in said, name
-    assert f"--steps INT Where the run ends. (default: {PRESETS['tiny'].config.steps})" in said
+    steps = next(sentence for name, sentence, _ in documented() if name == "--steps")
+    assert f"--steps INT {steps} (default: {PRESETS['tiny'].config.steps})" in said
     assert "``" not in said
 
 

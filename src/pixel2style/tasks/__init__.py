@@ -95,6 +95,11 @@ def channels_of(task: str | Task, config: SourceConfig) -> int:
     return channels if isinstance(channels, int) else channels(config)
 
 
+def read_settings(task: Task, config: SourceConfig) -> SourceConfig:
+    """Settings of sources with what they name outside themselves read. Raises ConfigError where that cannot be read."""
+    return config if task.settings is None else task.settings(config)
+
+
 def read_source(task: Task, path: Path, side: int, config: SourceConfig) -> "Tensor":
     """The source in a file, as ``task`` reads it: ``[c side side]``.
 

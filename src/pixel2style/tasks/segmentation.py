@@ -1,6 +1,7 @@
 """A label map to a face (pSp, section 4.3). Sources are always files (``label_maps``)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,13 @@ LOSS = LossConfig(l2=1, lpips=0.8, identity=0, w_norm=0.005)
 def class_count(config: SourceConfig) -> int:
     """One channel for each class."""
     return config.classes
+
+
+def with_colours(config: SourceConfig) -> SourceConfig:
+    """The settings with the colours of the classes read from the file that lists them. Raises ConfigError."""
+    from . import label_maps
+
+    return replace(config, colours=label_maps.colour_table(config))
 
 
 def read(path: Path, side: int, config: SourceConfig) -> "Tensor":
@@ -56,6 +64,7 @@ TASK = Task(
     values="a channel for each class, 1 where it is and 0 elsewhere",
     classes=True,
     source=None,
+    settings=with_colours,
     read=read,
     check=check,
     mirror="never",  # classes have sides (a left eye): a mirrored map would be wrong

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     generator, which is on the CPU."""
     ReadSource = Callable[[Path, int, SourceConfig], Tensor]
     """From a source's file, a side and the settings to the source ``[c side side]``."""
+    Settings = Callable[[SourceConfig], SourceConfig]
     CheckFile = Callable[[Path, SourceConfig], object]
     CheckRequest = Callable[[Request, ModelConfig], None]
     Prepare = Callable[[Photograph, Request, ModelConfig], Prepared]
@@ -94,6 +95,8 @@ class Task:
     """Makes the source of a target; None if sources can only be files."""
     read: "ReadSource | None" = None
     """Reads the source in a file; None for photographs (3 channels, [-1, 1]) and gray pictures (1 channel, [0, 1])."""
+    settings: "Settings | None" = None
+    """Reads what settings of sources name outside themselves (a file that lists colours); None if they name nothing."""
     check: "CheckFile | None" = None
     """Decodes a source's file before training and raises ImageError if it cannot be used; None if a look at the
     file's header is enough."""

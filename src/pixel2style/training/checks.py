@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..config import TrainConfig
 from ..errors import ConfigError
-from ..tasks import find_task, label_maps
+from ..tasks import find_task, read_settings
 
 
 def check_config(config: TrainConfig) -> TrainConfig:
@@ -43,6 +43,4 @@ def check_config(config: TrainConfig) -> TrainConfig:
         )
     if loss.identity_network == "dlib":
         raise ConfigError("dlib is only for evaluation: use mobilefacenet, or the file of ArcFace IR-SE50")
-    if config.source.colours:
-        config = replace(config, source=replace(config.source, colours=label_maps.colour_table(config.source)))
-    return config
+    return replace(config, source=read_settings(task, config.source))

@@ -12,7 +12,7 @@ Axes: ``b`` batch, ``c`` channels of a source, ``h w`` and ``s`` sides.
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from .. import images, photos
 from ..config import SourceConfig
 from ..errors import ConfigError, Pixel2StyleError
 from ..ops import COMPARE_SIZE
-from ..tasks import Task, channels_of, label_maps, make_source, read_source
+from ..tasks import Task, channels_of, make_source, read_settings, read_source
 from .picture_cache import PictureCache
 
 _SAMPLES, _INDICES = 1, 2
@@ -85,7 +85,7 @@ def check_pairs(
             folders.append(_match(folder, targets[index], problems))
         else:
             folders.append([Pair(_name(file, folder), file) for file in photo_files(folder)])
-    source = replace(source, colours=label_maps.colour_table(source))
+    source = read_settings(task, source)
     check = partial(_check_pair, task=task, source=source)
     with ThreadPoolExecutor(readers) as pool:
         problems += [line for pairs in folders for lines in pool.map(check, pairs) for line in lines]
@@ -161,7 +161,7 @@ class Pictures:
         memory: float = 4.0,
     ):
         self.task, self.side, self.mirror, self.augment = task, side, mirror, augment
-        self.source = replace(source, colours=label_maps.colour_table(source))
+        self.source = read_settings(task, source)
         folders, problems = check_pairs(data, targets, task, self.source, readers)
         if problems:
             more = f"; and {len(problems) - _LISTED} more, which pixel2style doctor lists"
