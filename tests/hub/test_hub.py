@@ -88,7 +88,7 @@ def test_a_card_that_its_author_edited_is_kept_and_ours_is_renewed(tmp_path: Pat
 
 def test_a_run_is_not_saved_over(tmp_path: Path) -> None:
     config = small_config(tmp_path)
-    RunFolder(config.out).remember(config)
+    RunFolder(config.out).write_config(config)
     with pytest.raises(OutputError, match="choose another folder"):
         tiny_model().save_pretrained(config.out)
     assert [file.name for file in Path(config.out).iterdir()] == ["config.json"]
@@ -150,7 +150,7 @@ def finished_run(tmp_path: Path) -> tuple[Path, TrainConfig]:
     """The folder of a run whose second judgement, of its last model, was worse than its first."""
     config = replace(small_config(tmp_path), validation=("/private/me/held-out",), lr=0.003)
     folder = RunFolder(config.out)
-    folder.remember(config)
+    folder.write_config(config)
     p2s.save(tiny_model(1), folder.best)
     p2s.save(tiny_model(2), folder.model)
     (folder.path / "state-00000008.pt").touch()

@@ -55,7 +55,7 @@ def state() -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def trunk(state: dict[str, Tensor]) -> ResNet34:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(foreign, "read", lambda path, *_: state)
+        patch.setattr(foreign, "_read", lambda path, *_: (state, {}))
         return foreign.load_resnet("resnet34.pth")
 
 
@@ -131,7 +131,7 @@ def test_torchvisions_file_is_found_however_it_was_saved(
     ids=["shallower", "deeper", "bottlenecks", "faces", "another"],
 )
 def test_another_network_is_no_start(change, error, state, monkeypatch) -> None:
-    monkeypatch.setattr(foreign, "read", lambda path, *_: change(state))
+    monkeypatch.setattr(foreign, "_read", lambda path, *_: (change(state), {}))
     with pytest.raises(CheckpointError, match=error) as caught:
         foreign.load_resnet("other.pth")
     assert str(caught.value).isprintable()

@@ -68,8 +68,8 @@ def noise(layer: FilteredActivation, batch: int = 2, channels: int = 3) -> Tenso
 
 @pytest.fixture
 def in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filters, "WHOLE", 1)
-    monkeypatch.setattr(filters, "CACHED", 1)
+    monkeypatch.setattr(filters, "CPU_UNTILED", 1)
+    monkeypatch.setattr(filters, "CPU_TILE", 1)
 
 
 @pytest.mark.parametrize("design", DESIGNS)
