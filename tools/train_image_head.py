@@ -89,7 +89,7 @@ def main(run: HeadRun) -> None:
         rng = step_rng(0, step)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             ws = rows(generator, run.batch, rng, device)
-            features = generator.features(ws, HEAD_BLOCK + 1)
+            features = generator.features(ws, 128)
             picture = features
             for i in range(HEAD_BLOCK + 1, len(generator.blocks)):
                 picture = generator.blocks[i](picture, ws[:, 1 + 2 * i], ws[:, 2 + 2 * i])

@@ -113,6 +113,24 @@ class EncoderConfig(EncoderShape):
 
 
 @dataclass(frozen=True, config=_STRICT)
+class DetailConfig:
+    """A detail encoder (``models.detail``): residuals for one or two maps of the generator."""
+
+    side: Positive = 32
+    """Side of the coarse map; the pictures that the network sees have eight times as many pixels."""
+    channels: tuple[Positive, Positive] = (512, 512)
+    """Channels of the generator's maps of ``side`` and of twice ``side`` pixels."""
+    width: Positive = 192
+    """Channels of the network at ``side`` pixels."""
+    units: Positive = 6
+    """Residual units at ``side`` pixels."""
+    fine_width: Count = 96
+    """Channels of the network at twice ``side`` pixels. 0: no residual for that map."""
+    fine_units: Count = 2
+    """Residual units at twice ``side`` pixels."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class SourceConfig:
     """How sources are made or read; each task uses the fields that it needs (docs/tasks.md)."""
 

@@ -4,10 +4,16 @@ Axes: ``b`` batch, ``n`` numbers of noise, ``c`` classes, ``k`` rows, ``d`` widt
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 from ..config import GeneratorConfig
+from ..errors import ConfigError
+
+Residuals = Mapping[int, Tensor]
+"""What is added to a generator's maps, ``[b c s s]`` by their side ``s``."""
+NO_RESIDUALS: Residuals = {}
 
 
 class Generator(nn.Module, ABC):
@@ -37,12 +43,40 @@ class Generator(nn.Module, ABC):
         """
 
     @abstractmethod
-    def synthesize(self, ws: Tensor, size: int | None = None) -> Tensor:
+    def synthesize(self, ws: Tensor, size: int | None = None, *, residuals: Residuals = NO_RESIDUALS) -> Tensor:
         """Rows ``[b k d]``, or ``[b d]`` for all rows alike, to images ``[b 3 size size]``: RGB, about [-1, 1].
 
-        ``size`` is at most the full size, the default. Raises ConfigError where rows or size do not fit.
+        ``size`` is at most the full one, which is the default. ``residuals`` ``[b c s s]`` are added to the maps of
+        their side (``map_channels`` lists these), as in F/W+ space (BDInvert, arXiv 2112.07917). Raises ConfigError
+        where rows, size or residuals do not fit.
         """
+
+    @abstractmethod
+    def features(self, ws: Tensor, side: int) -> Tensor:
+        """The map of ``side`` pixels that residuals are added to: ``[b k d] -> [b c side side]``.
+
+        Raises ConfigError where there is no such map.
+        """
+
+    def map_channels(self) -> dict[int, int]:
+        """Channels of the maps that residuals can be added to, by their side; empty where there are none."""
+        return {}
+
+    def check_residuals(self, residuals: Residuals, batch: int) -> None:
+        """Raise ConfigError unless all ``residuals`` fit maps of this generator, for ``batch`` pictures."""
+        for side, residual in residuals.items():
+            self.check_side(side)
+            wanted = [batch, self.map_channels()[side], side, side]
+            if list(residual.shape) != wanted:
+                raise ConfigError(f"a residual of the map of {side} pixels is {wanted}, got {list(residual.shape)}")
 
     def row_unit(self) -> Tensor | None:
         """The standard deviation of W along each axis, ``[d]``, where it is known."""
         return None
+
+    def check_side(self, side: int) -> None:
+        """Raise ConfigError unless there is a map of ``side`` pixels that residuals can be added to."""
+        sides = list(self.map_channels())
+        if side not in sides:
+            known = f"choose one of {', '.join(map(str, sides))}" if sides else "use its rows alone"
+            raise ConfigError(f"this generator has no map of {side} pixels for residuals: {known}")

@@ -72,9 +72,9 @@ def test_a_picture_drawn_in_strips_is_the_one_that_whole_maps_give(generator, ro
     ws = rows["mixed"]
     with torch.no_grad():
         if size == HEAD_SIZE:
-            strips, whole = generator.synthesize(ws, HEAD_SIZE), generator.head(generator.features(ws, 5), ws)
+            strips, whole = generator.synthesize(ws, HEAD_SIZE), generator.head(generator.features(ws, 128), ws)
         else:
-            strips, whole = pictures["mixed"][:1], generator.to_rgb(generator.features(ws[:1]), ws[:1, -1])
+            strips, whole = pictures["mixed"][:1], generator.to_rgb(generator.features(ws[:1], 512), ws[:1, -1])
     assert (strips - whole).abs().max() < 2e-5
 
 
@@ -100,9 +100,9 @@ def test_a_row_changes_its_own_block_and_no_map_before_it(generator, rows, row):
     changed[:, row] += 0.5
     own = (row + 1) // 2  # blocks drawn when the row has spoken
     with torch.no_grad():
-        assert not torch.equal(generator.features(ws, own), generator.features(changed, own))
+        assert not torch.equal(generator.features(ws, 4 << own), generator.features(changed, 4 << own))
         if own:
-            assert torch.equal(generator.features(ws, own - 1), generator.features(changed, own - 1))
+            assert torch.equal(generator.features(ws, 2 << own), generator.features(changed, 2 << own))
 
 
 def test_late_rows_change_the_small_picture_and_none_of_the_features_under_it(generator, rows):
@@ -110,7 +110,7 @@ def test_late_rows_change_the_small_picture_and_none_of_the_features_under_it(ge
     ws[1, 11] += 0.5  # the first picture stays as it was
     ws[2, 15] += 0.5
     with torch.no_grad():
-        features = generator.features(ws, 5)
+        features = generator.features(ws, 128)
         drawn = generator.synthesize(ws, HEAD_SIZE)
     assert torch.allclose(features, features[:1].expand_as(features), atol=1e-4)
     assert (drawn[1:] - drawn[:1]).abs().mean((1, 2, 3)).min() > 1e-3

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ...config import GeneratorConfig
 from ...ops import SLOPE, activate, area
-from ..base import Generator
+from ..base import NO_RESIDUALS, Generator, Residuals
 from ..sampling import check, rows_of, size_of, truncated
 from . import adjoint
 from .adjoint import inverse_haar, needs_graph, scale
@@ -187,47 +187,72 @@ class MobileStyleGAN(Generator):
         """Measured over 100,000 mapped samples."""
         return self.w_std
 
-    def features(self, ws: Tensor, blocks: int = len(CHANNELS)) -> Tensor:
+    def map_channels(self) -> dict[int, int]:
+        """The first map, and those after each block."""
+        return {4 << blocks: channels for blocks, channels in enumerate((512, *CHANNELS))}
+
+    def features(self, ws: Tensor, side: int, *, residuals: Residuals = NO_RESIDUALS) -> Tensor:
+        """The map of ``side`` pixels, ``residuals`` added to it and to those before: ``[b k d] -> [b c side side]``.
+
+        Raises ConfigError where there is no such map, or a residual does not fit.
+        """
+        self.check_side(side)
+        self.check_residuals(residuals, len(ws))
+        return self._features(ws, side.bit_length() - 3, residuals)
+
+    def _features(self, ws: Tensor, blocks: int, residuals: Residuals) -> Tensor:
         """The map after ``blocks`` blocks: ``[b k d] -> [b c h w]``."""
-        images = self._first_map(ws)
-        for step in self._steps(ws, blocks):
+        images = self._first_map(ws, residuals)
+        for step in self._steps(ws, blocks, residuals):
             images = step(images, ALL_ROWS)
         return images
 
-    def _first_map(self, ws: Tensor) -> Tensor:
+    def _first_map(self, ws: Tensor, residuals: Residuals) -> Tensor:
         """``[b k d] -> [b 512 4 4]``."""
         images: Tensor = self.conv1(self.constant.expand(ws.shape[0], -1, -1, -1), ws[:, 0])
         if images.device.type == "cpu":  # the following layers keep the layout, and depthwise kernels are faster in it
             images = images.contiguous(memory_format=torch.channels_last)
-        return images
+        return images + residuals[4] if 4 in residuals else images
 
-    def _steps(self, ws: Tensor, blocks: int) -> list[Step]:
-        return [cast(Block, self.blocks[i]).step(ws[:, 1 + 2 * i], ws[:, 2 + 2 * i]) for i in range(blocks)]
+    def _steps(self, ws: Tensor, blocks: int, residuals: Residuals) -> list[Step]:
+        steps = [cast(Block, self.blocks[i]).step(ws[:, 1 + 2 * i], ws[:, 2 + 2 * i]) for i in range(blocks)]
+        return [_adding(step, residuals[8 << i]) if 8 << i in residuals else step for i, step in enumerate(steps)]
 
-    def _run(self, ws: Tensor, blocks: int, head: Callable[[Tensor, Tensor], Tensor], halo: int) -> Tensor:
+    def _run(
+        self, ws: Tensor, blocks: int, head: Callable[[Tensor, Tensor], Tensor], halo: int, residuals: Residuals
+    ) -> Tensor:
         """``blocks`` blocks, then ``head``, whose result depends on ``halo`` pixels of the map around each pixel.
 
         On a CPU without gradients each image is computed by itself, strip by strip.
         """
-        graph = torch.compiler.is_compiling() or (ws.requires_grad and torch.is_grad_enabled())
+        inputs = (ws, *residuals.values())
+        graph = torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(x.requires_grad for x in inputs))
         if graph or ws.device.type != "cpu" or not len(ws):
-            return head(self.features(ws, blocks), ws)
+            return head(self._features(ws, blocks, residuals), ws)
         images = []
-        for one in ws[:, None]:
-            parts = strips(self._first_map(one), self._steps(one, blocks), halo)
+        for index, one in enumerate(ws[:, None]):
+            own = {side: residual[index : index + 1] for side, residual in residuals.items()}
+            parts = strips(self._first_map(one, own), self._steps(one, blocks, own), halo)
             images.append(torch.cat([part.crop(head(part.maps, one)) for part in parts], 2))
         return images[0] if len(images) == 1 else torch.cat(images)
 
-    def synthesize(self, ws: Tensor, size: int | None = None) -> Tensor:
+    def synthesize(self, ws: Tensor, size: int | None = None, *, residuals: Residuals = NO_RESIDUALS) -> Tensor:
         """Rows to images: ``[b k d]``, or ``[b d]`` for all rows alike, to ``[b 3 size size]``, RGB, about [-1, 1].
 
         Up to 256 pixels the small head approximates the image at a tenth of the cost. Sizes below 256 pixels, and
-        between it and 1024, are area averages. Raises ConfigError where rows or size do not fit.
+        between it and 1024, are area averages. The small head does not see residuals of maps above 128 pixels. Raises
+        ConfigError where rows, size or residuals do not fit.
         """
+        self.check_residuals(residuals, len(ws))
         ws = rows_of(ws, self.rows, self.width).to(self.constant.dtype)
         size = size_of(size, self.size)
         if size <= HEAD_SIZE:
-            image = self._run(ws, HEAD_BLOCK + 1, self.head, halo=2)
+            image = self._run(ws, HEAD_BLOCK + 1, self.head, 2, residuals)
         else:
-            image = self._run(ws, len(CHANNELS), lambda maps, own: self.to_rgb(maps, own[:, -1]), halo=0)
+            image = self._run(ws, len(CHANNELS), lambda maps, own: self.to_rgb(maps, own[:, -1]), 0, residuals)
         return image if image.shape[-1] == size else area(image, size)
+
+
+def _adding(step: Step, residual: Tensor) -> Step:
+    """``step``, then ``residual`` ``[b c 2h 2w]`` added to the rows of its result."""
+    return lambda images, rows: step(images, rows).add(residual[:, :, rows])

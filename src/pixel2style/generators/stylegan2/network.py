@@ -14,6 +14,7 @@ output, ``h w`` height and width, ``r`` side of an image.
 """
 
 import itertools
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from torch.nn import functional
 from ...config import GeneratorConfig
 from ...errors import ConfigError
 from ...ops import GAIN, SLOPE, EqualLinear, ModulatedConv2d, activate, area, upsample
-from ..base import Generator
+from ..base import NO_RESIDUALS, Generator, Residuals
 from ..sampling import check, noise_width, rows_of, size_of, truncated
 from .sizes import channels_at
 
@@ -197,14 +198,32 @@ class StyleGAN2(Generator):
                 w = layer(w)
         return truncated(w, self.w_avg, truncation)
 
-    def synthesize(self, ws: Tensor, size: int | None = None, noise: bool = True) -> Tensor:
+    def map_channels(self) -> dict[int, int]:
+        """The maps of 8 pixels on, after both convolutions."""
+        return {8 << n: channels for n, channels in enumerate(channels_of(self.config)[1:])}
+
+    def features(self, ws: Tensor, side: int) -> Tensor:
+        """The map of ``side`` pixels after both of its convolutions: ``[b k d] -> [b c side side]``."""
+        self.check_side(side)
+        ws = rows_of(ws, self.rows, self.width).to(self.input.input.dtype)
+        return self._run(ws, True, NO_RESIDUALS, side)
+
+    def synthesize(
+        self, ws: Tensor, size: int | None = None, noise: bool = True, *, residuals: Residuals = NO_RESIDUALS
+    ) -> Tensor:
         """Rows to images: ``[b k d]``, or ``[b d]`` for all rows alike, to ``[b 3 r r]``, RGB in about [-1, 1].
 
-        A smaller ``size`` is an area average. ``noise=False`` adds no noise to features. Raises ConfigError where rows
-        or size do not fit.
+        A smaller ``size`` is an area average. ``noise=False`` adds no noise to features. Raises ConfigError where rows,
+        size or residuals do not fit.
         """
         ws = rows_of(ws, self.rows, self.width).to(self.input.input.dtype)
         size = size_of(size, self.size)
+        self.check_residuals(residuals, len(ws))
+        image = self._run(ws, noise, residuals)
+        return image if size == self.size else area(image, size)
+
+    def _run(self, ws: Tensor, noise: bool, residuals: Residuals, until: int | None = None) -> Tensor:
+        """The full picture of rows ``[b k d]``, or the map of ``until`` pixels."""
         row = ws.unbind(dim=1)
         added = [getattr(self.noises, f"noise_{layer}") if noise else None for layer in range(self.rows - 1)]
         x = self.conv1(self.input(ws.shape[0]).contiguous(memory_format=LAYOUT), row[0], added[0])
@@ -213,6 +232,9 @@ class StyleGAN2(Generator):
             first = 2 * n + 1
             x = self.convs[first - 1](x, row[first], added[first])
             x = self.convs[first](x, row[first + 1], added[first + 1])
+            if 8 << n in residuals:
+                x = x + residuals[8 << n].to(x.dtype)
+            if 8 << n == until:
+                return cast(Tensor, x)
             image = to_rgb(x, row[first + 2], image)
-        image = image.contiguous()
-        return image if size == self.size else area(image, size)
+        return image.contiguous()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ...config import AliasFreeConfig, GeneratorConfig
 from ...errors import ConfigError
 from ...ops import EqualLinear, ModulatedConv2d, area
-from ..base import Generator
+from ..base import NO_RESIDUALS, Generator, Residuals
 from ..sampling import check, noise_width, rows_of, size_of, truncated
 from .filters import FilteredActivation, layout, lowpass, radial_lowpass
 
@@ -259,15 +259,28 @@ class StyleGAN3(Generator):
         w: Tensor = self.mapping(z, labels)
         return truncated(w, self.w_avg, truncation)
 
-    def synthesize(self, ws: Tensor, size: int | None = None, transform: Tensor | None = None) -> Tensor:
+    def features(self, ws: Tensor, side: int) -> Tensor:
+        """Raises ConfigError: layers are no resolutions here, and their maps have margins."""
+        self.check_side(side)
+        raise AssertionError("unreachable")
+
+    def synthesize(
+        self,
+        ws: Tensor,
+        size: int | None = None,
+        transform: Tensor | None = None,
+        *,
+        residuals: Residuals = NO_RESIDUALS,
+    ) -> Tensor:
         """Rows to images: ``[b k d]``, or ``[b d]`` for all rows alike, to ``[b 3 r r]``, RGB in about [-1, 1].
 
         A smaller ``size`` is an area average. ``transform`` ``[3 3]`` or ``[b 3 3]`` maps image coordinates to those of
-        the waves and replaces the stored one: see ``placement``. Raises ConfigError where rows, size or transform do
-        not fit.
+        the waves and replaces the stored one: see ``placement``. Raises ConfigError where rows, size, transform or
+        residuals do not fit.
         """
         ws = rows_of(ws, self.rows, self.width).to(self.input.weight.dtype)
         size = size_of(size, self.size)
+        self.check_residuals(residuals, len(ws))
         if transform is not None and tuple(transform.shape) not in ((3, 3), (ws.shape[0], 3, 3)):
             raise ConfigError(f"a transform is [3, 3], or [{ws.shape[0]}, 3, 3] here, got {list(transform.shape)}")
         row = ws.unbind(dim=1)
