@@ -5,6 +5,7 @@ run's folder has the run's configuration, which repeats the run. The docstrings 
 its groups, are the help of ``pixel2style train``.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -129,6 +130,11 @@ class DetailConfig:
     fine_units: Count = 2
     """Residual units at twice ``side`` pixels."""
 
+    def fits(self, maps: Mapping[int, int]) -> bool:
+        """Whether a generator with ``maps`` (channels by side) has those that this one writes residuals for."""
+        sides = (self.side, 2 * self.side) if self.fine_width else (self.side,)
+        return all(maps.get(side) == channels for side, channels in zip(sides, self.channels, strict=False))
+
 
 @dataclass(frozen=True, config=_STRICT)
 class SourceConfig:
@@ -163,6 +169,8 @@ class ModelConfig:
     iterations: Positive = 1
     task: str = DEFAULT_TASK
     source: SourceConfig = SourceConfig()
+    detail: DetailConfig | None = None
+    """The detail encoder, of a model that has one."""
 
 
 @dataclass(frozen=True, config=_STRICT)

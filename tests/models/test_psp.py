@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
+from pixel2style.generators.base import NO_RESIDUALS, Residuals
 from pixel2style.models import encoders
 from pixel2style.models.psp import PSP
 from tests.support.golden_rule import arr, img, relative_error
@@ -26,7 +27,7 @@ class Painter(nn.Module):
         self.rows = 2 * (config.size.bit_length() - 1) - 2
         self.weight = nn.Parameter(torch.randn(self.rows, self.width, 48) / self.width)
 
-    def synthesize(self, ws: Tensor, size: int | None = None) -> Tensor:
+    def synthesize(self, ws: Tensor, size: int | None = None, *, residuals: Residuals = NO_RESIDUALS) -> Tensor:
         blocks = torch.einsum("bkd,kdp->bp", ws, self.weight).reshape(-1, 3, 4, 4)
         whole = functional.interpolate(blocks, size=self.size, mode="bilinear")
         return functional.adaptive_avg_pool2d(whole, size or self.size)
@@ -109,7 +110,7 @@ def test_an_encoder_for_another_generator_is_refused():
 
 def test_encode_and_decode_have_no_modes():
     assert list(inspect.signature(PSP.encode).parameters) == ["self", "images", "iterations"]
-    assert list(inspect.signature(PSP.decode).parameters) == ["self", "ws", "size"]
+    assert list(inspect.signature(PSP.decode).parameters) == ["self", "ws", "size", "features"]
 
 
 @torch.no_grad()

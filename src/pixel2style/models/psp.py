@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..generators.base import Generator
+from ..generators.base import NO_RESIDUALS, Generator, Residuals
 from ..images import resize
 from ..ops import COMPARE_SIZE, pooled
+from .detail import DetailEncoder
 from .encoders import Encoder
+from .inversion import Inversion
 
 
 class PSP(nn.Module):
@@ -34,7 +36,13 @@ class PSP(nn.Module):
     w_unit: Tensor
 
     def __init__(
-        self, encoder: Encoder, generator: Generator, config: ModelConfig, w_avg: Tensor, w_unit: Tensor | None = None
+        self,
+        encoder: Encoder,
+        generator: Generator,
+        config: ModelConfig,
+        w_avg: Tensor,
+        w_unit: Tensor | None = None,
+        detail: DetailEncoder | None = None,
     ):
         super().__init__()
         rows, width = generator.rows, generator.width
@@ -47,7 +55,9 @@ class PSP(nn.Module):
             raise ValueError(
                 "an encoder with feedback needs three more input channels than its images have, for its reconstruction"
             )
-        self.config, self.encoder = config, encoder
+        if detail is not None and not detail.config.fits(generator.map_channels()):
+            raise ValueError(f"the detail encoder is of other maps than the generator's: {detail.config}")
+        self.config, self.encoder, self.detail = config, encoder, detail
         self.generator: Generator = generator.requires_grad_(False)
         self.register_buffer("w_avg", w_avg.detach().expand(rows, width).clone())
         self.register_buffer("w_unit", torch.ones(width) if w_unit is None else w_unit.detach().clone())
@@ -73,9 +83,25 @@ class PSP(nn.Module):
             raise ValueError(f"iterations must be at least 1, got {iterations}")
         return ws
 
-    def decode(self, ws: Tensor, size: int | None = None) -> Tensor:
-        """Rows ``[b k d]`` to images ``[b 3 r r]`` in about [-1, 1]; deterministic."""
-        return self.generator.synthesize(ws, size)
+    def decode(self, ws: Tensor, size: int | None = None, features: Residuals = NO_RESIDUALS) -> Tensor:
+        """Rows ``[b k d]`` to images ``[b 3 r r]`` in about [-1, 1]; deterministic.
+
+        ``features`` are an inversion's: residuals ``[b c s s]`` by the side of the map that they are added to.
+        """
+        return self.generator.synthesize(ws, size, residuals=features)
+
+    def invert(self, images: Tensor, iterations: int | None = None) -> Inversion:
+        """Photographs ``[b 3 h w]`` in [-1, 1] to rows and, where the model has a detail encoder, features."""
+        return self.with_detail(images, self.encode(images, iterations))
+
+    def with_detail(self, images: Tensor, ws: Tensor) -> Inversion:
+        """Rows ``[b k d]`` with the features that photographs ``[b 3 h w]`` have beyond them."""
+        if self.detail is None:
+            return Inversion(ws)
+        size = self.detail.input_size
+        drawn = resize(self.decode(ws, min(size, self.generator.size)), size).clamp(-1, 1)
+        features = self.generator.features(ws, self.detail.config.side)
+        return Inversion(ws, self.detail(resize(images, size), drawn, features))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> "PSP":
