@@ -1,5 +1,7 @@
 """The detail encoder and inversions with features, on a small StyleGAN2."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -72,3 +74,11 @@ def test_a_photograph_equal_to_its_reconstruction_differs_from_another_one() -> 
     ws = model.encode(photo)
     one, other = model.with_detail(photo, ws), model.with_detail(-photo, ws)
     assert not torch.allclose(one.features[8], other.features[8], atol=1e-3)
+
+
+def test_a_model_with_a_detail_encoder_is_stored_and_read_whole(tmp_path: Path) -> None:
+    model, photo = model_with(trained(SHAPE)), img("photo", 1, 3, 64, 64)
+    p2s.save(model, tmp_path / "model.safetensors")
+    found, wanted = p2s.load(tmp_path / "model.safetensors").invert(photo), model.invert(photo)
+    assert torch.equal(found.ws, wanted.ws)
+    assert all(torch.equal(found.features[side], wanted.features[side]) for side in (8, 16))

@@ -1,9 +1,9 @@
 """Files of ours: one ``.safetensors`` whose metadata holds the configuration, so loading needs no other file.
 
 Metadata: ``format`` ("pixel2style 1"); ``config``, JSON of a ModelConfig or a GeneratorConfig; optionally
-``generator``, the bundled generator of the model, which is not stored again; optionally ``base`` and ``digest``, the
-bundled model that the tensors are the difference to (``formats.quantized``). All of it is checked before anything is
-built from it.
+``generator`` and ``detail``, the bundled generator and detail encoder of the model, which are not stored again;
+optionally ``base`` and ``digest``, the bundled model that the tensors are the difference to (``formats.quantized``).
+All of it is checked before anything is built from it.
 """
 
 from collections.abc import Mapping
@@ -24,6 +24,7 @@ from ..formats.meta_device import shapes_only
 from ..formats.state_dicts import below, fill, printable, tensors
 from ..generators import Generator
 from ..models import encoders
+from ..models.detail import DetailEncoder
 from ..models.psp import PSP
 
 Config = ModelConfig | GeneratorConfig
@@ -51,6 +52,7 @@ class Header(NamedTuple):
 
     config: Config
     generator: str | None
+    detail: str | None
     base: str | None
 
 
@@ -63,7 +65,7 @@ def is_ours(path: Path) -> bool:
 def header(path: Path) -> Header:
     """What a file of ours says in its metadata. Raises CheckpointError for none, or one beyond the limits."""
     metadata = safetensors.read_metadata(path)
-    return Header(_config(metadata, path), metadata.get("generator"), metadata.get("base"))
+    return Header(_config(metadata, path), *(metadata.get(name) for name in ("generator", "detail", "base")))
 
 
 def metadata_of(config: Config) -> dict[str, str]:
@@ -109,6 +111,7 @@ def load(path: Path, numbers: bool = True) -> PSP | Generator:
     with shapes_only():
         made = _build(found.config, path)
     given = {} if generator is None else {f"generator.{key}": value for key, value in generator.state_dict().items()}
+    given |= {f"detail.{key}": value for key, value in _bundled_detail(found, path).items()}
     fill(made, _tensors(path, numbers), str(path), given=given)
     return made.eval()
 
@@ -150,13 +153,24 @@ def _bundled_generator(found: Header, path: Path) -> Generator | None:
     return generator
 
 
+def _bundled_detail(found: Header, path: Path) -> dict[str, Tensor]:
+    """The tensors of the bundled detail encoder that a model's file refers to; none where it refers to none."""
+    if found.detail is None:
+        return {}
+    if found.detail not in assets.names():
+        raise CheckpointError(f"{path}: refers to a detail encoder that is not bundled here; update pixel2style")
+    return quantized.complete(assets.read(found.detail), str(path))
+
+
 def _build(config: Config, path: Path) -> PSP | Generator:
     """A network of the right shapes. Raises CheckpointError for a configuration that describes none."""
     try:
         if isinstance(config, GeneratorConfig):
             return generators.build(config)
         generator = generators.build(config.generator)
-        return PSP(encoders.build(config.encoder), generator, config, torch.zeros(config.generator.width))
+        detail = None if config.detail is None else DetailEncoder(config.detail)
+        w_avg = torch.zeros(config.generator.width)
+        return PSP(encoders.build(config.encoder), generator, config, w_avg, detail=detail)
     except (ValueError, RuntimeError, ConfigError) as error:
         raise CheckpointError(f"{path}: its configuration describes no network: {error}") from error
 
@@ -186,6 +200,7 @@ def save(
     *,
     dtype: torch.dtype = torch.float32,
     generator: str | None = None,
+    detail: str | None = None,
     base: str | None = None,
     bits: int = 4,
 ) -> None:
@@ -193,16 +208,21 @@ def save(
 
     ``dtype`` float16 halves the file, int8 (times one step per channel) quarters it; vectors, averages and tensors that
     exceed the range of float16 stay float32. ``generator`` names a bundled generator to refer to instead of storing it;
-    a path is ignored, so the file is complete either way. ``base`` names a bundled model: the difference to it is
-    stored, with ``bits`` (2 to 8) per number. Raises OutputError when the file cannot be written, CheckpointError when
-    no such model is bundled, ValueError when ``generator`` is not the model's, or for other ``bits``.
+    a path is ignored, so the file is complete either way. ``detail`` names a bundled detail encoder likewise. ``base``
+    names a bundled model: the difference to it is stored, with ``bits`` (2 to 8) per number. Raises OutputError when
+    the file cannot be written, CheckpointError when no such model is bundled, ValueError when ``generator`` or
+    ``detail`` is not the model's, or for other ``bits``.
     """
     if dtype not in (torch.float32, torch.float16, torch.int8):
         raise ValueError(f"dtype must be float32, float16 or int8, got {dtype}")
     state = model.state_dict()
     metadata = metadata_of(model.config)
     if isinstance(model, PSP) and generator is not None and generator in assets.names():
-        state, metadata["generator"] = _without(state, generator), generator
+        own = load_generator(assets.path(generator)).state_dict()
+        state, metadata["generator"] = _without(state, "generator", own, generator), generator
+    if detail is not None:
+        own = quantized.complete(assets.read(detail), detail)
+        state, metadata["detail"] = _without(state, "detail", own, detail), detail
     kept = torch.float16 if dtype == torch.int8 else dtype
     stored = {key: _stored(key, value, kept) for key, value in state.items()}
     if base is not None:
@@ -213,14 +233,13 @@ def save(
     safetensors.write(stored, path, metadata)
 
 
-def _without(state: Mapping[str, Tensor], generator: str) -> dict[str, Tensor]:
-    """The tensors of a model that do not come from a bundled generator. Raises ValueError where that is not its own."""
-    own = load_generator(assets.path(generator)).state_dict()
-    bundled = {f"generator.{key}": value for key, value in own.items()}
-    rest = {key: value for key, value in state.items() if key not in bundled}
-    same = all(torch.equal(state[key].cpu().to(value), value) for key, value in bundled.items() if key in state)
+def _without(state: Mapping[str, Tensor], part: str, own: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """``state`` without its ``part``, which must be that of the bundled file ``name``. Raises ValueError if not."""
+    bundled = {f"{part}.{key}": value for key, value in own.items()}
+    rest = {key: value for key, value in state.items() if not key.startswith(f"{part}.")}
+    same = all(key in state and torch.equal(state[key].cpu().to(value), value) for key, value in bundled.items())
     if len(rest) + len(bundled) != len(state) or not same:
-        raise ValueError(f"the model's generator is not the bundled {generator}")
+        raise ValueError(f"the model's {part} is not the bundled {name}")
     return rest
 
 
