@@ -16,6 +16,8 @@ def invert(
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
     refine: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: 1 or 0)")] = None,
+    detail: Flag = True,
+    save_features: Flag = False,
     device: Device = "auto",
     batch: Count = 1,
     overwrite: Flag = False,
@@ -33,6 +35,9 @@ def invert(
             address of one: hf://USER/REPO, or https://HOST/FILE#sha256=DIGEST.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
         refine: Steps that bring rows closer to the photograph: 1 with the bundled generator, else 0 (and dozens help).
+        detail: Draw from rows alone, without the features that carry what rows cannot.
+        save_features: Also store these features in latents.safetensors: NAME.features32 and NAME.features64, fp16, 5 MB
+            for each photograph. Rows alone give another picture.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
@@ -43,5 +48,8 @@ def invert(
 
     found = photos.find(photo, leave_out=out)
     session = Session(model, device)
-    outcomes = invert_into(out, found, session, align=align, batch=batch, refine=refine, overwrite=overwrite)
+    outcomes = invert_into(
+        out, found, session, align=align, batch=batch, refine=refine, detail=detail, save_features=save_features,
+        overwrite=overwrite,
+    )  # fmt: skip
     return progress.report(outcomes, len(found), f"inverted into {out}, rows in {out / LATENTS}")

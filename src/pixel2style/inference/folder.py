@@ -49,17 +49,22 @@ def invert_into(
     align: bool = True,
     batch: int = 1,
     refine: int | None = None,
+    detail: bool = True,
+    save_features: bool = False,
     overwrite: bool = False,
 ) -> Outcomes:
     """Invert photographs into a folder, one outcome each.
 
     A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned,
     ``NAME.aligned.png``. The rows of all are added to ``latents.safetensors`` at the end, also when the caller stops
-    early. Raises OutputError before any work when these cannot be written, see ``files.claim``.
+    early; with ``save_features`` also the features, fp16, as ``NAME.featuresSIDE``. Raises OutputError before any work
+    when these cannot be written, see ``files.claim``.
     """
     kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
     files, earlier = _claimed(out, photos, kinds, [], overwrite)
-    yield from _written(out, files, earlier, session.invert_many(photos, align, _checked(batch), refine))
+    yield from _written(
+        out, files, earlier, session.invert_many(photos, align, _checked(batch), refine, detail), save_features
+    )
 
 
 def translate_into(
@@ -98,8 +103,9 @@ def _written(
     files: Files,
     earlier: Mapping[str, Tensor],
     results: Iterable[tuple[Photo, Result | Pixel2StyleError]],
+    save_features: bool = False,
 ) -> Outcomes:
-    """Write the pictures of each result, and at the end all rows."""
+    """Write the pictures of each result, and at the end all rows (and features, fp16)."""
     latents = dict[str, Tensor]()
     try:
         for photo, result in results:
@@ -114,6 +120,8 @@ def _written(
             latents[photo.name] = result.ws
             if result.sample_ws is not None:
                 latents[f"{photo.name}.samples"] = result.sample_ws
+            if save_features:
+                latents |= {f"{photo.name}.features{side}": part.half() for side, part in result.features.items()}
             yield Outcome(photo, files[photo])
     finally:
         if latents:

@@ -1,16 +1,16 @@
 """A model, loaded once: pictures in, pictures and rows out.
 
 One photograph passes ``prepare`` (align, make the source), ``model.encode``, ``optimize`` (a few steps on the rows,
-where that is possible), ``model.decode`` and ``prepared.finish``. Inversion and translation are this one path; never
-more pictures than one batch are in memory.
+where that is possible), ``model.with_detail`` (what rows cannot carry), ``model.decode`` and ``prepared.finish``.
+Inversion and translation are this one path; never more pictures than one batch are in memory.
 
 Axes: ``n`` samples, ``k`` rows, ``d`` width of a row.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from ..config import DEFAULT_TASK
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import FaceAligner
 from ..metrics.losses import Objective
+from ..models.inversion import Inversion
 from ..models.psp import PSP
 from ..photos import Photo
 from ..runtime import Device, choose_device
@@ -36,7 +37,9 @@ from .optimize import Optimize, adam, newton
 class Result:
     """What was made of one picture: ``aligned`` is what the encoder saw, ``ws`` [k d] are the rows.
 
-    ``samples`` are drawn from ``sample_ws`` [n k d], which differ from ``ws`` in some rows.
+    ``features`` are residuals [c s s] by the side s of the generator's map that they are added to; none where only rows
+    were asked for, or the model has no detail encoder. ``samples`` are drawn from ``sample_ws`` [n k d], which differ
+    from ``ws`` in some rows, and from the same features.
     """
 
     aligned: Image.Image
@@ -44,6 +47,7 @@ class Result:
     ws: Tensor
     samples: tuple[Image.Image, ...] = ()
     sample_ws: Tensor | None = None
+    features: Mapping[int, Tensor] = field(default_factory=dict)
 
     @property
     def pair(self) -> Image.Image:
@@ -97,16 +101,19 @@ class Session:
         height, width = self.model.encoder.config.input_shape
         return self.frame(image, align).cut(image, size, round(size * height / width))
 
-    def invert(self, image: Image.Image | str | Path, align: bool = True, refine: int | None = None) -> Result:
-        """Photograph -> rows -> picture; ``image`` is an upright picture, or a file.
+    def invert(
+        self, image: Image.Image | str | Path, align: bool = True, refine: int | None = None, detail: bool = True
+    ) -> Result:
+        """Photograph -> rows and features -> picture; ``image`` is an upright picture, or a file.
 
         After the encoder, rows take ``refine`` steps towards the photograph: Newton steps if the generator's curvature
         is known (the bundled one), else steps of Adam, which needs ten times as many. None: one step if curvature is
-        known, else none; 0: the encoder's rows.
+        known, else none; 0: the encoder's rows. ``detail``: also find features, what rows cannot carry, in one more
+        forward pass, where the model has a detail encoder.
         Raises NoFaceError when ``align`` finds no face, ImageError when the file is no picture, ConfigError when the
         model reads no photographs.
         """
-        return self._one(image, self._inversion(align, refine))
+        return self._one(image, self._inversion(align, refine, detail))
 
     def translate(
         self,
@@ -131,10 +138,15 @@ class Session:
         return self._one(image, request)
 
     def invert_many(
-        self, photos: Iterable[Photo], align: bool = True, batch: int = 1, refine: int | None = None
+        self,
+        photos: Iterable[Photo],
+        align: bool = True,
+        batch: int = 1,
+        refine: int | None = None,
+        detail: bool = True,
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         """Read and invert photographs in order, ``batch`` at a time; yields the error of one that fails."""
-        return self._many(photos, self._inversion(align, refine), batch)
+        return self._many(photos, self._inversion(align, refine, detail), batch)
 
     def translate_many(
         self, photos: Iterable[Photo], request: Request, batch: int = 1
@@ -143,13 +155,13 @@ class Session:
         preparation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._many(photos, request, batch)
 
-    def _inversion(self, align: bool, refine: int | None) -> Request:
+    def _inversion(self, align: bool, refine: int | None, detail: bool) -> Request:
         channels = self.model.source_channels
         if channels != 3:
             raise ConfigError(
                 f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
             )
-        request = Request(DEFAULT_TASK, align, refine=refine)
+        request = Request(DEFAULT_TASK, align, refine=refine, detail=detail)
         preparation.check_numbers(request, self.model.encoder.config.rows)
         if refine:
             preparation.require_refinable(self.model.config.task)
@@ -180,17 +192,23 @@ class Session:
 
     @torch.no_grad()  # not inference_mode: callers may want to optimise the rows
     def _results(self, batch: list[Prepared], request: Request) -> list[Result]:
-        """Encode, optimise, draw and finish one batch."""
-        all_ws = self.model.encode(torch.stack([prepared.source for prepared in batch]).to(self.device))
+        """Encode, optimise, add detail, draw and finish one batch."""
+        sources = torch.stack([prepared.source for prepared in batch]).to(self.device)
+        all_ws = self.model.encode(sources)
         if steps := self._steps(request):
             all_ws = torch.cat([self._refined(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])
+        inverts = self._task is not None and self._task.inverts
+        inversion = self.model.with_detail(sources, all_ws) if request.detail and inverts else Inversion(all_ws)
         results = []
-        for prepared, drawn, ws in zip(batch, self._draw(all_ws), all_ws, strict=True):
-            result = Result(prepared.picture, prepared.finish(drawn), ws.float().cpu())
+        for index, (prepared, drawn) in enumerate(zip(batch, self._draw(inversion), strict=True)):
+            own = inversion.part(index)
+            ws = own.ws[0]
+            features = {side: residual[0].float().cpu() for side, residual in own.features.items()}
+            result = Result(prepared.picture, prepared.finish(drawn), ws.float().cpu(), features=features)
             if request.samples:
                 many = preparation.resampled(ws, self.model.generator, request)
                 # one at a time, so that memory does not grow with their number
-                samples = (self._draw(rows[None])[0] for rows in many)
+                samples = (self._draw(Inversion(rows[None], own.features))[0] for rows in many)
                 result = replace(result, samples=tuple(map(prepared.finish, samples)), sample_ws=many.float().cpu())
             results.append(result)
         return results
@@ -225,8 +243,8 @@ class Session:
             objective = Objective(newton.LOSS if faces else replace(newton.LOSS, identity=0.0))
             return partial(newton.optimize, objective=objective, curvature=self._curvature.to(self.device))
 
-    def _draw(self, ws: Tensor) -> Tensor:
-        return self.model.framed(self.model.decode(ws)).float().cpu()
+    def _draw(self, inversion: Inversion) -> Tensor:
+        return self.model.framed(self.model.decode(inversion.ws, features=inversion.features)).float().cpu()
 
 
 def named(photo: Photo) -> Path:

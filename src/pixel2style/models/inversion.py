@@ -18,3 +18,8 @@ class Inversion:
 
     ws: Tensor
     features: Mapping[int, Tensor] = field(default_factory=dict)
+
+    def part(self, index: int) -> "Inversion":
+        """The inversion of one picture of the batch: ``[1 k d]``."""
+        one = slice(index, index + 1)
+        return Inversion(self.ws[one], {side: residual[one] for side, residual in self.features.items()})

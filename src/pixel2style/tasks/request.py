@@ -24,7 +24,8 @@ class Request:
     """What a user asks for: the options of ``pixel2style translate`` and ``invert``.
 
     ``mask`` is one of ``degrade.MASKS``, a file, or (``opened``) a gray picture, white where pixels are hidden.
-    ``refine`` None: one step if the task is refinable and the generator's curvature is known, else none.
+    ``refine`` None: one step if the task is refinable and the generator's curvature is known, else none. ``detail``:
+    whether an inversion also has features, where the model has a detail encoder.
     """
 
     task: str
@@ -37,6 +38,7 @@ class Request:
     seed: int = 0
     alpha: float = 1.0
     refine: int | None = None
+    detail: bool = True
 
     @property
     def mask_file(self) -> Path | None:
