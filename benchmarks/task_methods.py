@@ -23,6 +23,7 @@ from torch import Tensor
 from pixel2style import files, images
 from pixel2style.config import SourceConfig
 from pixel2style.inference.optimize import Optimize, adam
+from pixel2style.models.inversion import Inversion
 from pixel2style.models.psp import PSP
 from pixel2style.ops import COMPARE_SIZE, pooled
 from pixel2style.tasks import degrade, find_task
@@ -110,13 +111,17 @@ def trivial(case: Case, model: PSP) -> Iterator[tuple[str, Method]]:
 
 
 @torch.no_grad()
-def encoded(model: PSP, example: Example, case: Case, optimize: Optimize | None = None, steps: int = 0) -> Result:
-    """The model's result, with ``steps`` of refinement towards what the source shows."""
+def encoded(
+    model: PSP, example: Example, case: Case, optimize: Optimize | None = None, steps: int = 0, detail: bool = True
+) -> Result:
+    """The model's result, with ``steps`` of refinement towards what the source shows, and features if it has them."""
     start = time.perf_counter()
     ws = model.encode(example.source)
     if optimize is not None and steps:
         ws = optimize(model, example.source[:, :3], ws, steps, degradation=degradation(case, example))
-    picture = model.decode(ws)
+    inverts = detail and find_task(case.task).inverts
+    inversion = model.with_detail(example.source, ws) if inverts else Inversion(ws)
+    picture = model.decode(inversion.ws, features=inversion.features)
     return Result(finished(model, picture), time.perf_counter() - start)
 
 

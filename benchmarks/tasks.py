@@ -70,12 +70,17 @@ def compared(
     for name, method in trivial(case, model):
         yield name, method, False
     ours = partial(encoded, model, case=case)
-    curvature = newton.bundled(model) if find_task(case.task).refinable else None
+    task = find_task(case.task)
+    if model.detail is not None and task.inverts:
+        yield f"{OURS}, `--refine 0 --no-detail`", partial(ours, detail=False), False
+    curvature = newton.bundled(model) if task.refinable else None
     if curvature is not None:
         optimize = partial(newton.optimize, curvature=curvature, objective=Objective(newton.LOSS))
         for steps in sorted({*refined, USUAL} - {USUAL}):
             yield f"{OURS}, `--refine {steps}`", partial(ours, optimize=optimize, steps=steps), False
         ours = partial(ours, optimize=optimize, steps=USUAL)
+        if model.detail is not None and task.inverts:
+            yield f"{OURS}, `--no-detail`", partial(ours, detail=False), False
     yield OURS, ours, False
     yield f"{optimization.steps} steps of direct optimisation", partial(optimized, model, case, optimization), True
     yield OURS, ours, True
