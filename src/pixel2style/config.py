@@ -130,10 +130,14 @@ class DetailConfig:
     fine_units: Count = 2
     """Residual units at twice ``side`` pixels."""
 
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Sides of the maps that residuals are for."""
+        return (self.side, 2 * self.side) if self.fine_width else (self.side,)
+
     def fits(self, maps: Mapping[int, int]) -> bool:
-        """Whether a generator with ``maps`` (channels by side) has those that this one writes residuals for."""
-        sides = (self.side, 2 * self.side) if self.fine_width else (self.side,)
-        return all(maps.get(side) == channels for side, channels in zip(sides, self.channels, strict=False))
+        """Whether a generator with ``maps`` (channels by side) has those that residuals are for."""
+        return all(maps.get(side) == channels for side, channels in zip(self.sides, self.channels, strict=False))
 
 
 @dataclass(frozen=True, config=_STRICT)

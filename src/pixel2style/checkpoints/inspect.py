@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ..config import EncoderConfig, GeneratorConfig, ModelConfig
+from ..config import DetailConfig, EncoderConfig, GeneratorConfig, ModelConfig
 from ..formats.safetensors import is_safetensors
 from ..generators import Generator
 from ..generators.stylegan2 import network as stylegan2
@@ -124,8 +124,13 @@ def _model_facts(model: PSP) -> dict[str, str]:
         "reads": f"pictures of {model.source_channels} channels, {_shape(encoder)} pixels{feedback}",
         "encoder": f"{_named(encoder)}, {encoder.rows} rows of {encoder.width}",
         "average": "added to what the encoder gives" if config.add_average else "not added",
+        **({} if config.detail is None else {"detail": f"residuals for maps of {_sides(config.detail)} pixels"}),
         **_generator_facts(config.generator, encoder.rows),
     }
+
+
+def _sides(detail: DetailConfig) -> str:
+    return " and ".join(map(str, detail.sides))
 
 
 def _shape(encoder: EncoderConfig) -> str:

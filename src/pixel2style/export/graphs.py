@@ -57,9 +57,9 @@ class EncodeAndDraw(nn.Module):
         self.model, self.size = model, size
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``PSP.encode``, then ``PSP.decode``."""
-        ws = self.model.encode(images)
-        return self.model.decode(ws, self.size), ws
+        """As ``PSP.invert``, then ``PSP.decode``: with features where the model has a detail encoder."""
+        inversion = self.model.invert(images)
+        return self.model.decode(inversion.ws, self.size, inversion.features), inversion.ws
 
 
 @dataclass(frozen=True)

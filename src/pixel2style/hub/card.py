@@ -155,11 +155,14 @@ def _sizes(config: ModelConfig, facts: Facts) -> list[tuple[str, str]]:
     channels = encoder.input_channels - 3 * config.feedback
     height, width = encoder.input_shape
     iterations = f", with feedback, {config.iterations} iterations" if config.feedback else ""
+    sides = () if config.detail is None else config.detail.sides
+    detail = [("detail", f"residuals for the maps of {' and '.join(map(str, sides))} pixels")] if sides else []
     return [
         ("task", config.task),
         ("reads", f"{channels} channels, resized to {width} x {height} pixels"),
         ("encoder", f"{encoder.kind} on {encoder.trunk}{iterations}{_millions(facts, 'encoder')}"),
         ("rows", f"{encoder.rows} of {encoder.width} numbers"),
+        *detail,
         ("generator", f"{generator.kind}, frozen{_millions(facts, 'generator')}"),
         ("draws", f"{generator.size} x {generator.size} pixels"),
     ]
