@@ -1,0 +1,42 @@
+"""Bundling of a detail encoder: in int8, and named by a model whose tensors do not change."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import bundle_detail
+import pixel2style as p2s
+import train_detail
+from pixel2style import assets
+from pixel2style.config import DetailConfig
+from pixel2style.formats import safetensors
+from pixel2style.models.detail import DetailEncoder
+from tests.support import stand_in
+
+
+def test_a_model_finds_the_bundled_detail_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assets, "FOLDER", tmp_path)
+    p2s.save(stand_in.random_model(), tmp_path / "model.safetensors")
+    before = safetensors.read(tmp_path / "model.safetensors")
+    before = {key: value.clone() for key, value in before.items()}
+    maps = stand_in.random_model().generator.map_channels()
+    torch.manual_seed(0)
+    detail = DetailEncoder(DetailConfig(side=8, channels=(maps[8], maps[16]), width=16, units=1, fine_width=8))
+    torch.nn.init.normal_(detail.coarse.weight)
+    bundle_detail.bundle(detail, "detail", "model", tmp_path)
+    after = safetensors.read(tmp_path / "model.safetensors")
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], value) and after[key].dtype == value.dtype for key, value in before.items())
+    found = p2s.load(tmp_path / "model.safetensors").detail
+    assert isinstance(found, DetailEncoder)
+    again = train_detail.load_detail("detail").state_dict()
+    for key, value in detail.state_dict().items():
+        assert torch.equal(found.state_dict()[key], again[key])
+        assert torch.allclose(again[key], value, atol=float(value.abs().max()) / 127)
+
+
+def test_a_generator_cannot_have_a_detail_encoder(tmp_path: Path) -> None:
+    p2s.save(stand_in.random_model().generator, tmp_path / "generator.safetensors")
+    with pytest.raises(p2s.Pixel2StyleError, match="generator"):
+        bundle_detail.bundle(DetailEncoder(DetailConfig(width=16, units=1)), "detail", "generator", tmp_path)
