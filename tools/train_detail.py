@@ -71,6 +71,7 @@ class DetailRun:
     bf16: bool = True
     """Compute in bfloat16; slow on processors without instructions for it."""
     steps: int = 4000
+    """0: validate only."""
     minutes: float = 0
     """End after this time, 0: never; the same command then continues."""
     full_share: float = 0.3
@@ -298,6 +299,8 @@ def train(run: DetailRun) -> None:
     validation, log = Validation(run, model), Log(run.out / "log.jsonl", state.step)
     begun = saved = logged = time.monotonic()
     recent: list[dict[str, Tensor]] = []
+    if not run.steps:
+        log.write(state, validation(state.average))
     while state.step < run.steps:
         rng = step_rng(run.samples.seed, state.step)
         batch = samples.batch(rng, full=state.step >= (1 - run.full_share) * run.steps)

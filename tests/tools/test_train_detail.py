@@ -1,8 +1,10 @@
 """Training of a detail encoder, on a small StyleGAN2 and pictures of noise."""
 
 import json
+import shutil
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -81,9 +83,22 @@ def test_a_run_in_three_parts_equals_an_unbroken_one(run: train_detail.DetailRun
         train_detail.train(parts)
         states.append(torch.load(parts.out / "state.pt", weights_only=True)["step"])
     assert states == [1, 2, 3]
-    whole, other = (torch.load(folder / "state.pt", weights_only=True) for folder in (run.out, parts.out))
-    assert all(torch.equal(value, other["detail"][key]) for key, value in whole["detail"].items())
-    assert all(torch.equal(value, other["average"][key]) for key, value in whole["average"].items())
+    assert_same_state(run.out, parts.out)
+
+
+@pytest.mark.usefixtures("lines")
+def test_a_run_on_a_full_cache_equals_the_one_that_filled_it(run: train_detail.DetailRun) -> None:
+    again = replace(run, out=run.out.with_name("again"), validation=())
+    shutil.copytree(run.out / "cache", again.out / "cache")
+    train_detail.train(again)
+    assert_same_state(run.out, again.out)
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    ours, theirs = (torch.load(folder / "state.pt", weights_only=True) for folder in (one, other))
+    for part in ("detail", "average"):
+        assert ours[part].keys() == theirs[part].keys()
+        assert [key for key, value in ours[part].items() if not torch.equal(value, theirs[part][key])] == []
 
 
 @pytest.mark.usefixtures("lines")
