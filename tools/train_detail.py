@@ -276,7 +276,8 @@ class Log:
     def __init__(self, file: Path, step: int):
         self.file = file
         lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-        files.write_text(file, "".join(line for line in lines if json.loads(line)["step"] <= step))
+        whole = [line for line in lines if line.endswith("\n")]  # the last one may be truncated
+        files.write_text(file, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
     def write(self, state: State, values: dict[str, Any]) -> None:
         """Append a line and print it."""
@@ -299,7 +300,7 @@ def train(run: DetailRun) -> None:
     validation, log = Validation(run, model), Log(run.out / "log.jsonl", state.step)
     begun = saved = logged = time.monotonic()
     recent: list[dict[str, Tensor]] = []
-    if not run.steps:
+    if validation.images and not run.steps:
         log.write(state, validation(state.average))
     while state.step < run.steps:
         rng = step_rng(run.samples.seed, state.step)
