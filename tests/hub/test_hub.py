@@ -53,7 +53,7 @@ def test_a_saved_model_is_complete_and_may_be_half_as_large(tmp_path: Path) -> N
     with (tmp_path / "model.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     assert "generator" not in header["__metadata__"]
-    assert (tmp_path / "model.safetensors").stat().st_size < 42e6
+    assert (tmp_path / "model.safetensors").stat().st_size < 54e6
     for key, value in p2s.load("faces").state_dict().items():  # a byte a number times its step is no half
         assert torch.allclose(model.state_dict()[key], value, rtol=1e-3, atol=1e-7), key
 

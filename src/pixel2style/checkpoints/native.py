@@ -111,8 +111,9 @@ def load(path: Path, numbers: bool = True) -> PSP | Generator:
     with shapes_only():
         made = _build(found.config, path)
     given = {} if generator is None else {f"generator.{key}": value for key, value in generator.state_dict().items()}
+    state = _tensors(path, numbers)
     given |= {f"detail.{key}": value for key, value in _bundled_detail(found, path).items()}
-    fill(made, _tensors(path, numbers), str(path), given=given)
+    fill(made, state, str(path), given=given)
     return made.eval()
 
 
@@ -220,17 +221,30 @@ def save(
     if isinstance(model, PSP) and generator is not None and generator in assets.names():
         own = load_generator(assets.path(generator)).state_dict()
         state, metadata["generator"] = _without(state, "generator", own, generator), generator
+    base_state = None if base is None else read_base(base, base)
+    if detail is None and base is not None and isinstance(model, PSP) and model.detail is not None:
+        detail = _detail_of(base, model.detail)
     if detail is not None:
         own = quantized.complete(assets.read(detail), detail)
         state, metadata["detail"] = _without(state, "detail", own, detail), detail
     kept = torch.float16 if dtype == torch.int8 else dtype
     stored = {key: _stored(key, value, kept) for key, value in state.items()}
-    if base is not None:
-        stored, difference = quantized.subtract(state, stored, read_base(base, base), base, bits)
+    if base is not None and base_state is not None:
+        stored, difference = quantized.subtract(state, stored, base_state, base, bits)
         metadata |= difference
     elif dtype == torch.int8:
         stored = quantized.in_bytes(state, stored)
     safetensors.write(stored, path, metadata)
+
+
+def _detail_of(base: str, detail: DetailEncoder) -> str | None:
+    """The bundled detail encoder of the bundled model ``base``, where ``detail`` is that one."""
+    name = header(assets.path(base)).detail
+    if name is None:
+        return None
+    bundled, state = quantized.complete(assets.read(name), name), detail.state_dict()
+    same = bundled.keys() == state.keys() and all(torch.equal(state[key].cpu(), bundled[key]) for key in state)
+    return name if same else None
 
 
 def _without(state: Mapping[str, Tensor], part: str, own: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

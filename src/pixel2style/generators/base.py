@@ -51,22 +51,23 @@ class Generator(nn.Module, ABC):
         where rows, size or residuals do not fit.
         """
 
-    @abstractmethod
     def features(self, ws: Tensor, side: int) -> Tensor:
         """The map of ``side`` pixels that residuals are added to: ``[b k d] -> [b c side side]``.
 
-        Raises ConfigError where there is no such map.
+        Raises ConfigError where there is no such map: in a generator that does not override this, there is none.
         """
+        self.check_side(side)
+        raise NotImplementedError
 
     def map_channels(self) -> dict[int, int]:
         """Channels of the maps that residuals can be added to, by their side; empty where there are none."""
         return {}
 
-    def check_residuals(self, residuals: Residuals, batch: int) -> None:
-        """Raise ConfigError unless all ``residuals`` fit maps of this generator, for ``batch`` pictures."""
+    def check_residuals(self, residuals: Residuals, ws: Tensor) -> None:
+        """Raise ConfigError unless all ``residuals`` fit maps of this generator, for as many pictures as ``ws``."""
         for side, residual in residuals.items():
             self.check_side(side)
-            wanted = [batch, self.map_channels()[side], side, side]
+            wanted = [ws.shape[0], self.map_channels()[side], side, side]
             if list(residual.shape) != wanted:
                 raise ConfigError(f"a residual of the map of {side} pixels is {wanted}, got {list(residual.shape)}")
 

@@ -55,6 +55,8 @@ class PSP(nn.Module):
             raise ValueError(
                 "an encoder with feedback needs three more input channels than its images have, for its reconstruction"
             )
+        if config.detail != (None if detail is None else detail.config):
+            raise ValueError("the configuration describes another detail encoder than the one given")
         if detail is not None and not detail.config.fits(generator.map_channels()):
             raise ValueError(f"the detail encoder is of other maps than the generator's: {detail.config}")
         self.config, self.encoder, self.detail = config, encoder, detail

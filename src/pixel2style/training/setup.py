@@ -174,7 +174,8 @@ def from_checkpoint(config: TrainConfig) -> PSP:
         encoder = input_channels.adapt(encoder, complete, task.classes)
     if (generator.rows, generator.width) != (before.rows, before.width):
         encoder = _with_rows(encoder, generator.rows, generator.width)
-    made = replace(model.config, encoder=encoder.config, generator=generator.config)
+    # a detail encoder fits the rows that it was trained with: other rows need another one
+    made = replace(model.config, encoder=encoder.config, generator=generator.config, detail=None)
     if not config.generator:
         return PSP(encoder, generator, made, model.w_avg, model.w_unit)
     return PSP(encoder, generator, made, generator.w_avg, generator.row_unit())

@@ -156,6 +156,8 @@ def refuse(model: PSP) -> None:
             f"pSp's code draws with StyleGAN2 only, and this generator is a {generator.kind}: write --to psp what was "
             "trained into a StyleGAN2"
         )
+    if config.detail is not None:
+        raise ConfigError("pSp's code has no detail encoder, and this model has one: keep the model as ours")
     usual = GeneratorConfig(size=generator.size, width=WIDTH, mapping_layers=LAYERS)
     if replace(generator, noise_width=generator.noise_width % generator.width) != usual:
         raise ConfigError(

@@ -197,7 +197,7 @@ class MobileStyleGAN(Generator):
         Raises ConfigError where there is no such map, or a residual does not fit.
         """
         self.check_side(side)
-        self.check_residuals(residuals, len(ws))
+        self.check_residuals(residuals, ws)
         return self._features(ws, side.bit_length() - 3, residuals)
 
     def _features(self, ws: Tensor, blocks: int, residuals: Residuals) -> Tensor:
@@ -243,7 +243,7 @@ class MobileStyleGAN(Generator):
         between it and 1024, are area averages. The small head does not see residuals of maps above 128 pixels. Raises
         ConfigError where rows, size or residuals do not fit.
         """
-        self.check_residuals(residuals, len(ws))
+        self.check_residuals(residuals, ws)
         ws = rows_of(ws, self.rows, self.width).to(self.constant.dtype)
         size = size_of(size, self.size)
         if size <= HEAD_SIZE:

@@ -218,7 +218,7 @@ class StyleGAN2(Generator):
         """
         ws = rows_of(ws, self.rows, self.width).to(self.input.input.dtype)
         size = size_of(size, self.size)
-        self.check_residuals(residuals, len(ws))
+        self.check_residuals(residuals, ws)
         image = self._run(ws, noise, residuals)
         return image if size == self.size else area(image, size)
 

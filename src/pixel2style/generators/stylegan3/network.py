@@ -259,11 +259,6 @@ class StyleGAN3(Generator):
         w: Tensor = self.mapping(z, labels)
         return truncated(w, self.w_avg, truncation)
 
-    def features(self, ws: Tensor, side: int) -> Tensor:
-        """Raises ConfigError: layers are no resolutions here, and their maps have margins."""
-        self.check_side(side)
-        raise AssertionError("unreachable")
-
     def synthesize(
         self,
         ws: Tensor,
@@ -280,7 +275,7 @@ class StyleGAN3(Generator):
         """
         ws = rows_of(ws, self.rows, self.width).to(self.input.weight.dtype)
         size = size_of(size, self.size)
-        self.check_residuals(residuals, len(ws))
+        self.check_residuals(residuals, ws)
         if transform is not None and tuple(transform.shape) not in ((3, 3), (ws.shape[0], 3, 3)):
             raise ConfigError(f"a transform is [3, 3], or [{ws.shape[0]}, 3, 3] here, got {list(transform.shape)}")
         row = ws.unbind(dim=1)
