@@ -23,6 +23,8 @@ from torch import Tensor
 from pixel2style import files, images
 from pixel2style.config import SourceConfig
 from pixel2style.inference.optimize import Optimize, adam
+from pixel2style.inference.refine import Goal, refine
+from pixel2style.metrics.losses import Objective
 from pixel2style.models.inversion import Inversion
 from pixel2style.models.psp import PSP
 from pixel2style.ops import COMPARE_SIZE, pooled
@@ -112,15 +114,21 @@ def trivial(case: Case, model: PSP) -> Iterator[tuple[str, Method]]:
 
 @torch.no_grad()
 def encoded(
-    model: PSP, example: Example, case: Case, optimize: Optimize | None = None, steps: int = 0, detail: bool = True
-) -> Result:
-    """The model's result, with ``steps`` of refinement towards what the source shows, and features if it has them."""
-    start = time.perf_counter()
+    model: PSP, example: Example, case: Case, optimize: Optimize | None = None, steps: int = 0, detail: bool = True,
+    goal: Goal | None = None, objective: Objective | None = None,
+) -> Result:  # fmt: skip
+    """The model's result, with ``steps`` of refinement towards what the source shows, and features if it has them.
+
+    With a ``goal`` and its ``objective`` features are refined, too.
+    """
+    start, begun = time.perf_counter(), time.monotonic()
     ws = model.encode(example.source)
     if optimize is not None and steps:
         ws = optimize(model, example.source[:, :3], ws, steps, degradation=degradation(case, example))
     inverts = detail and find_task(case.task).inverts
     inversion = model.with_detail(example.source, ws) if inverts else Inversion(ws)
+    if goal is not None and objective is not None:
+        inversion = refine(model, example.source, inversion, goal, objective, begun=begun).inversion
     picture = model.decode(inversion.ws, features=inversion.features)
     return Result(finished(model, picture), time.perf_counter() - start)
 

@@ -19,7 +19,7 @@ from pixel2style.metrics import frechet
 from pixel2style.metrics.scores import Scorer
 from task_methods import Example, Result
 
-SCORES = ("l2", "lpips", "identity", "identity_dlib")
+SCORES = ("l2", "ms_ssim", "lpips", "lpips_vgg", "identity", "identity_dlib")
 GROUPS = ((0, 10), (10, 20), (20, 180))
 """Groups of photographs by |yaw| in degrees: from the first number to below the second."""
 
@@ -48,7 +48,7 @@ class TaskScorer:
     def __call__(self, result: Result, example: Example, angles: bool = False) -> ResultScores:
         """Score one result; with ``angles``, also its yaw and the photograph's."""
         found = self.scorer(result.picture, example.target).means()
-        scores = {name: found[name] for name in SCORES}
+        scores = {name: found[name] for name in SCORES if name in found}
         if example.known is not None:
             scores |= self.hidden(result.picture, example.target, example.known)
         pictures = torch.cat([result.picture, example.target])
@@ -163,7 +163,9 @@ def score(name: str, form: str) -> Cell:
 
 SCORED: dict[str, Cell] = {
     "L2": score("l2", ".4f"),
+    "MS-SSIM": score("ms_ssim", ".4f"),
     "LPIPS-alex": score("lpips", ".4f"),
+    "LPIPS-vgg": score("lpips_vgg", ".4f"),
     "identity": score("identity", ".3f"),
     "identity (dlib)": score("identity_dlib", ".3f"),
     "Fréchet": lambda row: number(row.frechet, ".2f"),
@@ -224,13 +226,14 @@ def caption(photographs: int, between_halves: float | None) -> str:
             f"{between_halves:.2f}."
         )
     return (
-        "L2 (pixels in [-1, 1]), LPIPS-alex and cosines of identity, by MobileFaceNet and by dlib's network, are "
-        "means over the photographs. *Fréchet* is the distance between the set of results and the set of "
+        "L2 (pixels in [-1, 1]), MS-SSIM, LPIPS by two networks (VGG's where its weights are in the cache folder) and "
+        "cosines of identity, by MobileFaceNet and by dlib's network, are means over the photographs. *Fréchet* is the "
+        "distance between the set of results and the set of "
         "photographs, in AlexNet's last map as LPIPS uses it, averaged over the picture. It is not FID, falls with "
         f"the number of pictures ({photographs} here), and is left out for fewer.{floor} *Pictures/s* is from the "
         "median wall time of encoding and decoding in full, one by one; optimisation counts as encoding, and cached "
         "rows count with the time of their optimisation. The model's steps minimise LPIPS-alex and MobileFaceNet's "
-        "distance, direct optimisation minimises LPIPS-alex; dlib's network is independent."
+        "distance, direct optimisation minimises LPIPS-alex; LPIPS-vgg and dlib's network are independent."
     )
 
 

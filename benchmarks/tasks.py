@@ -25,7 +25,9 @@ import task_scores
 from pixel2style import checkpoints
 from pixel2style.errors import CheckpointError, ConfigError
 from pixel2style.inference import prepare
+from pixel2style.inference import refine as refinement
 from pixel2style.inference.optimize import adam, newton
+from pixel2style.inference.refine import Goal
 from pixel2style.metrics.losses import Objective
 from pixel2style.models.psp import PSP
 from pixel2style.tasks import find_task
@@ -64,7 +66,7 @@ def opened(task: str, source: str) -> PSP:
 
 
 def compared(
-    model: PSP, case: Case, optimization: Optimization, refined: list[int]
+    model: PSP, case: Case, optimization: Optimization, refined: list[int], goals: dict[str, Goal]
 ) -> Iterator[tuple[str, Method, bool]]:
     """The methods of a case: name, function, and whether it is used on some photographs only (because it is slow)."""
     for name, method in trivial(case, model):
@@ -82,6 +84,10 @@ def compared(
         if model.detail is not None and task.inverts:
             yield f"{OURS}, `--no-detail`", partial(ours, detail=False), False
     yield OURS, ours, False
+    if task.inverts:
+        objective = refinement.objective_of(faces=True)
+        for name, goal in goals.items():
+            yield f"{OURS}, {name}", partial(ours, goal=goal, objective=objective), False
     yield f"{optimization.steps} steps of direct optimisation", partial(optimized, model, case, optimization), True
     yield OURS, ours, True
 
@@ -101,7 +107,7 @@ def rows_of(case: Case, scorer: TaskScorer, every: list[Example], model: PSP, op
     optimization = Optimization(options.steps, options.lr, options.bf16, options.cache)
     few = photographs.spaced(every, options.optimize)
     rows: list[Row] = []
-    for name, method, only_few in compared(model, case, optimization, options.refine):
+    for name, method, only_few in compared(model, case, optimization, options.refine, goals_of(options)):
         if only_few and (not few or (name == OURS and len(few) == len(every))):
             continue  # nothing to do, or the same as the row above
         chosen = few if only_few else every
@@ -109,6 +115,12 @@ def rows_of(case: Case, scorer: TaskScorer, every: list[Example], model: PSP, op
         results = scored(scorer, title, method, chosen, case.task == "frontalize")
         rows.append(summarized(case.task, case.kind, name, results, len(chosen) == len(every)))
     return rows
+
+
+def goals_of(options: argparse.Namespace) -> dict[str, Goal]:
+    """The refinements of features that are compared, by their names."""
+    named = {f"`--budget {seconds:g}`": Goal(seconds) for seconds in options.budget}
+    return named | {f"{steps} steps on features": Goal(steps=steps) for steps in options.map_steps}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -144,6 +156,8 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="only these")
     parser.add_argument("--optimize", metavar="N", type=int, default=20, help="photographs to optimise rows for")
     parser.add_argument("--refine", metavar="N", type=int, nargs="*", default=[0, 5], help="also after so many steps")
+    parser.add_argument("--budget", metavar="S", type=float, nargs="*", default=[], help="also with features refined")
+    parser.add_argument("--map-steps", metavar="N", type=int, nargs="*", default=[], help="the same, by steps")
     parser.add_argument("--limit", metavar="N", type=int, help="only so many photographs, evenly spaced among all")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--lr", type=float, default=adam.LR)

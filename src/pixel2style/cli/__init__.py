@@ -15,7 +15,21 @@ from typing import Any
 import tyro
 
 from .. import __version__
-from . import align, convert, doctor, evaluate, export, fetch, inspect, invert, models, terminal, train, translate
+from . import (
+    align,
+    convert,
+    doctor,
+    evaluate,
+    export,
+    fetch,
+    inspect,
+    invert,
+    models,
+    refine,
+    terminal,
+    train,
+    translate,
+)
 
 DESCRIPTION = """Encode photographs of faces into StyleGAN's W+ in one forward pass, and draw them again.
 
@@ -28,6 +42,7 @@ OPEN: dict[str, Callable[..., int]] = {"train": train.train, "doctor": doctor.do
 """Commands that parse their own words, because a preset decides what the options are."""
 COMMANDS: dict[str, Callable[..., int]] = {
     "invert": invert.invert,
+    "refine": refine.refine,
     "translate": translate.translate,
     "align": align.align,
     "evaluate": evaluate.evaluate,

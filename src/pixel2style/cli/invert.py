@@ -6,7 +6,7 @@ import tyro
 
 from .. import photos
 from . import progress, terminal
-from .arguments import Count, Device, Flag, Folder, Photos
+from .arguments import Count, Device, Distance, Flag, Folder, Photos, Seconds
 
 
 def invert(
@@ -17,6 +17,8 @@ def invert(
     align: Flag = True,
     refine: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: 1 or 0)")] = None,
     detail: Flag = True,
+    budget: Seconds = None,
+    target: Distance = None,
     save_features: Flag = False,
     device: Device = "auto",
     batch: Count = 1,
@@ -36,6 +38,8 @@ def invert(
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
         refine: Steps that bring rows closer to the photograph: 1 with the bundled generator, else 0 (and dozens help).
         detail: Draw from rows alone, without the features that carry what rows cannot.
+        budget: Refine the features for this time, seconds for each photograph.
+        target: Refine them until LPIPS (AlexNet, at 256 pixels) is this small: .01 is hard to see.
         save_features: Also store these features in latents.safetensors: NAME.features32 and NAME.features64, fp16, 5 MB
             for each photograph. Rows alone give another picture.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
@@ -50,6 +54,6 @@ def invert(
     session = Session(model, device)
     outcomes = invert_into(
         out, found, session, align=align, batch=batch, refine=refine, detail=detail, save_features=save_features,
-        overwrite=overwrite,
+        budget=budget, target=target, overwrite=overwrite,
     )  # fmt: skip
     return progress.report(outcomes, len(found), f"inverted into {out}, rows in {out / LATENTS}")

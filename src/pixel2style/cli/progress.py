@@ -1,13 +1,15 @@
 """What a run over many pictures prints: a progress bar, the files that were written, and what failed."""
 
 import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import complain
 
 if TYPE_CHECKING:
     from ..inference.folder import Outcome
+    from ..inference.optimize.maps import Progress
+    from ..inference.refine import Fidelity, Watch
 
 Item = TypeVar("Item")
 
@@ -25,11 +27,40 @@ def report(outcomes: Generator["Outcome", None, None], total: int, done: str, wh
                 failed += 1
                 sentence = str(outcome.error)
                 complain(sentence if path in sentence else f"{path}: {sentence}")
-            elif total <= LISTED:
+                continue
+            if total <= LISTED:
                 print(path, *(f"  {kind:<14} {file}" for kind, file in outcome.files.items()), sep="\n")
+            if outcome.fidelity:
+                _tell(path, outcome.fidelity, total <= LISTED)
     if total > failed:
         print(f"{total - failed} of {total} {what}s {done}" if total > 1 else f"1 {what} {done}")
     return 2 if failed else 0
+
+
+def _tell(path: str, fidelity: "Fidelity", listed: bool) -> None:
+    """Print how close a reconstruction is, and warn where the photograph is not what the generator draws."""
+    if listed:
+        identity = "" if fidelity.identity is None else f", identity {fidelity.identity:.3f}"
+        print(f"  {'fidelity':<14} LPIPS {fidelity.lpips:.3f}{identity}")
+    if fidelity.far:
+        complain(
+            f"note: {path} is far from the aligned faces that this model knows: look at the pair before you edit it"
+        )
+
+
+@contextlib.contextmanager
+def steps() -> Iterator["Watch"]:
+    """A function that shows the state of a refinement on stderr, if that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("encoding") if console.is_terminal else contextlib.nullcontext() as status:
+
+        def watch(state: "Progress") -> None:
+            if status is not None:
+                status.update(f"step {state.step}: LPIPS {float(state.lpips.mean()):.3f}")
+
+        yield watch
 
 
 def with_bar(items: Iterable[Item], total: int) -> Iterable[Item]:

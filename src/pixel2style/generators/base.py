@@ -51,10 +51,11 @@ class Generator(nn.Module, ABC):
         where rows, size or residuals do not fit.
         """
 
-    def features(self, ws: Tensor, side: int) -> Tensor:
-        """The map of ``side`` pixels that residuals are added to: ``[b k d] -> [b c side side]``.
+    def features(self, ws: Tensor, side: int, *, residuals: Residuals = NO_RESIDUALS) -> Tensor:
+        """The map of ``side`` pixels, ``residuals`` added to it and to those before: ``[b k d] -> [b c side side]``.
 
-        Raises ConfigError where there is no such map: in a generator that does not override this, there is none.
+        Raises ConfigError where there is no such map, or a residual does not fit: in a generator that does not override
+        this, there is none.
         """
         self.check_side(side)
         raise NotImplementedError

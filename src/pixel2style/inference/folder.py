@@ -19,6 +19,7 @@ from ..errors import ConfigError, OutputError, Pixel2StyleError
 from ..files import claim
 from ..photos import Photo
 from ..tasks.request import Request
+from .refine import Fidelity, Watch
 from .session import Result, Session, named
 
 LATENTS = "latents.safetensors"
@@ -31,10 +32,14 @@ SIZES = (16, 4096)
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one photograph: the files that were written, by what they show, or the error."""
+    """The result of one photograph: the files that were written, by what they show, or the error.
+
+    ``fidelity`` says how close an inversion is to its photograph.
+    """
 
     photo: Photo
     files: Mapping[str, Path] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
     error: Pixel2StyleError | None = None
 
 
@@ -51,9 +56,12 @@ def invert_into(
     refine: int | None = None,
     detail: bool = True,
     save_features: bool = False,
+    budget: float | None = None,
+    target: float | None = None,
+    watch: Watch | None = None,
     overwrite: bool = False,
 ) -> Outcomes:
-    """Invert photographs into a folder, one outcome each.
+    """Invert photographs into a folder, one outcome each; options as of ``Session.invert``.
 
     A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned,
     ``NAME.aligned.png``. The rows of all are added to ``latents.safetensors`` at the end, also when the caller stops
@@ -62,9 +70,10 @@ def invert_into(
     """
     kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
     files, earlier = _claimed(out, photos, kinds, [], overwrite)
-    yield from _written(
-        out, files, earlier, session.invert_many(photos, align, _checked(batch), refine, detail), save_features
+    results = session.invert_many(
+        photos, align, _checked(batch), refine, detail, budget=budget, target=target, watch=watch
     )
+    yield from _written(out, files, earlier, results, save_features)
 
 
 def translate_into(
@@ -122,7 +131,7 @@ def _written(
                 latents[f"{photo.name}.samples"] = result.sample_ws
             if save_features:
                 latents |= {f"{photo.name}.features{side}": part.half() for side, part in result.features.items()}
-            yield Outcome(photo, files[photo])
+            yield Outcome(photo, files[photo], result.fidelity)
     finally:
         if latents:
             checkpoints.save_tensors({**earlier, **latents}, out / LATENTS)

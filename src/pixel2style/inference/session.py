@@ -9,6 +9,7 @@ Axes: ``n`` samples, ``k`` rows, ``d`` width of a row.
 
 import itertools
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -30,7 +31,9 @@ from ..runtime import Device, choose_device
 from ..tasks import Task
 from ..tasks.request import Frame, Prepared, Request
 from . import prepare as preparation
+from . import refine as refinement
 from .optimize import Optimize, adam, newton
+from .refine import Fidelity, Goal, Watch
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Result:
 
     ``features`` are residuals [c s s] by the side s of the generator's map that they are added to; none where only rows
     were asked for, or the model has no detail encoder. ``samples`` are drawn from ``sample_ws`` [n k d], which differ
-    from ``ws`` in some rows, and from the same features.
+    from ``ws`` in some rows, and from the same features. ``fidelity`` says how close the reconstruction of an inversion
+    is.
     """
 
     aligned: Image.Image
@@ -48,6 +52,7 @@ class Result:
     samples: tuple[Image.Image, ...] = ()
     sample_ws: Tensor | None = None
     features: Mapping[int, Tensor] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
 
     @property
     def pair(self) -> Image.Image:
@@ -102,18 +107,28 @@ class Session:
         return self.frame(image, align).cut(image, size, round(size * height / width))
 
     def invert(
-        self, image: Image.Image | str | Path, align: bool = True, refine: int | None = None, detail: bool = True
+        self,
+        image: Image.Image | str | Path,
+        align: bool = True,
+        refine: int | None = None,
+        detail: bool = True,
+        *,
+        budget: float | None = None,
+        target: float | None = None,
+        watch: Watch | None = None,
     ) -> Result:
         """Photograph -> rows and features -> picture; ``image`` is an upright picture, or a file.
 
         After the encoder, rows take ``refine`` steps towards the photograph: Newton steps if the generator's curvature
         is known (the bundled one), else steps of Adam, which needs ten times as many. None: one step if curvature is
         known, else none; 0: the encoder's rows. ``detail``: also find features, what rows cannot carry, in one more
-        forward pass, where the model has a detail encoder.
+        forward pass, where the model has a detail encoder. ``budget``, seconds, and ``target``, a distance by LPIPS at
+        256 pixels (.01 is hard to see), then refine the features until one of them is reached; ``watch`` gets the state
+        after each step.
         Raises NoFaceError when ``align`` finds no face, ImageError when the file is no picture, ConfigError when the
         model reads no photographs.
         """
-        return self._one(image, self._inversion(align, refine, detail))
+        return self._one(image, self._inversion(align, refine, detail, budget, target), watch)
 
     def translate(
         self,
@@ -144,9 +159,13 @@ class Session:
         batch: int = 1,
         refine: int | None = None,
         detail: bool = True,
+        *,
+        budget: float | None = None,
+        target: float | None = None,
+        watch: Watch | None = None,
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         """Read and invert photographs in order, ``batch`` at a time; yields the error of one that fails."""
-        return self._many(photos, self._inversion(align, refine, detail), batch)
+        return self._many(photos, self._inversion(align, refine, detail, budget, target), batch, watch)
 
     def translate_many(
         self, photos: Iterable[Photo], request: Request, batch: int = 1
@@ -155,23 +174,31 @@ class Session:
         preparation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._many(photos, request, batch)
 
-    def _inversion(self, align: bool, refine: int | None, detail: bool) -> Request:
+    def _inversion(
+        self, align: bool, refine: int | None, detail: bool, budget: float | None, target: float | None
+    ) -> Request:
         channels = self.model.source_channels
         if channels != 3:
             raise ConfigError(
                 f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
             )
-        request = Request(DEFAULT_TASK, align, refine=refine, detail=detail)
+        request = Request(DEFAULT_TASK, align, refine=refine, detail=detail, budget=budget, target=target)
+        if _goal_of(request):
+            if not detail:
+                raise ConfigError("--budget and --target refine features, and --no-detail leaves them out: choose one")
+            if not self._inverts:
+                raise ConfigError(f"--budget and --target refine inversions, and {self.source} does not invert")
+            refinement.require_maps(self.model)
         preparation.check_numbers(request, self.model.encoder.config.rows)
         if refine:
             preparation.require_refinable(self.model.config.task)
         return request
 
-    def _one(self, image: Image.Image | str | Path, request: Request) -> Result:
-        return self._results([self._prepared(image, request.opened())], request)[0]
+    def _one(self, image: Image.Image | str | Path, request: Request, watch: Watch | None = None) -> Result:
+        return self._results([self._prepared(image, request.opened())], request, watch)[0]
 
     def _many(
-        self, photos: Iterable[Photo], request: Request, batch: int
+        self, photos: Iterable[Photo], request: Request, batch: int, watch: Watch | None = None
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         request = request.opened()
         for group in _batches(photos, batch):
@@ -182,7 +209,8 @@ class Session:
                     ready[photo] = self._prepared(named(photo), request)
                 except Pixel2StyleError as error:
                     failed[photo] = error
-            results = dict(zip(ready, self._results(list(ready.values()), request), strict=True)) if ready else {}
+            made = self._results(list(ready.values()), request, watch) if ready else []
+            results = dict(zip(ready, made, strict=True))
             for photo in group:
                 yield photo, results[photo] if photo in results else failed[photo]
 
@@ -191,20 +219,29 @@ class Session:
         return preparation.prepare(image, request, self.model.config, aligner)
 
     @torch.no_grad()  # not inference_mode: callers may want to optimise the rows
-    def _results(self, batch: list[Prepared], request: Request) -> list[Result]:
+    def _results(self, batch: list[Prepared], request: Request, watch: Watch | None = None) -> list[Result]:
         """Encode, optimise, add detail, draw and finish one batch."""
+        begun = time.monotonic()
         sources = torch.stack([prepared.source for prepared in batch]).to(self.device)
         all_ws = self.model.encode(sources)
+        rows_losses = [math.inf] * len(batch)
         if steps := self._steps(request):
-            all_ws = torch.cat([self._refined(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])
-        inverts = self._task is not None and self._task.inverts
-        inversion = self.model.with_detail(sources, all_ws) if request.detail and inverts else Inversion(all_ws)
+            found = [self._refined(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)]
+            all_ws, rows_losses = torch.cat([ws for ws, _ in found]), [loss for _, loss in found]
+        detailed = request.detail and self._inverts
+        inversion = self.model.with_detail(sources, all_ws) if detailed else Inversion(all_ws)
+        if goal := _goal_of(request):
+            inversion = self._refined_maps(sources, inversion, goal, begun, watch)
         results = []
         for index, (prepared, drawn) in enumerate(zip(batch, self._draw(inversion), strict=True)):
             own = inversion.part(index)
             ws = own.ws[0]
             features = {side: residual[0].float().cpu() for side, residual in own.features.items()}
             result = Result(prepared.picture, prepared.finish(drawn), ws.float().cpu(), features=features)
+            if self._inverts:
+                distance = self._distance(ws, rows_losses[index])
+                fidelity = refinement.fidelity_of(drawn, prepared.source, self._objective, distance)
+                result = replace(result, fidelity=fidelity)
             if request.samples:
                 many = preparation.resampled(ws, self.model.generator, request)
                 # one at a time, so that memory does not grow with their number
@@ -213,15 +250,54 @@ class Session:
             results.append(result)
         return results
 
-    def _refined(self, prepared: Prepared, ws: Tensor, steps: int) -> Tensor:
-        """Rows [1 k d] that fit what the source shows better than ``ws`` [1 k d]."""
-        return self._optimize(self.model, prepared.source[None, :3], ws, steps, degradation=prepared.degradation)
+    def _refined(self, prepared: Prepared, ws: Tensor, steps: int) -> tuple[Tensor, float]:
+        """Rows [1 k d] that fit what the source shows better than ``ws`` [1 k d], and the smallest loss."""
+        losses: list[float] = []
+        ws = self._optimize(
+            self.model, prepared.source[None, :3], ws, steps,
+            degradation=prepared.degradation, callback=lambda step, loss: losses.append(loss),
+        )  # fmt: skip
+        return ws, min(losses)
+
+    def _refined_maps(
+        self, sources: Tensor, inversion: Inversion, goal: Goal, begun: float, watch: Watch | None
+    ) -> Inversion:
+        """The inversion of ``sources`` refined until ``goal``: together on a GPU, else one by one."""
+        together = len(sources) if self.device.type == "cuda" else 1
+        parts = []
+        for index in range(0, len(sources), together):
+            own = slice(index, index + together)
+            start = Inversion(inversion.ws[own], {side: part[own] for side, part in inversion.features.items()})
+            parts.append(
+                refinement.refine(
+                    self.model, sources[own], start, goal, self._objective, begun=begun, watch=watch
+                ).inversion
+            )
+            begun = time.monotonic()
+        sides = parts[0].features
+        return Inversion(inversion.ws, {side: torch.cat([part.features[side] for part in parts]) for side in sides})
+
+    def _distance(self, ws: Tensor, rows_loss: float) -> float | None:
+        """``Fidelity.distance`` of rows [k d] that leave ``rows_loss``; None for generators it was not measured for."""
+        if self._curvature is None or not math.isfinite(rows_loss):
+            return None
+        return rows_loss + float(((ws - self.model.w_avg) / self.model.w_unit).square().mean())
 
     def _steps(self, request: Request) -> int:
         if request.refine is not None:
             return request.refine
         task = self._task
         return int(task is not None and task.refinable and self._curvature is not None)
+
+    @property
+    def _inverts(self) -> bool:
+        """Whether the model draws what it sees, so that features of what it sees make sense."""
+        return self._task is not None and self._task.inverts
+
+    @cached_property
+    def _objective(self) -> Objective:
+        with torch.inference_mode(False):
+            return refinement.objective_of(self._task is None or self._task.faces).to(self.device)
 
     @property
     def _task(self) -> Task | None:
@@ -245,6 +321,14 @@ class Session:
 
     def _draw(self, inversion: Inversion) -> Tensor:
         return self.model.framed(self.model.decode(inversion.ws, features=inversion.features)).float().cpu()
+
+
+def _goal_of(request: Request) -> Goal | None:
+    """When the refinement that is asked for ends, None where none is. Raises ConfigError."""
+    if request.budget is None and request.target is None:
+        return None
+    seconds = math.inf if request.budget is None else request.budget
+    return Goal(seconds, 0.0 if request.target is None else request.target)
 
 
 def named(photo: Photo) -> Path:

@@ -25,7 +25,8 @@ class Request:
 
     ``mask`` is one of ``degrade.MASKS``, a file, or (``opened``) a gray picture, white where pixels are hidden.
     ``refine`` None: one step if the task is refinable and the generator's curvature is known, else none. ``detail``:
-    whether an inversion also has features, where the model has a detail encoder.
+    whether an inversion also has features, where the model has a detail encoder. ``budget``, seconds for each
+    photograph, and ``target``, a distance by LPIPS, refine an inversion until one of them is reached.
     """
 
     task: str
@@ -39,6 +40,8 @@ class Request:
     alpha: float = 1.0
     refine: int | None = None
     detail: bool = True
+    budget: float | None = None
+    target: float | None = None
 
     @property
     def mask_file(self) -> Path | None:

@@ -202,11 +202,12 @@ class StyleGAN2(Generator):
         """The maps of 8 pixels on, after both convolutions."""
         return {8 << n: channels for n, channels in enumerate(channels_of(self.config)[1:])}
 
-    def features(self, ws: Tensor, side: int) -> Tensor:
+    def features(self, ws: Tensor, side: int, *, residuals: Residuals = NO_RESIDUALS) -> Tensor:
         """The map of ``side`` pixels after both of its convolutions: ``[b k d] -> [b c side side]``."""
         self.check_side(side)
         ws = rows_of(ws, self.rows, self.width).to(self.input.input.dtype)
-        return self._run(ws, True, NO_RESIDUALS, side)
+        self.check_residuals(residuals, ws)
+        return self._run(ws, True, residuals, side)
 
     def synthesize(
         self, ws: Tensor, size: int | None = None, noise: bool = True, *, residuals: Residuals = NO_RESIDUALS

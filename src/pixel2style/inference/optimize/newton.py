@@ -96,7 +96,7 @@ def optimize(
     if curvature is None:
         raise ConfigError(f"no curvature of {model.config.generator.kind} is bundled: measure it, or use adam.optimize")
     curvature = curvature.to(device)
-    bf16 = _fast_in_bf16(device) if bf16 is None else bf16
+    bf16 = fast_in_bf16(device) if bf16 is None else bf16
     precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
     optimized = []
     with torch.inference_mode(False), torch.enable_grad(), precision:
@@ -163,6 +163,7 @@ def _residuals(images: Tensor, lpips: LPIPS, identity: Identity) -> list[Tensor]
     return found
 
 
-def _fast_in_bf16(device: torch.device) -> bool:
+def fast_in_bf16(device: torch.device) -> bool:
+    """Whether a device is a processor with instructions for bfloat16."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # there is no public function
     return device.type == "cpu" and supported is not None and bool(supported())

@@ -1,0 +1,59 @@
+"""``pixel2style refine``."""
+
+from typing import Annotated
+
+import tyro
+
+from .. import photos
+from . import progress, terminal
+from .arguments import Count, Device, Distance, Flag, Folder, Photos
+
+USUAL_BUDGET = 10.0
+"""Seconds for each photograph, where neither time nor distance is given."""
+
+
+def refine(
+    photo: Photos,
+    /,
+    out: Folder,
+    budget: Annotated[
+        float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="(default: 10 without --target)")
+    ] = None,
+    target: Distance = None,
+    model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
+    align: Flag = True,
+    save_features: Flag = True,
+    device: Device = "auto",
+    batch: Count = 1,
+    overwrite: Flag = False,
+) -> int:
+    """Invert photographs as closely as a time budget allows.
+
+    Begins as invert does, then changes the features step by step until the time is over or the picture is close enough;
+    the best one is kept. DIR receives what invert writes, with the features in latents.safetensors.
+
+    Args:
+        photo: Photographs, folders of photographs, or patterns such as "shots/*.jpg".
+        out: Folder for the results; created if it does not exist.
+        budget: Seconds for each photograph.
+        target: End when LPIPS (AlexNet, at 256 pixels) is this small: .01 is hard to see.
+        model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
+        align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
+        save_features: Leave the features out of latents.safetensors. Rows alone give another picture.
+        device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
+        batch: How many photographs to refine at once, on a GPU.
+        overwrite: Replace results of an earlier run instead of refusing.
+    """
+    with terminal.importing():
+        from ..inference.folder import LATENTS, invert_into
+        from ..inference.session import Session
+
+    found = photos.find(photo, leave_out=out)
+    session = Session(model, device)
+    seconds = USUAL_BUDGET if budget is None and target is None else budget
+    with progress.steps() as watch:
+        outcomes = invert_into(
+            out, found, session, align=align, batch=batch, save_features=save_features, budget=seconds, target=target,
+            watch=watch, overwrite=overwrite,
+        )  # fmt: skip
+        return progress.report(outcomes, len(found), f"refined into {out}, rows and features in {out / LATENTS}")
