@@ -17,7 +17,7 @@ from pixel2style.errors import ConfigError
 from pixel2style.generators import StyleGAN2
 from pixel2style.images import resize
 from pixel2style.inference import refine as refinement
-from pixel2style.inference.optimize import maps
+from pixel2style.inference.optimize import closeness, maps, weights
 from pixel2style.inference.optimize.lbfgs import LBFGS
 from pixel2style.inference.refine import Goal, refine
 from pixel2style.inference.session import Session
@@ -91,8 +91,8 @@ def test_the_loss_never_rises_and_rows_stay(model: PSP, objective: Objective) ->
     states = list(itertools.islice(maps.descend(model, img("photo", 2, 3, 64, 64), begun, objective), 6))
     assert [state.step for state in states] == list(range(6))
     for before, after in itertools.pairwise(states):
-        assert bool((after.losses <= before.losses).all())
-    assert bool((states[-1].l2 < 0.7 * states[0].l2).all())
+        assert bool((after.values.losses <= before.values.losses).all())
+    assert bool((states[-1].values.l2 < 0.7 * states[0].values.l2).all())
     assert torch.equal(states[-1].inversion.ws, begun.ws)
     assert {side: part.shape[1] for side, part in states[-1].inversion.features.items()} == {32: 6, 64: 4}
 
@@ -102,31 +102,31 @@ def test_what_is_reported_is_what_is_drawn(model: PSP, objective: Objective) -> 
     *_, last = itertools.islice(maps.descend(model, photo, start(model, 1), objective), 4)
     drawn = model.to_compare(model.decode(last.inversion.ws, features=last.inversion.features))
     error = (drawn - pooled(photo)).square().mean()
-    assert float(error) == pytest.approx(float(last.l2), rel=0.03)  # bfloat16 where the processor has it
+    assert float(error) == pytest.approx(float(last.values.l2), rel=0.03)  # bfloat16 where the processor has it
 
 
 def test_pictures_of_a_batch_are_refined_as_if_alone(model: PSP, objective: Objective) -> None:
     photos, both = img("photo", 2, 3, 64, 64), start(model, 2)
     *_, together = itertools.islice(maps.descend(model, photos, both, objective), 3)
     *_, alone = itertools.islice(maps.descend(model, photos[1:], both.part(1), objective), 3)
-    assert float(together.losses[1]) == pytest.approx(float(alone.losses[0]), rel=0.02)
+    assert float(together.values.losses[1]) == pytest.approx(float(alone.values.losses[0]), rel=0.02)
 
 
 def test_the_finest_detail_is_the_photographs_only_where_it_has_some(model: PSP) -> None:
     sharp, own = torch.randn(1, 3, 512, 512), torch.randn(1, 3, 512, 512)
     soft = resize(pooled(sharp), 512)
-    assert maps.finest_target(sharp, own).allclose(maps.finer(sharp))
-    assert torch.equal(maps.finest_target(soft, own), own)
+    assert closeness.finest_target(sharp, own).allclose(closeness.finer(sharp))
+    assert torch.equal(closeness.finest_target(soft, own), own)
 
 
 def test_a_refinement_ends_at_its_goal(model: PSP, objective: Objective) -> None:
     photo, begun = img("photo", 1, 3, 64, 64), start(model, 1)
     assert refine(model, photo, begun, Goal(steps=2), objective).step == 2
     first = refine(model, photo, begun, Goal(steps=0), objective)
-    assert refine(model, photo, begun, Goal(lpips=float(first.lpips)), objective).step == 0
+    assert refine(model, photo, begun, Goal(lpips=float(first.values.lpips)), objective).step == 0
     assert refine(model, photo, begun, Goal(seconds=1e-6), objective).step == 0
-    near = 0.9 * float(first.lpips)
-    assert float(refine(model, photo, begun, Goal(lpips=near, steps=60), objective).lpips) <= near
+    near = 0.9 * float(first.values.lpips)
+    assert float(refine(model, photo, begun, Goal(lpips=near, steps=60), objective).values.lpips) <= near
 
 
 @pytest.mark.parametrize(
@@ -176,3 +176,30 @@ def test_a_photograph_of_no_face_is_far_from_what_the_generator_draws() -> None:
     assert face is not None and suit is not None
     assert not face.far and suit.far
     assert face.lpips < 0.1 and face.identity is not None and face.identity > 0.95
+
+
+def test_tuning_changes_a_copy_of_the_generator_and_nothing_else(model: PSP, objective: Objective) -> None:
+    photo, begun = img("photo", 1, 3, 64, 64), start(model, 1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, *_, last = itertools.islice(weights.tune(model, photo, begun, objective), 5)
+    assert float(last.values.l2) < 0.9 * float(first.values.l2)
+    assert last.inversion is begun and last.generator is not None
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    drawn = pooled(last.generator.synthesize(begun.ws))
+    assert float((drawn - pooled(photo)).square().mean()) == pytest.approx(float(last.values.l2), rel=0.03)
+    same = {
+        name for name, weight in last.generator.named_parameters() if torch.equal(weight, before[f"generator.{name}"])
+    }
+    assert same and all(name.startswith("style.") for name in same)
+
+
+@pytest.mark.slow
+def test_a_tuned_generator_is_written_as_a_small_difference(tmp_path: Path) -> None:
+    options = ["--out", str(tmp_path), "--tune", "--budget", "8"]
+    assert main(["refine", str(ASTRONAUT), *options]) == 0
+    file = tmp_path / "astronaut.generator.safetensors"
+    assert file.stat().st_size < 4_500_000
+    ws = load_file(tmp_path / "latents.safetensors")["astronaut"]
+    drawn = p2s.load_generator(file).synthesize(ws[None])
+    shown = images.to_tensor(images.load(tmp_path / "astronaut.png"))[None]
+    assert float((drawn.clamp(-1, 1) - shown).square().mean()) < 1e-3

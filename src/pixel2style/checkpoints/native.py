@@ -186,12 +186,16 @@ def _tensors(path: Path, numbers: bool = True) -> dict[str, Tensor]:
 
 
 def read_base(name: str, source: str) -> dict[str, Tensor]:
-    """The tensors of the bundled model ``name``. Raises CheckpointError where it is none, or itself a difference."""
+    """The tensors of a bundled model or generator. Raises CheckpointError where it is none, or itself a difference."""
     file = assets.path(name) if name in assets.names() else None
-    if file is not None and cards.role(file) == "model" and "base" not in safetensors.read_metadata(file):
+    if (
+        file is not None
+        and cards.role(file) in ("model", "generator")
+        and "base" not in safetensors.read_metadata(file)
+    ):
         return quantized.complete(assets.read(name), source)
     raise CheckpointError(
-        f"{source}: is a difference to '{printable(name)}', which is no complete bundled model; update pixel2style"
+        f"{source}: is a difference to '{printable(name)}', which is no complete bundled file; update pixel2style"
     )
 
 
@@ -210,9 +214,9 @@ def save(
     ``dtype`` float16 halves the file, int8 (times one step per channel) quarters it; vectors, averages and tensors that
     exceed the range of float16 stay float32. ``generator`` names a bundled generator to refer to instead of storing it;
     a path is ignored, so the file is complete either way. ``detail`` names a bundled detail encoder likewise. ``base``
-    names a bundled model: the difference to it is stored, with ``bits`` (2 to 8) per number. Raises OutputError when
-    the file cannot be written, CheckpointError when no such model is bundled, ValueError when ``generator`` or
-    ``detail`` is not the model's, or for other ``bits``.
+    names a bundled model, or for a generator a bundled generator: the difference to it is stored, with ``bits`` (2 to
+    8) per number. Raises OutputError when the file cannot be written, CheckpointError when no such model is bundled,
+    ValueError when ``generator`` or ``detail`` is not the model's, or for other ``bits``.
     """
     if dtype not in (torch.float32, torch.float16, torch.int8):
         raise ValueError(f"dtype must be float32, float16 or int8, got {dtype}")
@@ -235,6 +239,11 @@ def save(
     elif dtype == torch.int8:
         stored = quantized.in_bytes(state, stored)
     safetensors.write(stored, path, metadata)
+
+
+def bundled_like(generator: Generator) -> str | None:
+    """The bundled generator of the same configuration, to which another's weights can be stored as a difference."""
+    return DEFAULT_GENERATOR if header(assets.path(DEFAULT_GENERATOR)).config == generator.config else None
 
 
 def _detail_of(base: str, detail: DetailEncoder) -> str | None:

@@ -8,7 +8,7 @@ from ..errors import complain
 
 if TYPE_CHECKING:
     from ..inference.folder import Outcome
-    from ..inference.optimize.maps import Progress
+    from ..inference.optimize import Progress
     from ..inference.refine import Fidelity, Watch
 
 Item = TypeVar("Item")
@@ -58,7 +58,7 @@ def steps() -> Iterator["Watch"]:
 
         def watch(state: "Progress") -> None:
             if status is not None:
-                status.update(f"step {state.step}: LPIPS {float(state.lpips.mean()):.3f}")
+                status.update(f"step {state.step}: LPIPS {float(state.values.lpips.mean()):.3f}")
 
         yield watch
 

@@ -20,6 +20,7 @@ def refine(
         float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="(default: 10 without --target)")
     ] = None,
     target: Distance = None,
+    tune: Flag = False,
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
     save_features: Flag = True,
@@ -37,6 +38,8 @@ def refine(
         out: Folder for the results; created if it does not exist.
         budget: Seconds for each photograph.
         target: End when LPIPS (AlexNet, at 256 pixels) is this small: .01 is hard to see.
+        tune: Change a copy of the generator instead of features (pivotal tuning), so that rows alone draw the
+            photograph: slower. DIR also receives NAME.generator.safetensors.
         model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
         save_features: Leave the features out of latents.safetensors. Rows alone give another picture.
@@ -54,6 +57,6 @@ def refine(
     with progress.steps() as watch:
         outcomes = invert_into(
             out, found, session, align=align, batch=batch, save_features=save_features, budget=seconds, target=target,
-            watch=watch, overwrite=overwrite,
+            tune=tune, watch=watch, overwrite=overwrite,
         )  # fmt: skip
         return progress.report(outcomes, len(found), f"refined into {out}, rows and features in {out / LATENTS}")

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -58,6 +59,7 @@ def invert_into(
     save_features: bool = False,
     budget: float | None = None,
     target: float | None = None,
+    tune: bool = False,
     watch: Watch | None = None,
     overwrite: bool = False,
 ) -> Outcomes:
@@ -65,13 +67,15 @@ def invert_into(
 
     A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned,
     ``NAME.aligned.png``. The rows of all are added to ``latents.safetensors`` at the end, also when the caller stops
-    early; with ``save_features`` also the features, fp16, as ``NAME.featuresSIDE``. Raises OutputError before any work
-    when these cannot be written, see ``files.claim``.
+    early; with ``save_features`` also the features, fp16, as ``NAME.featuresSIDE``. With ``tune`` the generator of each
+    is written as ``NAME.generator.safetensors``, for the bundled one as a small difference. Raises OutputError before
+    any work when these cannot be written, see ``files.claim``.
     """
     kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
+    kinds |= {"generator": ".generator.safetensors"} if tune else {}
     files, earlier = _claimed(out, photos, kinds, [], overwrite)
     results = session.invert_many(
-        photos, align, _checked(batch), refine, detail, budget=budget, target=target, watch=watch
+        photos, align, _checked(batch), refine, detail, budget=budget, target=target, tune=tune, watch=watch
     )
     yield from _written(out, files, earlier, results, save_features)
 
@@ -146,7 +150,11 @@ def _save(result: Result, files: Mapping[str, Path]) -> None:
 
 
 def _save_one(result: Result, kind: str, file: Path) -> None:
-    images.save(getattr(result, kind), file)
+    if kind == "generator" and result.generator is not None:
+        base = checkpoints.bundled_like(result.generator)
+        checkpoints.save(result.generator, file, dtype=torch.float16, base=base)
+    else:
+        images.save(getattr(result, kind), file)
 
 
 def rows_in(file: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ Axes: ``b`` batch.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,7 +20,7 @@ from ..metrics.losses import Objective
 from ..models.inversion import Inversion
 from ..models.psp import PSP
 from ..ops import pooled
-from .optimize import maps
+from .optimize import Progress, closeness, maps
 
 MOST_STEPS = 500
 """Steps after which a picture does not change visibly any more."""
@@ -72,12 +72,13 @@ class Fidelity:
         return self.distance is not None and self.distance > FAR_FROM_FACES
 
 
-Watch = Callable[[maps.Progress], None]
+Watch = Callable[[Progress], None]
+Descent = Callable[[PSP, Tensor, Inversion, Objective], Iterator[Progress]]
 
 
 def objective_of(faces: bool) -> Objective:
     """The loss of a refinement. ``faces``: whether pictures are faces, so that identity can be compared."""
-    return Objective(maps.LOSS if faces else replace(maps.LOSS, identity=0.0))
+    return Objective(closeness.LOSS if faces else replace(closeness.LOSS, identity=0.0))
 
 
 @torch.no_grad()
@@ -104,24 +105,24 @@ def refine(
     goal: Goal,
     objective: Objective,
     *,
+    method: Descent = maps.descend,
     begun: float | None = None,
     watch: Watch | None = None,
-) -> maps.Progress:
+) -> Progress:
     """The best inversion of ``images [b 3 h w]`` (RGB, [-1, 1]) that is found within ``goal``, from ``inversion`` on.
 
+    ``method`` is ``maps.descend``, which changes features, or ``weights.tune``, which changes a copy of the generator.
     ``begun`` is when the budget began (``time.monotonic``; default: now). No step begins that would exceed it, judged
-    by the slowest one so far. ``watch`` gets the state before the first step and after each. Raises ConfigError where
-    the generator has no maps for residuals.
+    by the slowest one so far. ``watch`` gets the state before the first step and after each.
     """
-    require_maps(model)
     begun = time.monotonic() if begun is None else begun
     slowest, last = 0.0, time.monotonic()
-    for progress in maps.descend(model, images, inversion, objective):
+    for progress in method(model, images, inversion, objective):
         now = time.monotonic()
         slowest, last = max(slowest, now - last), now
         if watch:
             watch(progress)
         late = now + slowest - begun > goal.seconds * len(images)
-        if late or progress.step >= goal.steps or bool((progress.lpips <= goal.lpips).all()):
+        if late or progress.step >= goal.steps or bool((progress.values.lpips <= goal.lpips).all()):
             return progress
     raise AssertionError("descent has no end of its own")

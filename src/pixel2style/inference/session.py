@@ -23,6 +23,7 @@ from .. import checkpoints, images, tasks
 from ..config import DEFAULT_TASK
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import FaceAligner
+from ..generators.base import Generator
 from ..metrics.losses import Objective
 from ..models.inversion import Inversion
 from ..models.psp import PSP
@@ -32,7 +33,7 @@ from ..tasks import Task
 from ..tasks.request import Frame, Prepared, Request
 from . import prepare as preparation
 from . import refine as refinement
-from .optimize import Optimize, adam, newton
+from .optimize import Optimize, adam, maps, newton, weights
 from .refine import Fidelity, Goal, Watch
 
 
@@ -43,7 +44,7 @@ class Result:
     ``features`` are residuals [c s s] by the side s of the generator's map that they are added to; none where only rows
     were asked for, or the model has no detail encoder. ``samples`` are drawn from ``sample_ws`` [n k d], which differ
     from ``ws`` in some rows, and from the same features. ``fidelity`` says how close the reconstruction of an inversion
-    is.
+    is; ``generator`` is the copy that draws it from its rows, where one was tuned.
     """
 
     aligned: Image.Image
@@ -53,6 +54,7 @@ class Result:
     sample_ws: Tensor | None = None
     features: Mapping[int, Tensor] = field(default_factory=dict)
     fidelity: Fidelity | None = None
+    generator: Generator | None = None
 
     @property
     def pair(self) -> Image.Image:
@@ -115,6 +117,7 @@ class Session:
         *,
         budget: float | None = None,
         target: float | None = None,
+        tune: bool = False,
         watch: Watch | None = None,
     ) -> Result:
         """Photograph -> rows and features -> picture; ``image`` is an upright picture, or a file.
@@ -123,12 +126,12 @@ class Session:
         is known (the bundled one), else steps of Adam, which needs ten times as many. None: one step if curvature is
         known, else none; 0: the encoder's rows. ``detail``: also find features, what rows cannot carry, in one more
         forward pass, where the model has a detail encoder. ``budget``, seconds, and ``target``, a distance by LPIPS at
-        256 pixels (.01 is hard to see), then refine the features until one of them is reached; ``watch`` gets the state
-        after each step.
+        256 pixels (.01 is hard to see), then refine the features until one of them is reached. With ``tune`` there are
+        no features, and the weights of a copy of the generator are refined. ``watch`` gets the state after each step.
         Raises NoFaceError when ``align`` finds no face, ImageError when the file is no picture, ConfigError when the
         model reads no photographs.
         """
-        return self._one(image, self._inversion(align, refine, detail, budget, target), watch)
+        return self._one(image, self._inversion(align, refine, detail, budget, target, tune), watch)
 
     def translate(
         self,
@@ -162,10 +165,11 @@ class Session:
         *,
         budget: float | None = None,
         target: float | None = None,
+        tune: bool = False,
         watch: Watch | None = None,
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         """Read and invert photographs in order, ``batch`` at a time; yields the error of one that fails."""
-        return self._many(photos, self._inversion(align, refine, detail, budget, target), batch, watch)
+        return self._many(photos, self._inversion(align, refine, detail, budget, target, tune), batch, watch)
 
     def translate_many(
         self, photos: Iterable[Photo], request: Request, batch: int = 1
@@ -175,24 +179,33 @@ class Session:
         return self._many(photos, request, batch)
 
     def _inversion(
-        self, align: bool, refine: int | None, detail: bool, budget: float | None, target: float | None
+        self, align: bool, refine: int | None, detail: bool, budget: float | None, target: float | None, tune: bool
     ) -> Request:
         channels = self.model.source_channels
         if channels != 3:
             raise ConfigError(
                 f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
             )
-        request = Request(DEFAULT_TASK, align, refine=refine, detail=detail, budget=budget, target=target)
+        request = Request(DEFAULT_TASK, align, refine=refine, detail=detail, budget=budget, target=target, tune=tune)
         if _goal_of(request):
-            if not detail:
-                raise ConfigError("--budget and --target refine features, and --no-detail leaves them out: choose one")
-            if not self._inverts:
-                raise ConfigError(f"--budget and --target refine inversions, and {self.source} does not invert")
-            refinement.require_maps(self.model)
+            self._check_refinement(request)
+        elif tune:
+            raise ConfigError(
+                "--tune refines the generator: say for how long with --budget, or how close with --target"
+            )
         preparation.check_numbers(request, self.model.encoder.config.rows)
         if refine:
             preparation.require_refinable(self.model.config.task)
         return request
+
+    def _check_refinement(self, request: Request) -> None:
+        """Raise ConfigError where an inversion of ``request`` cannot be refined."""
+        if not self._inverts:
+            raise ConfigError(f"--budget and --target refine inversions, and {self.source} does not invert")
+        if not request.tune:
+            refinement.require_maps(self.model)
+            if not request.detail:
+                raise ConfigError("--budget and --target refine features, and --no-detail leaves them out: choose one")
 
     def _one(self, image: Image.Image | str | Path, request: Request, watch: Watch | None = None) -> Result:
         return self._results([self._prepared(image, request.opened())], request, watch)[0]
@@ -228,24 +241,26 @@ class Session:
         if steps := self._steps(request):
             found = [self._refined(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)]
             all_ws, rows_losses = torch.cat([ws for ws, _ in found]), [loss for _, loss in found]
-        detailed = request.detail and self._inverts
+        detailed = request.detail and self._inverts and not request.tune
         inversion = self.model.with_detail(sources, all_ws) if detailed else Inversion(all_ws)
+        tuned: list[Generator] = []
         if goal := _goal_of(request):
-            inversion = self._refined_maps(sources, inversion, goal, begun, watch)
+            inversion, tuned = self._refined_further(sources, inversion, goal, request.tune, begun, watch)
+        pictures = [self._draw(inversion.part(i), own)[0] for i, own in enumerate(tuned)] or self._draw(inversion)
         results = []
-        for index, (prepared, drawn) in enumerate(zip(batch, self._draw(inversion), strict=True)):
-            own = inversion.part(index)
+        for index, (prepared, drawn) in enumerate(zip(batch, pictures, strict=True)):
+            own, generator = inversion.part(index), tuned[index] if tuned else None
             ws = own.ws[0]
             features = {side: residual[0].float().cpu() for side, residual in own.features.items()}
             result = Result(prepared.picture, prepared.finish(drawn), ws.float().cpu(), features=features)
             if self._inverts:
                 distance = self._distance(ws, rows_losses[index])
                 fidelity = refinement.fidelity_of(drawn, prepared.source, self._objective, distance)
-                result = replace(result, fidelity=fidelity)
+                result = replace(result, fidelity=fidelity, generator=generator)
             if request.samples:
                 many = preparation.resampled(ws, self.model.generator, request)
                 # one at a time, so that memory does not grow with their number
-                samples = (self._draw(Inversion(rows[None], own.features))[0] for rows in many)
+                samples = (self._draw(Inversion(rows[None], own.features), generator)[0] for rows in many)
                 result = replace(result, samples=tuple(map(prepared.finish, samples)), sample_ws=many.float().cpu())
             results.append(result)
         return results
@@ -259,23 +274,26 @@ class Session:
         )  # fmt: skip
         return ws, min(losses)
 
-    def _refined_maps(
-        self, sources: Tensor, inversion: Inversion, goal: Goal, begun: float, watch: Watch | None
-    ) -> Inversion:
-        """The inversion of ``sources`` refined until ``goal``: together on a GPU, else one by one."""
-        together = len(sources) if self.device.type == "cuda" else 1
-        parts = []
-        for index in range(0, len(sources), together):
-            own = slice(index, index + together)
-            start = Inversion(inversion.ws[own], {side: part[own] for side, part in inversion.features.items()})
-            parts.append(
-                refinement.refine(
-                    self.model, sources[own], start, goal, self._objective, begun=begun, watch=watch
-                ).inversion
-            )
+    def _refined_further(
+        self, sources: Tensor, inversion: Inversion, goal: Goal, tune: bool, begun: float, watch: Watch | None
+    ) -> tuple[Inversion, list[Generator]]:
+        """The inversion with features refined until ``goal``, or with a tuned generator for each picture.
+
+        Features of a batch are refined together on a GPU, else one by one.
+        """
+        together = len(sources) if self.device.type == "cuda" and not tune else 1
+        method: refinement.Descent = weights.tune if tune else maps.descend
+        found = []
+        for first in range(0, len(sources), together):
+            some = range(first, min(first + together, len(sources)))
+            progress = refinement.refine(
+                self.model, sources[some.start : some.stop], inversion.parts(some), goal, self._objective,
+                method=method, begun=begun, watch=watch,
+            )  # fmt: skip
+            found.append(progress)
             begun = time.monotonic()
-        sides = parts[0].features
-        return Inversion(inversion.ws, {side: torch.cat([part.features[side] for part in parts]) for side in sides})
+        generators = [progress.generator for progress in found if progress.generator is not None]
+        return Inversion.joined([progress.inversion for progress in found]), generators
 
     def _distance(self, ws: Tensor, rows_loss: float) -> float | None:
         """``Fidelity.distance`` of rows [k d] that leave ``rows_loss``; None for generators it was not measured for."""
@@ -319,8 +337,11 @@ class Session:
             objective = Objective(newton.LOSS if faces else replace(newton.LOSS, identity=0.0))
             return partial(newton.optimize, objective=objective, curvature=self._curvature.to(self.device))
 
-    def _draw(self, inversion: Inversion) -> Tensor:
-        return self.model.framed(self.model.decode(inversion.ws, features=inversion.features)).float().cpu()
+    def _draw(self, inversion: Inversion, generator: Generator | None = None) -> Tensor:
+        """The picture of one inversion ``[1 3 h r]``, of the model's generator or of a tuned copy."""
+        drawing = self.model.generator if generator is None else generator
+        drawn = drawing.synthesize(inversion.ws, residuals=inversion.features)
+        return self.model.framed(drawn).float().cpu()
 
 
 def _goal_of(request: Request) -> Goal | None:

@@ -3,9 +3,10 @@
 Axes: ``b`` batch, ``k`` rows, ``d`` width of a row, ``c`` channels and ``s`` side of a map.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -21,5 +22,16 @@ class Inversion:
 
     def part(self, index: int) -> "Inversion":
         """The inversion of one picture of the batch: ``[1 k d]``."""
-        one = slice(index, index + 1)
-        return Inversion(self.ws[one], {side: residual[one] for side, residual in self.features.items()})
+        return self.parts(range(index, index + 1))
+
+    def parts(self, indices: range) -> "Inversion":
+        """The inversions of some pictures of the batch, in a row."""
+        some = slice(indices.start, indices.stop)
+        return Inversion(self.ws[some], {side: residual[some] for side, residual in self.features.items()})
+
+    @staticmethod
+    def joined(parts: "Sequence[Inversion]") -> "Inversion":
+        """Several inversions, with features of the same maps, as one batch."""
+        sides = parts[0].features
+        features = {side: torch.cat([part.features[side] for part in parts]) for side in sides}
+        return Inversion(torch.cat([part.ws for part in parts]), features)

@@ -26,7 +26,8 @@ class Request:
     ``mask`` is one of ``degrade.MASKS``, a file, or (``opened``) a gray picture, white where pixels are hidden.
     ``refine`` None: one step if the task is refinable and the generator's curvature is known, else none. ``detail``:
     whether an inversion also has features, where the model has a detail encoder. ``budget``, seconds for each
-    photograph, and ``target``, a distance by LPIPS, refine an inversion until one of them is reached.
+    photograph, and ``target``, a distance by LPIPS, refine an inversion until one of them is reached: its features, or
+    with ``tune`` the weights of a copy of the generator instead.
     """
 
     task: str
@@ -42,6 +43,7 @@ class Request:
     detail: bool = True
     budget: float | None = None
     target: float | None = None
+    tune: bool = False
 
     @property
     def mask_file(self) -> Path | None:

@@ -1,4 +1,4 @@
-"""Optimisers of rows: one function each, with one contract (``Optimize``).
+"""Optimisers of rows, features and weights. Those of rows have one contract (``Optimize``).
 
     optimize(model, images, ws, steps, *, degradation=None, callback=None) -> ws
 
@@ -7,17 +7,37 @@ If ``images`` are degraded, ``degradation`` does the same to drawn pictures ``[b
 compared (as in PULSE, arXiv 2003.03808). ``callback`` gets the number and the loss of each step. No weight changes and
 nothing is random.
 
+Those of features and of weights (``maps``, ``weights``) are iterators over ``Progress`` without an end.
+
 Axes: ``b`` batch, ``k`` rows, ``d`` width of a row.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from ...generators.base import Generator
 from ...metrics.losses import Objective, Reconstruction, Target
+from ...models.inversion import Inversion
 from ...models.psp import PSP
+from .closeness import Values
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state after ``step`` steps: what has the smallest loss so far, and its distances from the photographs.
+
+    ``generator`` is a copy with other weights, where these are tuned.
+    """
+
+    step: int
+    inversion: Inversion
+    values: Values
+    generator: Generator | None = None
+
 
 Degradation = Callable[[Tensor], Tensor]
 Callback = Callable[[int, float], None]

@@ -6,15 +6,57 @@ is too small to be seen in bfloat16.
 Axes: ``b`` problems, ``n`` variables of each.
 """
 
+import math
 from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-MEMORY = 8
+from .closeness import Values
+
+MEMORY = 6
 """Changes that are remembered."""
+FIRST_STEP = 0.02
+"""Root mean square of the first step, in units of the variables."""
+_WORSE, _SHORTER = 1.3, 0.25
+"""A loss above the smallest one times this is undone, and the next step is shorter by this factor."""
 _LEAST_CURVATURE = 1e-6
 """Changes of less curvature than this share of |change| |change of the gradient| are left out: rounding."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The variables ``x [b n]`` of the smallest losses after ``step`` steps, and the values there."""
+
+    step: int
+    x: Tensor
+    values: Values
+
+
+def minimise(evaluate: Callable[[Tensor], tuple[Values, Tensor]], x: Tensor) -> Iterator[Best]:
+    """Steps of ``b`` independent problems from ``x [b n]`` on, of which ``evaluate`` gives values and gradients.
+
+    Yields the best so far, before the first step and after each one, without an end.
+    """
+    values, slope = evaluate(x)
+    best = Best(0, x, values)
+    yield best
+    history, length = LBFGS(), torch.full_like(values.losses, FIRST_STEP * math.sqrt(x.shape[1]))
+    shorter = torch.ones_like(length)
+    while True:
+        new = x + shorter[:, None] * history.direction(slope, length)
+        found, gradient = evaluate(new)
+        worse = ~(found.losses <= _WORSE * best.values.losses)  # also where it is not a number
+        stay = worse[:, None]
+        history.add(torch.where(stay, 0, new - x), torch.where(stay, 0, gradient - slope))
+        history.forget(worse)
+        shorter = torch.where(worse, shorter * _SHORTER, 1)
+        x, slope = torch.where(stay, x, new), torch.where(stay, slope, gradient)
+        wins = (found.losses < best.values.losses)[:, None]
+        best = Best(best.step + 1, torch.where(wins, new, best.x), found.better(best.values))
+        yield best
 
 
 class LBFGS:
