@@ -47,3 +47,9 @@ def memory_gb(device: torch.device) -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, else kilobytes
     return peak / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+def fast_in_bf16(device: torch.device) -> bool:
+    """Whether a device is a processor with instructions for bfloat16."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # there is no public function
+    return device.type == "cpu" and supported is not None and bool(supported())

@@ -30,22 +30,18 @@ def report(outcomes: Generator["Outcome", None, None], total: int, done: str, wh
                 continue
             if total <= LISTED:
                 print(path, *(f"  {kind:<14} {file}" for kind, file in outcome.files.items()), sep="\n")
-            if outcome.fidelity:
-                _tell(path, outcome.fidelity, total <= LISTED)
+                if outcome.fidelity:
+                    print(f"  {'fidelity':<14} {_words(outcome.fidelity)}")
+            if outcome.far:
+                complain(f"note: {path} is far from the aligned faces that this model knows: edits may not work")
     if total > failed:
         print(f"{total - failed} of {total} {what}s {done}" if total > 1 else f"1 {what} {done}")
     return 2 if failed else 0
 
 
-def _tell(path: str, fidelity: "Fidelity", listed: bool) -> None:
-    """Print how close a reconstruction is, and warn where the photograph is not what the generator draws."""
-    if listed:
-        identity = "" if fidelity.identity is None else f", identity {fidelity.identity:.3f}"
-        print(f"  {'fidelity':<14} LPIPS {fidelity.lpips:.3f}{identity}")
-    if fidelity.far:
-        complain(
-            f"note: {path} is far from the aligned faces that this model knows: look at the pair before you edit it"
-        )
+def _words(fidelity: "Fidelity") -> str:
+    identity = "" if fidelity.identity is None else f", identity {fidelity.identity:.3f}"
+    return f"LPIPS {fidelity.lpips:.3f}{identity}"
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ Only rows are kept in memory until the end, so a run may be of any length.
 Axes: ``n`` samples, ``k`` rows, ``d`` width of a row.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,12 +35,14 @@ SIZES = (16, 4096)
 class Outcome:
     """The result of one photograph: the files that were written, by what they show, or the error.
 
-    ``fidelity`` says how close an inversion is to its photograph.
+    ``fidelity`` says how close an inversion is to its photograph, ``far`` that this is probably not what the generator
+    draws.
     """
 
     photo: Photo
     files: Mapping[str, Path] = field(default_factory=dict)
     fidelity: Fidelity | None = None
+    far: bool = False
     error: Pixel2StyleError | None = None
 
 
@@ -77,7 +79,7 @@ def invert_into(
     results = session.invert_many(
         photos, align, _checked(batch), refine, detail, budget=budget, target=target, tune=tune, watch=watch
     )
-    yield from _written(out, files, earlier, results, save_features)
+    yield from _written(out, files, earlier, results, save_features, session.fidelity)
 
 
 def translate_into(
@@ -117,6 +119,7 @@ def _written(
     earlier: Mapping[str, Tensor],
     results: Iterable[tuple[Photo, Result | Pixel2StyleError]],
     save_features: bool = False,
+    fidelity: Callable[[Result], Fidelity] | None = None,
 ) -> Outcomes:
     """Write the pictures of each result, and at the end all rows (and features, fp16)."""
     latents = dict[str, Tensor]()
@@ -135,7 +138,7 @@ def _written(
                 latents[f"{photo.name}.samples"] = result.sample_ws
             if save_features:
                 latents |= {f"{photo.name}.features{side}": part.half() for side, part in result.features.items()}
-            yield Outcome(photo, files[photo], result.fidelity)
+            yield Outcome(photo, files[photo], fidelity=fidelity(result) if fidelity else None, far=result.far)
     finally:
         if latents:
             checkpoints.save_tensors({**earlier, **latents}, out / LATENTS)

@@ -48,28 +48,16 @@ class Goal:
             raise ConfigError(f"--target is an LPIPS distance from 0 to {MAX_LPIPS}, not {self.lpips}: try .01")
 
 
-FAR_FROM_FACES = 1.3
-"""``Fidelity.distance`` above which a picture is probably not what the generator draws (docs/results.md)."""
-
-
 @dataclass(frozen=True)
 class Fidelity:
-    """How close a drawn picture is to its photograph, at 256 pixels, and how close that is to what the generator draws.
+    """How close a drawn picture is to its photograph, at 256 pixels: L2 and LPIPS, and identity by MobileFaceNet.
 
-    ``l2`` and ``lpips`` are distances, ``identity`` is MobileFaceNet's cosine (None where pictures are not faces).
-    ``distance`` is the loss that rows alone leave plus their mean squared distance from the average in deviations of W;
-    None where it is not known. Faces, aligned, are below ``FAR_FROM_FACES``.
+    ``identity`` is None where pictures are not faces.
     """
 
     l2: float
     lpips: float
     identity: float | None = None
-    distance: float | None = None
-
-    @property
-    def far(self) -> bool:
-        """Whether the photograph is probably outside of what the generator draws, so that edits may not work."""
-        return self.distance is not None and self.distance > FAR_FROM_FACES
 
 
 Watch = Callable[[Progress], None]
@@ -82,14 +70,14 @@ def objective_of(faces: bool) -> Objective:
 
 
 @torch.no_grad()
-def fidelity_of(drawn: Tensor, images: Tensor, objective: Objective, distance: float | None) -> Fidelity:
+def fidelity_of(drawn: Tensor, images: Tensor, objective: Objective) -> Fidelity:
     """How close one drawn picture is to its photograph, ``[3 h w]`` each."""
     device = next(iter(objective.buffers())).device
     made, wanted = (pooled(image[None].to(device).float().clamp(-1, 1)) for image in (drawn, images))
     target = objective.target_of(wanted)
     identity = float(objective.cosine(made, target)) if objective.identity else None
     lpips = float(objective.perceptual(made, target.lpips))
-    return Fidelity(float((made - wanted).square().mean()), lpips, identity, distance)
+    return Fidelity(float((made - wanted).square().mean()), lpips, identity)
 
 
 def require_maps(model: PSP) -> None:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -28,13 +28,16 @@ from ..metrics.losses import Objective
 from ..models.inversion import Inversion
 from ..models.psp import PSP
 from ..photos import Photo
-from ..runtime import Device, choose_device
+from ..runtime import Device, choose_device, fast_in_bf16
 from ..tasks import Task
 from ..tasks.request import Frame, Prepared, Request
 from . import prepare as preparation
 from . import refine as refinement
-from .optimize import Optimize, adam, maps, newton, weights
+from .optimize import adam, maps, newton, weights
 from .refine import Fidelity, Goal, Watch
+
+FAR = 1.3
+"""``Result.distance`` of pictures that are probably no aligned faces (docs/results.md)."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,11 @@ class Result:
 
     ``features`` are residuals [c s s] by the side s of the generator's map that they are added to; none where only rows
     were asked for, or the model has no detail encoder. ``samples`` are drawn from ``sample_ws`` [n k d], which differ
-    from ``ws`` in some rows, and from the same features. ``fidelity`` says how close the reconstruction of an inversion
-    is; ``generator`` is the copy that draws it from its rows, where one was tuned.
+    from ``ws`` in some rows, and from the same features. ``generator`` is the copy that draws the reconstruction from
+    rows, where one was tuned.
+
+    ``distance`` says how far the photograph is from what the generator draws: the loss that rows alone leave, plus
+    their mean squared distance from the average in deviations of W. None where it is not known.
     """
 
     aligned: Image.Image
@@ -53,8 +59,13 @@ class Result:
     samples: tuple[Image.Image, ...] = ()
     sample_ws: Tensor | None = None
     features: Mapping[int, Tensor] = field(default_factory=dict)
-    fidelity: Fidelity | None = None
     generator: Generator | None = None
+    distance: float | None = None
+
+    @property
+    def far(self) -> bool:
+        """Whether the photograph is probably not what the generator draws, so that edits may not work."""
+        return self.distance is not None and self.distance > FAR
 
     @property
     def pair(self) -> Image.Image:
@@ -88,7 +99,10 @@ class Session:
         """The model, in eval mode. Raises CheckpointError."""
         device = self.device
         with torch.inference_mode(False):  # the first caller may be in it; gradients have to pass later
-            return checkpoints.load(self.source).to(device).eval()
+            model = checkpoints.load(self.source).to(device).eval()
+            if model.detail is not None and device.type == "cpu":  # a tenth faster there
+                model.detail.to(memory_format=torch.channels_last)
+            return model
 
     @cached_property
     def aligner(self) -> FaceAligner:
@@ -154,6 +168,14 @@ class Session:
         request = Request(self.model.config.task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine)
         preparation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._one(image, request)
+
+    def fidelity(self, result: Result) -> Fidelity:
+        """How close the reconstruction of an inversion is to its photograph."""
+        size = result.reconstruction.size
+        photograph = result.aligned.resize(size, Image.Resampling.LANCZOS)
+        return refinement.fidelity_of(
+            images.to_tensor(result.reconstruction), images.to_tensor(photograph), self._objective
+        )
 
     def invert_many(
         self,
@@ -237,12 +259,16 @@ class Session:
         begun = time.monotonic()
         sources = torch.stack([prepared.source for prepared in batch]).to(self.device)
         all_ws = self.model.encode(sources)
-        rows_losses = [math.inf] * len(batch)
-        if steps := self._steps(request):
-            found = [self._refined(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)]
-            all_ws, rows_losses = torch.cat([ws for ws, _ in found]), [loss for _, loss in found]
+        rows: list[newton.Optimized] = []
+        if (steps := self._steps(request)) and self._curvature is None:
+            all_ws = torch.cat([self._by_adam(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])
+        elif steps:
+            rows = [self._by_newton(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)]
+            all_ws = torch.cat([own.ws for own in rows])
         detailed = request.detail and self._inverts and not request.tune
-        inversion = self.model.with_detail(sources, all_ws) if detailed else Inversion(all_ws)
+        drawn_rows = torch.cat([own.drawn for own in rows]) if rows else None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_in_bf16(self.device)):
+            inversion = self.model.with_detail(sources, all_ws, drawn_rows) if detailed else Inversion(all_ws)
         tuned: list[Generator] = []
         if goal := _goal_of(request):
             inversion, tuned = self._refined_further(sources, inversion, goal, request.tune, begun, watch)
@@ -253,10 +279,10 @@ class Session:
             ws = own.ws[0]
             features = {side: residual[0].float().cpu() for side, residual in own.features.items()}
             result = Result(prepared.picture, prepared.finish(drawn), ws.float().cpu(), features=features)
-            if self._inverts:
-                distance = self._distance(ws, rows_losses[index])
-                fidelity = refinement.fidelity_of(drawn, prepared.source, self._objective, distance)
-                result = replace(result, fidelity=fidelity, generator=generator)
+            if self._inverts and rows:
+                result = replace(result, distance=self._distance(rows[index]))
+            if generator is not None:
+                result = replace(result, generator=generator)
             if request.samples:
                 many = preparation.resampled(ws, self.model.generator, request)
                 # one at a time, so that memory does not grow with their number
@@ -265,14 +291,19 @@ class Session:
             results.append(result)
         return results
 
-    def _refined(self, prepared: Prepared, ws: Tensor, steps: int) -> tuple[Tensor, float]:
-        """Rows [1 k d] that fit what the source shows better than ``ws`` [1 k d], and the smallest loss."""
-        losses: list[float] = []
-        ws = self._optimize(
+    def _by_newton(self, prepared: Prepared, ws: Tensor, steps: int) -> newton.Optimized:
+        """Rows [1 k d] that fit what the source shows better than ``ws`` [1 k d]."""
+        return newton.steps_of(
             self.model, prepared.source[None, :3], ws, steps,
-            degradation=prepared.degradation, callback=lambda step, loss: losses.append(loss),
+            degradation=prepared.degradation, objective=self._newton_objective, curvature=self._curvature,
         )  # fmt: skip
-        return ws, min(losses)
+
+    def _by_adam(self, prepared: Prepared, ws: Tensor, steps: int) -> Tensor:
+        """The same where no curvature is known."""
+        return adam.optimize(
+            self.model, prepared.source[None, :3], ws, steps,
+            degradation=prepared.degradation, objective=self._adam_objective,
+        )  # fmt: skip
 
     def _refined_further(
         self, sources: Tensor, inversion: Inversion, goal: Goal, tune: bool, begun: float, watch: Watch | None
@@ -295,11 +326,10 @@ class Session:
         generators = [progress.generator for progress in found if progress.generator is not None]
         return Inversion.joined([progress.inversion for progress in found]), generators
 
-    def _distance(self, ws: Tensor, rows_loss: float) -> float | None:
-        """``Fidelity.distance`` of rows [k d] that leave ``rows_loss``; None for generators it was not measured for."""
-        if self._curvature is None or not math.isfinite(rows_loss):
-            return None
-        return rows_loss + float(((ws - self.model.w_avg) / self.model.w_unit).square().mean())
+    def _distance(self, rows: newton.Optimized) -> float:
+        """``Result.distance`` of rows ``[1 k d]``."""
+        codes = (rows.ws - self.model.w_avg) / self.model.w_unit
+        return float(rows.losses) + float(codes.square().mean())
 
     def _steps(self, request: Request) -> int:
         if request.refine is not None:
@@ -314,8 +344,18 @@ class Session:
 
     @cached_property
     def _objective(self) -> Objective:
+        """The loss of refinement, and its networks, which ``_newton_objective`` shares."""
         with torch.inference_mode(False):
             return refinement.objective_of(self._task is None or self._task.faces).to(self.device)
+
+    @cached_property
+    def _newton_objective(self) -> Objective:
+        faces = self._task is None or self._task.faces
+        return self._objective.weighted(newton.LOSS if faces else replace(newton.LOSS, identity=0.0))
+
+    @cached_property
+    def _adam_objective(self) -> Objective:
+        return self._objective.weighted(adam.LOSS)
 
     @property
     def _task(self) -> Task | None:
@@ -325,17 +365,8 @@ class Session:
     @cached_property
     def _curvature(self) -> newton.Curvature | None:
         with torch.inference_mode(False):
-            return newton.bundled(self.model)
-
-    @cached_property
-    def _optimize(self) -> Optimize:
-        """Newton's method if the generator's curvature is known, else Adam; with the networks of the loss loaded."""
-        with torch.inference_mode(False):
-            if self._curvature is None:
-                return partial(adam.optimize, objective=Objective(adam.LOSS))
-            faces = self._task is None or self._task.faces
-            objective = Objective(newton.LOSS if faces else replace(newton.LOSS, identity=0.0))
-            return partial(newton.optimize, objective=objective, curvature=self._curvature.to(self.device))
+            found = newton.bundled(self.model)
+            return None if found is None else found.to(self.device)
 
     def _draw(self, inversion: Inversion, generator: Generator | None = None) -> Tensor:
         """The picture of one inversion ``[1 3 h r]``, of the model's generator or of a tuned copy."""

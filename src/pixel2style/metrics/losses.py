@@ -6,6 +6,7 @@ iterations of the encoder. Images are compared at 256 pixels and in float32, wha
 Axes: ``b`` batch, ``k`` rows, ``d`` width of a row.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import cast
@@ -100,6 +101,16 @@ class Objective(nn.Module):
         self.lpips = LPIPS(config.lpips_net) if perceptual else None
         self.identity = Identity(config.identity_network, identity) if config.identity else None
         self.similarity = Similarity(config.similarity_network, similarity) if config.similarity else None
+
+    def weighted(self, config: LossConfig) -> "Objective":
+        """The same networks with other weights of terms. Raises ConfigError where a term needs one that is missing."""
+        terms = ("lpips", "identity", "similarity")
+        missing = [name for name in terms if getattr(config, name) and getattr(self, name) is None]
+        if missing:
+            raise ConfigError(f"this objective has no network for {', '.join(missing)}")
+        other = copy.copy(self)
+        other.config = config
+        return other
 
     @torch.no_grad()
     def target_of(self, images: Tensor, codes: Tensor | None = None, sources: Tensor | None = None) -> Target:

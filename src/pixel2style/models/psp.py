@@ -96,14 +96,17 @@ class PSP(nn.Module):
         """Photographs ``[b 3 h w]`` in [-1, 1] to rows and, where the model has a detail encoder, features."""
         return self.with_detail(images, self.encode(images, iterations))
 
-    def with_detail(self, images: Tensor, ws: Tensor) -> Inversion:
-        """Rows ``[b k d]`` with the features that photographs ``[b 3 h w]`` have beyond them."""
+    def with_detail(self, images: Tensor, ws: Tensor, drawn: Tensor | None = None) -> Inversion:
+        """Rows ``[b k d]`` with the features that photographs ``[b 3 h w]`` have beyond them.
+
+        ``drawn`` ``[b 3 s s]`` is what the rows draw, if that is known, at least at the detail encoder's input size.
+        """
         if self.detail is None:
             return Inversion(ws)
         size = self.detail.input_size
-        drawn = resize(self.decode(ws, min(size, self.generator.size)), size).clamp(-1, 1)
+        drawn = self.decode(ws, min(size, self.generator.size)) if drawn is None else drawn
         features = self.generator.features(ws, self.detail.config.side)
-        return Inversion(ws, self.detail(resize(images, size), drawn, features))
+        return Inversion(ws, self.detail(resize(images, size), resize(drawn, size).clamp(-1, 1), features))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> "PSP":

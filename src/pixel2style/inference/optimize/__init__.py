@@ -61,11 +61,14 @@ class Optimize(Protocol):
 
 def loss_of(
     codes: Tensor, model: PSP, objective: Objective, target: Target, degradation: Degradation | None = None
-) -> Tensor:
-    """The loss of rows given as ``codes [b k d]``, their distance from the average in the model's ``w_unit``."""
+) -> tuple[Tensor, Tensor]:
+    """The loss of rows given as ``codes [b k d]``, their distance from the average in the model's ``w_unit``.
+
+    Also what the rows draw, ``[b 3 256 256]``.
+    """
     delta = codes * model.w_unit
-    drawn = model.draw_to_compare(delta + model.w_avg)
+    drawn = seen = model.draw_to_compare(delta + model.w_avg)
     if degradation is not None:
         with torch.autocast(drawn.device.type, enabled=False):  # the degraded target was made in float32
-            drawn = degradation(drawn)
-    return cast(Tensor, objective(Reconstruction(target, delta, codes, drawn))[0])
+            seen = degradation(drawn)
+    return cast(Tensor, objective(Reconstruction(target, delta, codes, seen))[0]), drawn

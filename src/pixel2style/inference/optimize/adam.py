@@ -57,7 +57,7 @@ def optimize(
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = lr * schedule(step / steps)
             with precision:
-                loss = loss_of(codes, model, objective, target, degradation)
+                loss, _ = loss_of(codes, model, objective, target, degradation)
             (codes.grad,) = torch.autograd.grad(loss * len(codes), [codes])
             optimizer.step()
             if callback:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from ... import runtime
 from ...metrics.losses import Objective
 from ...models.inversion import Inversion
 from ...models.psp import PSP
 from . import Progress
 from .closeness import Closeness, Values
 from .lbfgs import minimise
-from .newton import fast_in_bf16
 
 SIDES = (32, 64, 128)
 """Maps whose residuals change, as far as the generator has them."""
@@ -42,7 +42,7 @@ class _Problem:
             raise ValueError("this generator has no maps for residuals")
         self.model, self.inversion = model, inversion
         device = model.w_avg.device
-        self.precision = torch.autocast(device.type, torch.bfloat16, enabled=fast_in_bf16(device))
+        self.precision = torch.autocast(device.type, torch.bfloat16, enabled=runtime.fast_in_bf16(device))
         self.kept = {side: own for side, own in inversion.features.items() if side not in self.sides}
         self.units: dict[int, Tensor] = {}
         with torch.no_grad(), self.precision:

@@ -14,11 +14,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ... import assets
+from ... import assets, runtime
 from ...config import LossConfig
 from ...errors import ConfigError
 from ...metrics.identity import Identity
@@ -91,12 +92,39 @@ def optimize(
     for it: gradients are then a tenth off, and steps as good in two thirds of the time; what is rounded depends on the
     processor. Raises ConfigError if no curvature is known.
     """
+    return steps_of(
+        model, images, ws, steps,
+        degradation=degradation, callback=callback, objective=objective, curvature=curvature, bf16=bf16,
+    ).ws  # fmt: skip
+
+
+class Optimized(NamedTuple):
+    """Rows ``[b k d]``, what they draw ``[b 3 256 256]``, and their losses ``[b]``."""
+
+    ws: Tensor
+    drawn: Tensor
+    losses: Tensor
+
+
+def steps_of(
+    model: PSP,
+    images: Tensor,
+    ws: Tensor,
+    steps: int = 1,
+    *,
+    degradation: Degradation | None = None,
+    callback: Callback | None = None,
+    objective: Objective | None = None,
+    curvature: Curvature | None = None,
+    bf16: bool | None = None,
+) -> Optimized:
+    """``optimize``, with what is known of the rows afterwards."""
     device = model.w_avg.device
     curvature = bundled(model) if curvature is None else curvature
     if curvature is None:
         raise ConfigError(f"no curvature of {model.config.generator.kind} is bundled: measure it, or use adam.optimize")
     curvature = curvature.to(device)
-    bf16 = fast_in_bf16(device) if bf16 is None else bf16
+    bf16 = runtime.fast_in_bf16(device) if bf16 is None else bf16
     precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
     optimized = []
     with torch.inference_mode(False), torch.enable_grad(), precision:
@@ -106,31 +134,37 @@ def optimize(
             target = objective.target_of(pooled(picture[None]))
             start = ((row[None] - model.w_avg) / model.w_unit).detach()
             loss = partial(loss_of, model=model, objective=objective, target=target, degradation=degradation)
-            codes = _minimized(loss, start, steps, curvature, callback)
-            optimized.append(codes * model.w_unit + model.w_avg)
-    return torch.cat(optimized)
+            codes, drawn, lowest = _minimized(loss, start, steps, curvature, callback)
+            optimized.append((codes * model.w_unit + model.w_avg, drawn, lowest))
+    return Optimized(*(torch.cat(parts) for parts in zip(*optimized, strict=True)))
 
 
 def _minimized(
-    loss: Callable[[Tensor], Tensor], codes: Tensor, steps: int, curvature: Curvature, callback: Callback | None
-) -> Tensor:
-    """The codes ``[1 k d]`` of the smallest loss that was reached."""
-    best, lowest, damping = codes, math.inf, DAMPING
+    loss: Callable[[Tensor], tuple[Tensor, Tensor]],
+    codes: Tensor,
+    steps: int,
+    curvature: Curvature,
+    callback: Callback | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The codes ``[1 k d]`` of the smallest loss that was reached, what they draw, and that loss ``[1]``."""
+    best, best_drawn, lowest, damping = codes, codes, math.inf, DAMPING
     gradient = torch.zeros_like(codes)
     for step in range(steps + 1):
         codes = codes.detach().requires_grad_()
-        here = loss(codes)  # also for the last one with gradients, whose forward pass is the faster one in bfloat16
+        here, drawn = loss(
+            codes
+        )  # also for the last one with gradients, whose forward pass is the faster one in bfloat16
         if callback:
             callback(step, float(here.detach()))
         if float(here.detach()) < lowest:
             damping = damping * _AFTER_SUCCESS if step else damping
-            best, lowest = codes.detach(), float(here.detach())
+            best, best_drawn, lowest = codes.detach(), drawn.detach(), float(here.detach())
             if step < steps:
                 (gradient,) = torch.autograd.grad(here, codes)
         else:
             damping *= _AFTER_FAILURE
         codes = best + curvature.step(gradient, damping)
-    return best
+    return best, best_drawn, best.new_tensor([lowest])
 
 
 def measure(model: PSP, codes: Tensor, directions: int, probes: int, rng: torch.Generator) -> Curvature:
@@ -161,9 +195,3 @@ def _residuals(images: Tensor, lpips: LPIPS, identity: Identity) -> list[Tensor]
         found.append(level * (LOSS.lpips * head[:, None, None].clamp(min=0) / level[0, 0].numel()).sqrt())
     found.append(unit_length(identity.features(images)) * math.sqrt(LOSS.identity / 2))
     return found
-
-
-def fast_in_bf16(device: torch.device) -> bool:
-    """Whether a device is a processor with instructions for bfloat16."""
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # there is no public function
-    return device.type == "cpu" and supported is not None and bool(supported())

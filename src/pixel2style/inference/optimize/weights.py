@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ... import runtime
 from ...generators.base import Generator, Residuals
 from ...metrics.losses import Objective
 from ...models.inversion import Inversion
@@ -20,7 +21,6 @@ from ...models.psp import PSP
 from . import Progress
 from .closeness import Closeness, Values
 from .lbfgs import minimise
-from .newton import fast_in_bf16
 
 UNIT = 0.1
 """Unit of the variables, as a share of the root mean square of each tensor of weights."""
@@ -43,7 +43,7 @@ class _Problem:
     def __init__(self, model: PSP, images: Tensor, inversion: Inversion, objective: Objective):
         self.model, self.inversion = model, inversion
         device = model.w_avg.device
-        self.precision = torch.autocast(device.type, torch.bfloat16, enabled=fast_in_bf16(device))
+        self.precision = torch.autocast(device.type, torch.bfloat16, enabled=runtime.fast_in_bf16(device))
         with torch.inference_mode(False):
             self.closeness = Closeness(images.to(device), objective)
         self.own = {name: weight.detach() for name, weight in model.generator.named_parameters()}
