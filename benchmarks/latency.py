@@ -33,8 +33,9 @@ WARM = {
     "find": ["faces.align.FaceAligner.find"],
     "cut": ["inference.prepare.Frame.cut"],
     "encode": ["models.psp.PSP.encode"],
-    "refine": ["inference.session.Session._refined"],
-    "draw": ["models.psp.PSP.decode"],
+    "refine": ["inference.session.Session._by_newton"],
+    "detail": ["models.psp.PSP.with_detail"],
+    "draw": ["models.psp.PSP.decode", "inference.session.Session._draw"],
     "picture": ["images.to_picture", "inference.session.Result.pair"],
 }
 """Parts of a call, and the functions of ``pixel2style`` that they consist of: module, class, name."""
