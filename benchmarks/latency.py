@@ -3,13 +3,15 @@
     python benchmarks/latency.py                                       pixel2style invert examples/astronaut.png
     python benchmarks/latency.py --against OTHER/src                   beside another checkout
     python benchmarks/latency.py --task superres --model FILE --factor 8
+    python benchmarks/latency.py --beside 0 1 2                        beside so many busy processes
 
 "loaded" is ``Session.invert`` (or ``translate``) on a file and the making of the pair, divided into parts by wrapping
 the functions that are called; "and written" is the same through ``inference.folder``, files included. "cold" is the
 command in new processes, from start to end. Figures are medians and, in parentheses, the ninth decile over all repeats;
-processes of both checkouts alternate, so that other work on the machine affects both. On Linux, where the user may
+processes of both checkouts alternate, so that other work on the machine affects both. Threads wait as under the command
+line (``cli.WAITING``), unless the environment says otherwise. On Linux, where the user may
 (root, or a real-time limit), they have real-time priority, as under ``chrt --fifo 1``, and no more processors than
-``--threads``.
+``--threads``; not with ``--beside``, whose neighbours have the same rights.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -177,7 +179,9 @@ def seconds(step: Callable[[], None]) -> float:
 
 def child(given: argparse.Namespace, kind: str, source: Path) -> tuple[list[dict[str, float]], float]:
     """The measurements of a new process that runs ``source``, and its peak resident gigabytes (10^9)."""
-    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(given.threads)}
+    from pixel2style.cli import WAITING
+
+    environment = WAITING | os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": str(given.threads)}
     began = time.time()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, *sys.argv[1:], "--child", kind, "--out", folder, "--began", str(began)]
@@ -193,6 +197,18 @@ def child(given: argparse.Namespace, kind: str, source: Path) -> tuple[list[dict
     if kind == "cold":
         found[0] |= {"leaving": ended - began - found[0]["leaving"], "**cold**": ended - began}
     return found, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+@contextlib.contextmanager
+def neighbours(count: int) -> Iterator[None]:
+    """So many processes that compute without a pause."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def take_precedence(threads: int) -> None:
@@ -231,6 +247,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=3, help="with a loaded session")
     parser.add_argument("--cold", type=int, default=5, help="processes that start cold")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--beside", type=int, nargs="+", metavar="N", help="only loaded, beside so many busy processes")
     parser.add_argument("--against", type=Path, metavar="SRC", help="source tree of another checkout")
     for hidden in ("child", "out"):
         parser.add_argument(f"--{hidden}", help=argparse.SUPPRESS)
@@ -244,6 +261,15 @@ def main() -> None:
         print(json.dumps({"loaded": loaded, "cold": cold}[given.child](given, Path(given.out, "results"))))
         return
     sources = {"here": HERE / "src"} if given.against is None else {"there": given.against, "here": HERE / "src"}
+    if given.beside is not None:
+        columns: dict[str, list[dict[str, float]]] = {f"beside {count}": [] for count in given.beside}
+        for _ in range(given.processes):
+            for count in given.beside:
+                with neighbours(count):
+                    columns[f"beside {count}"] += child(given, "loaded", HERE / "src")[0]
+        print("loaded, ms\n")
+        table(columns)
+        return
     take_precedence(given.threads)
     peaks: dict[str, list[str]] = {name: [] for name in sources}
     for kind, processes in (("loaded", given.processes), ("cold", given.cold)):

@@ -2,22 +2,27 @@
 
 import contextlib
 import ctypes
+import functools
+import os
 import sys
-from typing import Literal
 
 import torch
 
 from .errors import ConfigError
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
+Device = str
+"""``auto``, ``cpu``, ``cuda``, ``cuda:N`` (the GPU of that number) or ``mps``."""
 
 
 def choose_device(name: Device) -> torch.device:
     """ "auto" is CUDA, else Apple's GPU, else the CPU. Raises ConfigError for a device that is not available."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":
-        return torch.device(next(device for device, present in available.items() if present))
-    if not available[name]:
+        return torch.device(next(kind for kind, count in counts.items() if count))
+    kind, colon, number = name.partition(":")
+    if kind not in counts or (colon and not (number.isascii() and number.isdigit())):
+        raise ConfigError(f"{name!r} is no device: choose auto, cpu, cuda, cuda:1 or mps")
+    if int(number or 0) >= counts[kind]:
         raise ConfigError(f"there is no {name} device here: leave out --device, or pass --device cpu")
     return torch.device(name)
 
@@ -53,3 +58,13 @@ def fast_in_bf16(device: torch.device) -> bool:
     """Whether a device is a processor with instructions for bfloat16."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # there is no public function
     return device.type == "cpu" and supported is not None and bool(supported())
+
+
+@functools.cache
+def survive_fork() -> None:
+    """Let processes that are forked from this one compute, with one thread each.
+
+    OpenMP's other threads do not exist in a forked process, and PyTorch would wait for them forever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))

@@ -55,11 +55,21 @@ COMMANDS: dict[str, Callable[..., int]] = {
 }
 
 
+WAITING = {"GOMP_SPINCOUNT": "2000"}
+"""Environment of commands: OpenMP's threads give up the processor soon while they wait for each other.
+
+By default they keep it for milliseconds, which costs more than it gains as soon as another program is busy
+(docs/results.md). ``GOMP_SPINCOUNT`` or ``OMP_WAIT_POLICY`` of the user takes precedence.
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (``sys.argv`` when None) and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     # Warnings of libraries are for developers; what a user must know is said by an error's sentence.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.update(WAITING | os.environ)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if words == ["--version"]:

@@ -1,7 +1,7 @@
 """Arguments that several commands take, as tyro reads them."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -9,7 +9,7 @@ Photos = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar=
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME|FILE")]
 Folder = Annotated[Path, tyro.conf.arg(metavar="DIR")]
 Count = Annotated[int, tyro.conf.arg(metavar="N")]
-Device = Literal["auto", "cpu", "cuda", "mps"]
+Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")]
 Seconds = Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")]
 Distance = Annotated[float | None, tyro.conf.arg(metavar="LPIPS", help_behavior_hint="")]
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]

@@ -9,6 +9,7 @@ Axes: ``n`` samples, ``k`` rows, ``d`` width of a row.
 
 import itertools
 import math
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from ..metrics.losses import Objective
 from ..models.inversion import Inversion
 from ..models.psp import PSP
 from ..photos import Photo
-from ..runtime import Device, choose_device, fast_in_bf16
+from ..runtime import Device, choose_device, fast_in_bf16, survive_fork
 from ..tasks import Task
 from ..tasks.request import Frame, Prepared, Request
 from . import prepare as preparation
@@ -83,11 +84,16 @@ class Result:
 
 
 class Session:
-    """A model and a face aligner on one device, each loaded once, when it is first used."""
+    """A model and a face aligner on one device, each loaded once, when it is first used.
+
+    Threads may share a session: one computes at a time, with all processors. In a process that was forked after the
+    model was loaded it works with one thread.
+    """
 
     def __init__(self, model: str | Path = "faces", device: Device = "auto"):
         self.source = model
         self._device = device
+        self._lock = threading.RLock()
 
     @cached_property
     def device(self) -> torch.device:
@@ -98,6 +104,7 @@ class Session:
     def model(self) -> PSP:
         """The model, in eval mode. Raises CheckpointError."""
         device = self.device
+        survive_fork()
         with torch.inference_mode(False):  # the first caller may be in it; gradients have to pass later
             model = checkpoints.load(self.source).to(device).eval()
             if model.detail is not None and device.type == "cpu":  # a tenth faster there
@@ -230,24 +237,32 @@ class Session:
                 raise ConfigError("--budget and --target refine features, and --no-detail leaves them out: choose one")
 
     def _one(self, image: Image.Image | str | Path, request: Request, watch: Watch | None = None) -> Result:
-        return self._results([self._prepared(image, request.opened())], request, watch)[0]
+        with self._lock:
+            return self._results([self._prepared(image, request.opened())], request, watch)[0]
 
     def _many(
         self, photos: Iterable[Photo], request: Request, batch: int, watch: Watch | None = None
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         request = request.opened()
         for group in _batches(photos, batch):
-            ready: dict[Photo, Prepared] = {}
-            failed: dict[Photo, Pixel2StyleError] = {}
+            with self._lock:
+                results = self._group(group, request, watch)
             for photo in group:
-                try:
-                    ready[photo] = self._prepared(named(photo), request)
-                except Pixel2StyleError as error:
-                    failed[photo] = error
-            made = self._results(list(ready.values()), request, watch) if ready else []
-            results = dict(zip(ready, made, strict=True))
-            for photo in group:
-                yield photo, results[photo] if photo in results else failed[photo]
+                yield photo, results[photo]
+
+    def _group(
+        self, group: list[Photo], request: Request, watch: Watch | None
+    ) -> dict[Photo, Result | Pixel2StyleError]:
+        """The result or the error of each photograph of a batch."""
+        ready: dict[Photo, Prepared] = {}
+        failed: dict[Photo, Result | Pixel2StyleError] = {}
+        for photo in group:
+            try:
+                ready[photo] = self._prepared(named(photo), request)
+            except Pixel2StyleError as error:
+                failed[photo] = error
+        made = self._results(list(ready.values()), request, watch) if ready else []
+        return failed | dict(zip(ready, made, strict=True))
 
     def _prepared(self, image: Image.Image | str | Path, request: Request) -> Prepared:
         aligner = self.aligner if preparation.needs_face(request) else None

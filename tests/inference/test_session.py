@@ -1,0 +1,69 @@
+"""A session that threads share, that is forked, and the devices it runs on."""
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from pixel2style import images
+from pixel2style.errors import ConfigError
+from pixel2style.inference.session import Session
+from tests.support.paths import ASTRONAUT
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_threads_that_share_a_session_compute_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, picture = Session(), images.load(ASTRONAUT)
+    alone = session.invert(picture, refine=0, detail=False).ws
+    inside, most, encode = threading.Semaphore(0), [0], session.model.encode
+
+    def counted(*given: torch.Tensor) -> torch.Tensor:
+        inside.release()
+        most[0] = max(most[0], inside._value)
+        try:
+            return encode(*given)
+        finally:
+            inside.acquire()
+
+    monkeypatch.setattr(session.model, "encode", counted)
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(lambda _: session.invert(picture, refine=0, detail=False).ws, range(4)))
+    assert most[0] == 1
+    assert all(torch.equal(ws, alone) for ws in results)
+
+
+FORKED = """
+import os, sys, torch
+from pixel2style import images
+from pixel2style.inference.session import Session
+torch.set_num_threads(2)
+session, picture = Session(), images.load(sys.argv[1])
+own = session.invert(picture, detail=False).ws
+child = os.fork()
+if child == 0:
+    same = (session.invert(picture, detail=False).ws - own).abs().max() < 0.5
+    os._exit(0 if same else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_can_use_the_session_of_its_parent() -> None:
+    ended = subprocess.run([sys.executable, "-c", FORKED, str(ASTRONAUT)], timeout=120, check=False)
+    assert ended.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "cuda:", "cuda:-1", "cuda:x", "mps:7", ""])
+def test_devices_that_are_not_there_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="device"):
+        _ = Session(device=name).device
+
+
+def test_a_device_may_have_a_number() -> None:
+    assert Session(device="cpu").device == torch.device("cpu")
+    if torch.cuda.is_available():
+        assert Session(device="cuda:0").device.index == 0
