@@ -125,8 +125,9 @@ def encoded(
     ws = model.encode(example.source)
     if optimize is not None and steps:
         ws = optimize(model, example.source[:, :3], ws, steps, degradation=degradation(case, example))
-    inverts = detail and find_task(case.task).inverts
-    inversion = model.with_detail(example.source, ws) if inverts else Inversion(ws)
+    shown = find_task(case.task).shown if detail else None
+    images = None if shown is None else partial(shown, example.source, degradation=degradation(case, example))
+    inversion = Inversion(ws) if images is None else model.with_detail(images, ws)
     if goal is not None and objective is not None:
         inversion = refine(model, example.source, inversion, goal, objective, begun=begun).inversion
     picture = model.decode(inversion.ws, features=inversion.features)

@@ -73,7 +73,7 @@ def compared(
         yield name, method, False
     ours = partial(encoded, model, case=case)
     task = find_task(case.task)
-    if model.detail is not None and task.inverts:
+    if model.detail is not None and task.shown is not None:
         yield f"{OURS}, `--refine 0 --no-detail`", partial(ours, detail=False), False
     curvature = newton.bundled(model) if task.refinable else None
     if curvature is not None:
@@ -81,7 +81,7 @@ def compared(
         for steps in sorted({*refined, USUAL} - {USUAL}):
             yield f"{OURS}, `--refine {steps}`", partial(ours, optimize=optimize, steps=steps), False
         ours = partial(ours, optimize=optimize, steps=USUAL)
-        if model.detail is not None and task.inverts:
+        if model.detail is not None and task.shown is not None:
             yield f"{OURS}, `--no-detail`", partial(ours, detail=False), False
     yield OURS, ours, False
     if task.inverts:

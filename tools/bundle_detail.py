@@ -4,6 +4,10 @@
 
 writes ``detail_ffhq.safetensors`` to the bundled files, and its name and shape to the metadata of
 ``faces.safetensors``, whose tensors stay as they are, byte for byte.
+
+    python tools/bundle_detail.py runs/superres/detail.safetensors detail_ffhq superres 3
+
+adds the difference to the bundled ``detail_ffhq`` to ``superres.safetensors``, with 3 bits per number.
 """
 
 import sys
@@ -11,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from pixel2style import assets
+from pixel2style import assets, tasks
 from pixel2style.checkpoints import native
 from pixel2style.config import ModelConfig
 from pixel2style.errors import CheckpointError
@@ -32,17 +37,36 @@ def bundle(detail: DetailEncoder, name: str, model: str, folder: Path = assets.F
         key: value if value.ndim < 2 or value.abs().max() > largest else value.half() for key, value in state.items()
     }
     safetensors.write(quantized.in_bytes(state, halves), folder / f"{name}.safetensors", metadata_of(detail))
-    file = folder / f"{model}.safetensors"
+    _attach(detail, folder / f"{model}.safetensors", {}, {"detail": name})
+
+
+def bundle_difference(detail: DetailEncoder, name: str, model: str, bits: int, folder: Path = assets.FOLDER) -> None:
+    """Rewrite ``model``, a file of ``folder``, with the difference of ``detail`` to the bundled ``name``.
+
+    Raises CheckpointError where ``model`` is none, ValueError where the two detail encoders have other shapes.
+    """
+    state = {f"detail.{key}": value for key, value in detail.state_dict().items()}
+    _attach(detail, folder / f"{model}.safetensors", *native.differing_detail(state, name, bits))
+
+
+def _attach(detail: DetailEncoder, file: Path, parts: dict[str, Tensor], reference: dict[str, str]) -> None:
+    """Rewrite a model's file with these tensors and metadata of a detail encoder; its own tensors stay."""
     config = native.header(file).config
     if not isinstance(config, ModelConfig):
         raise CheckpointError(f"{file}: is a generator, not a model; name the model that the detail encoder is for")
-    metadata = safetensors.read_metadata(file) | native.metadata_of(replace(config, detail=detail.config))
-    tensors = {key: value.clone() for key, value in safetensors.read(file).items()}  # not mapped: the file is replaced
-    safetensors.write(tensors, file, metadata | {"detail": name})
+    task = tasks.task_or_none(config.task)
+    shape = replace(detail.config, needs_task=task is not None and not task.inverts)
+    metadata = safetensors.read_metadata(file) | native.metadata_of(replace(config, detail=shape))
+    metadata.pop("detail_digest", None)
+    own = {key: value.clone() for key, value in safetensors.read(file).items() if not key.startswith("detail.")}
+    safetensors.write(own | parts, file, metadata | reference)  # clones are not mapped: the file is replaced
 
 
-def main(source: str, name: str, model: str) -> None:
-    bundle(load_detail(source), name, model)
+def main(source: str, name: str, model: str, bits: str = "") -> None:
+    if bits:
+        bundle_difference(load_detail(source), name, model, int(bits))
+    else:
+        bundle(load_detail(source), name, model)
     for file in (assets.path(name), assets.path(model)):
         print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 

@@ -9,7 +9,7 @@ Axes: ``b`` pictures of a batch, ``p`` photographs and ``g`` generated ones of t
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -27,13 +27,14 @@ from pixel2style.inference.optimize import newton
 from pixel2style.metrics.losses import Objective
 from pixel2style.models.psp import PSP
 from pixel2style.ops import COMPARE_SIZE, pooled
+from pixel2style.tasks import degrade, find_task, make_source
 from pixel2style.training.batches import mix_codes
 from pixel2style.training.dataset import augment, mirrored, step_rng
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from photographs import opened, spaced
 
-PIXELS = ("images", "drawn", "full")
+PIXELS = ("images", "drawn", "shown", "full")
 """Pictures, which the cache keeps in bytes."""
 BANK = 48
 """Photographs whose rows are mixed in generated pictures."""
@@ -41,6 +42,10 @@ CELLS = 32
 """Cells of a picture along each side in which roughness is compared."""
 FACE = (360, 300, 260, 170)
 """Where a window of 256 about eyes and mouth starts in 1024 pixels: first row and column, and ranges of both."""
+
+
+Parts = dict[str, Tensor]
+"""Fields of a Batch by name."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,9 @@ class SampleOptions:
 class Batch:
     """Pictures ``[b 3 256 256]``, their rows ``[b k d]`` and what these draw ``[b 3 8s 8s]``.
 
+    ``shown`` ``[b 3 256 256]`` is what the network gets as photograph: ``images`` themselves, or what the model's task
+    makes of their sources (``Task.shown``).
+
     At full size also the roughness ``[p 1 32 32]`` of what the photographs' rows draw, and the true pixels ``full``
     ``[g 3 r r]`` of the generated pictures, which are the last ones.
     """
@@ -76,6 +84,7 @@ class Batch:
     images: Tensor
     ws: Tensor
     drawn: Tensor
+    shown: Tensor
     rough: Tensor | None = None
     full: Tensor | None = None
 
@@ -89,6 +98,7 @@ class Samples:
         self.options, self.model, self.objective, self.input_size = options, model, objective, input_size
         self.bf16, self.folder = bf16, folder
         self.device = model.w_avg.device
+        self.task = find_task(model.config.task)
         folders = [read_pixels(source) for source in options.data]
         self.sizes, self.pixels = [len(folder) for folder in folders], torch.cat(folders)
         self.shares = torch.tensor(self.sizes).double().sqrt()
@@ -114,13 +124,33 @@ class Samples:
         return mirrored(picture, variant % 2 == 1)
 
     @torch.no_grad()
-    def encoded(self, images: Tensor, corrected: Sequence[bool] = ()) -> dict[str, Tensor]:
-        """``ws`` of images ``[b 3 256 256]``, after a Newton step where ``corrected``, and their picture, ``drawn``."""
-        ws = self.model.encode(images)
+    def encoded(self, images: Tensor, rngs: Sequence[torch.Generator], corrected: Sequence[bool] = ()) -> Parts:
+        """``ws`` of images ``[b 3 256 256]``, after a Newton step where ``corrected``, and ``drawn`` and ``shown``.
+
+        Sources are degraded as in the training of the model's task, with random numbers of ``rngs``, one each.
+        """
+        sources, degradations = zip(*(self._degraded(*one) for one in zip(images, rngs, strict=True)), strict=True)
+        ws = self.model.encode(torch.stack(sources))
         for index in (index for index, chosen in enumerate(corrected) if chosen):
-            one = slice(index, index + 1)
-            ws[one] = newton.optimize(self.model, images[one], ws[one], objective=self.objective, bf16=self.bf16)
-        return {"ws": ws, "drawn": self._draw(ws, min(self.input_size, self.model.generator.size))}
+            one, source, degradation = slice(index, index + 1), sources[index][None, :3], degradations[index]
+            ws[one] = newton.optimize(
+                self.model, source, ws[one], degradation=degradation, objective=self.objective, bf16=self.bf16
+            )
+        drawn = self._draw(ws, min(self.input_size, self.model.generator.size))
+        shown = self.task.shown
+        if shown is None:
+            raise ConfigError(f"results of {self.model.config.task} are drawn from rows alone: choose another --model")
+        pictures = [shown(s[None], d[None], f) for s, d, f in zip(sources, drawn, degradations, strict=True)]
+        return {"ws": ws, "drawn": drawn, "shown": torch.cat(pictures)}
+
+    def _degraded(self, image: Tensor, rng: torch.Generator) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
+        """The source ``[c s s]`` of a picture ``[3 s s]``, and what degrades drawn pictures alike."""
+        config = self.model.config.source
+        if self.model.config.task != "superres":
+            source = make_source(self.task, image, rng, config)
+            return source, (lambda pictures: pictures * source[3:]) if len(source) == 4 else None
+        config = replace(config, factors=(degrade.choose(config.factors, rng, "factors"),))
+        return make_source(self.task, image, rng, config), partial(degrade.low_resolution, factor=config.factors[0])
 
     def _choose(self, rng: torch.Generator) -> tuple[int, int]:
         folder = int(torch.multinomial(self.shares, 1, generator=rng))
@@ -130,7 +160,8 @@ class Samples:
     def _photographs(self, group: list[tuple[int, int]], full: bool) -> dict[str, Tensor]:
         images = torch.stack([self.photograph(*one) for one in group])
         name = "-".join(map(str, group[0]))
-        found = self._kept(name, partial(self.encoded, images, [self._corrected(*one) for one in group]))
+        corrected, rngs = [self._corrected(*one) for one in group], [step_rng(*one) for one in group]
+        found = self._kept(name, partial(self.encoded, images, rngs, corrected))
         if full:
             found |= self._kept(f"{name}-rough", lambda: {"rough": roughness(self._draw(found["ws"]))})
         return {"images": images, **found}
@@ -147,13 +178,14 @@ class Samples:
         w = sampling.draw(model.generator, 3, rng, model.w_unit)
         codes = mix_codes((w - model.w_avg[0]) / model.w_unit, self._bank, rng)
         full = self._draw(codes * model.w_unit + model.w_avg)
-        return {"images": pooled(full), "full": full, **self.encoded(pooled(full))}
+        return {"images": pooled(full), "full": full, **self.encoded(pooled(full), [rng])}
 
     @cached_property
     def _bank(self) -> Tensor:
         images = to_images(torch.stack(spaced(list(self.pixels), BANK))).to(self.device)
+        sources = torch.stack([self._degraded(image, step_rng(self.options.seed, 0))[0] for image in images])
         return torch.cat(
-            [(self.model.encode(some) - self.model.w_avg) / self.model.w_unit for some in torch.split(images, 8)]
+            [(self.model.encode(some) - self.model.w_avg) / self.model.w_unit for some in torch.split(sources, 8)]
         )
 
     @torch.no_grad()

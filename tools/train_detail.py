@@ -7,6 +7,9 @@ The same command again resumes the run. All that a step sees follows from the se
 run equals an unbroken one. Results in ``--out``: ``detail.safetensors`` (moving average of the weights, for
 ``tools/bundle_detail.py``), ``log.jsonl``, ``state.pt`` and with ``--cache`` what was computed of photographs.
 
+With a ``--model`` whose task degrades photographs (``superres``, ``inpaint``) the network sees what the task makes of
+the degraded ones, and the photograph is the target.
+
 Data: folders or tars of aligned photographs, each sampled in proportion to the square root of its size. Variants of a
 photograph are itself, its mirror image, then augmented ones. Rows are the encoder's; every fourth photograph has rows
 after a Newton step in all variants but the first, so the network knows both kinds. On a CPU, encoding costs as much as
@@ -214,7 +217,7 @@ def loss_of(
     """The loss of a batch, and its unweighted terms."""
     generator, side = model.generator, detail.config.side
     features = generator.features(batch.ws, side)
-    inputs = (resize(images, detail.input_size) for images in (batch.images, batch.drawn))
+    inputs = (resize(images, detail.input_size) for images in (batch.shown, batch.drawn))
     residuals = detail(*inputs, features)
     full = batch.rough is not None
     made = generator.synthesize(batch.ws, None if full else model.compare_size, residuals=residuals).float()
@@ -238,11 +241,12 @@ def loss_of(
 class Validation:
     """Scores of full-size pictures of evenly spaced validation photographs, and of those of their rows alone."""
 
-    def __init__(self, run: DetailRun, model: PSP):
+    def __init__(self, run: DetailRun, samples: Samples):
         each = run.validated // max(1, len(run.validation))
         pixels = [read_pixels(source, each) for source in run.validation]
-        self.images = [to_images(one)[None].to(model.w_avg.device) for folder in pixels for one in folder]
-        self.model = model
+        self.images = [to_images(one)[None].to(samples.device) for folder in pixels for one in folder]
+        self.model = samples.model
+        self.samples = samples
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -254,14 +258,17 @@ class Validation:
 
     @torch.no_grad()
     def _scores(self, detail: DetailEncoder | None) -> dict[str, float]:
-        self.model.detail = detail
+        model, size = self.model, self.samples.input_size
         scores, high = [], []
-        for image in self.images:
-            inversion = self.model.invert(image)
-            made = self.model.decode(inversion.ws, features=inversion.features).clamp(-1, 1)
+        for place, image in enumerate(self.images):
+            found = self.samples.encoded(image, [step_rng(0, place)])
+            residuals = {}
+            if detail is not None:
+                shown, drawn = (resize(found[name], size) for name in ("shown", "drawn"))
+                residuals = detail(shown, drawn, model.generator.features(found["ws"], detail.config.side))
+            made = model.decode(found["ws"], features=residuals).clamp(-1, 1)
             scores.append(self._scorer(made, image))
             high.append(float(roughness(made).mean()))
-        self.model.detail = None
         return Scores.joined(scores).means() | {"high": sum(high) / len(high)}
 
     def __call__(self, average: DetailEncoder) -> dict[str, Any]:
@@ -297,7 +304,7 @@ def train(run: DetailRun) -> None:
     objective = Objective(newton.LOSS).to(device)
     state = State(run, model)
     samples = Samples(run.samples, model, objective, state.detail.input_size, run.bf16, run.out / "cache")
-    validation, log = Validation(run, model), Log(run.out / "log.jsonl", state.step)
+    validation, log = Validation(run, samples), Log(run.out / "log.jsonl", state.step)
     begun = saved = logged = time.monotonic()
     recent: list[dict[str, Tensor]] = []
     if validation.images and not run.steps:

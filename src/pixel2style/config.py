@@ -128,6 +128,9 @@ class DetailConfig:
     fine_width: Count = 96
     """Channels of the network at twice ``side`` pixels. 0: no residual for that map."""
     fine_units: Count = 2
+    needs_task: bool = False
+    """Whether it takes what the model's task makes of a source and of what the rows draw (``Task.shown``), not a
+    photograph."""
     """Residual units at twice ``side`` pixels."""
 
     @property

@@ -1,5 +1,6 @@
 """Bundling of a detail encoder: in int8, and named by a model whose tensors do not change."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,31 @@ def test_a_generator_cannot_have_a_detail_encoder(tmp_path: Path) -> None:
     p2s.save(stand_in.random_model().generator, tmp_path / "generator.safetensors")
     with pytest.raises(p2s.Pixel2StyleError, match="generator"):
         bundle_detail.bundle(DetailEncoder(DetailConfig(width=16, units=1)), "detail", "generator", tmp_path)
+
+
+def test_a_model_stores_the_difference_to_a_bundled_detail_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "FOLDER", tmp_path)
+    model = stand_in.random_model()
+    model.config = replace(model.config, task="superres")
+    p2s.save(model, tmp_path / "model.safetensors")
+    maps = model.generator.map_channels()
+    torch.manual_seed(0)
+    first = DetailEncoder(DetailConfig(side=8, channels=(maps[8], maps[16]), width=16, units=1, fine_width=8))
+    bundle_detail.bundle(first, "detail", "model", tmp_path)
+    whole = (tmp_path / "detail.safetensors").stat().st_size
+    before = (tmp_path / "model.safetensors").stat().st_size
+    continued = train_detail.load_detail("detail")
+    for weight in continued.parameters():
+        weight.data += 0.01 * torch.randn_like(weight)
+    bundle_detail.bundle_difference(continued, "detail", "model", 4, tmp_path)
+    found = p2s.load(tmp_path / "model.safetensors")
+    assert found.detail is not None
+    assert found.detail.config.needs_task
+    for key, value in continued.state_dict().items():
+        assert (found.detail.state_dict()[key] - value).square().mean().sqrt() < 0.003  # of 0.01
+        assert value.ndim < 2 or not torch.equal(found.detail.state_dict()[key], first.state_dict()[key])
+    assert (tmp_path / "model.safetensors").stat().st_size - before < 0.7 * whole
+    bundle_detail.bundle_difference(train_detail.load_detail("detail"), "detail", "model", 4, tmp_path)
+    assert "detail_digest" not in safetensors.read_metadata(tmp_path / "model.safetensors")

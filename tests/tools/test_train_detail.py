@@ -4,6 +4,7 @@ import json
 import shutil
 import tarfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ import torch
 
 import pixel2style as p2s
 import train_detail
-from detail_samples import SampleOptions
+from detail_samples import SampleOptions, Samples
 from pixel2style import images
-from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
+from pixel2style.config import EncoderConfig, GeneratorConfig, LossConfig, ModelConfig, SourceConfig
 from pixel2style.generators import StyleGAN2
+from pixel2style.metrics.losses import Objective
 from pixel2style.models import encoders
+from pixel2style.tasks import degrade, superres
+from pixel2style.training.dataset import step_rng
 from tests.support.golden_rule import img
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -108,3 +112,30 @@ def test_a_new_run_starts_from_the_average_of_another(run: train_detail.DetailRu
     average = torch.load(run.out / "state.pt", weights_only=True)["average"]
     assert all(torch.equal(value, average[key]) for key, value in state.detail.state_dict().items())
     assert state.step == 0
+
+
+def test_the_network_of_a_degrading_task_sees_pictures_that_its_task_completed(
+    run: train_detail.DetailRun, tmp_path: Path
+) -> None:
+    model = p2s.load(run.model)
+    model.config = replace(model.config, task="superres", source=SourceConfig(factors=(8,)))
+    file = tmp_path / "superres.safetensors"
+    p2s.save(model, file)
+    options = replace(run.samples, cache=False)
+    samples = Samples(options, p2s.load(file), Objective(LossConfig()), 64, False, tmp_path)
+    batch = samples.batch(step_rng(0, 0), full=False)
+    reduce = partial(degrade.low_resolution, factor=8)
+    wanted = superres.shown(reduce(batch.images), batch.drawn, reduce)
+    assert torch.allclose(batch.shown, wanted, atol=1e-5)
+    train_detail.train(replace(run, samples=options, model=str(file), out=tmp_path / "run", steps=1, full_share=1))
+    assert (tmp_path / "run" / "detail.safetensors").exists()
+
+
+def test_a_model_whose_results_do_not_match_their_sources_has_no_detail_encoder(
+    run: train_detail.DetailRun, tmp_path: Path
+) -> None:
+    model = p2s.load(run.model)
+    model.config = replace(model.config, task="frontalize")
+    samples = Samples(run.samples, model, Objective(LossConfig()), 64, False, tmp_path)
+    with pytest.raises(p2s.Pixel2StyleError, match="frontalize"):
+        samples.encoded(img("photo", 1, 3, 256, 256), [step_rng(0, 0)])

@@ -2,7 +2,8 @@
 
 Metadata: ``format`` ("pixel2style 1"); ``config``, JSON of a ModelConfig or a GeneratorConfig; optionally
 ``generator`` and ``detail``, the bundled generator and detail encoder of the model, which are not stored again;
-optionally ``base`` and ``digest``, the bundled model that the tensors are the difference to (``formats.quantized``).
+optionally ``base`` and ``digest``, the bundled model that the tensors are the difference to (``formats.quantized``);
+with ``detail_digest``, tensors of the detail encoder are the difference to the bundled one.
 All of it is checked before anything is built from it.
 """
 
@@ -43,6 +44,8 @@ MAX_NUMBERS = {
 MAX_ITEMS = 64
 """Items of a tuple in a configuration."""
 
+_DETAIL = "detail."
+"""How keys of the detail encoder begin."""
 _JSON: TypeAdapter[Any] = TypeAdapter(Config)
 _HALF_MAX = torch.finfo(torch.float16).max
 
@@ -112,7 +115,8 @@ def load(path: Path, numbers: bool = True) -> PSP | Generator:
         made = _build(found.config, path)
     given = {} if generator is None else {f"generator.{key}": value for key, value in generator.state_dict().items()}
     state = _tensors(path, numbers)
-    given |= {f"detail.{key}": value for key, value in _bundled_detail(found, path).items()}
+    if "detail_digest" not in safetensors.read_metadata(path):
+        given |= _bundled_detail(found, path)
     fill(made, state, str(path), given=given)
     return made.eval()
 
@@ -160,7 +164,8 @@ def _bundled_detail(found: Header, path: Path) -> dict[str, Tensor]:
         return {}
     if found.detail not in assets.names():
         raise CheckpointError(f"{path}: refers to a detail encoder that is not bundled here; update pixel2style")
-    return quantized.complete(assets.read(found.detail), str(path))
+    state = quantized.complete(assets.read(found.detail), str(path))
+    return {f"{_DETAIL}{key}": value for key, value in state.items()}
 
 
 def _build(config: Config, path: Path) -> PSP | Generator:
@@ -180,9 +185,14 @@ def _tensors(path: Path, numbers: bool = True) -> dict[str, Tensor]:
     """Tensors of a file of ours, added to its base where it has one; without ``numbers`` its own are meta tensors."""
     stored = tensors(safetensors.read(path, numbers), str(path))
     metadata = safetensors.read_metadata(path)
+    detail = {}
+    if "detail_digest" in metadata:
+        own = {key: stored.pop(key) for key in list(stored) if key.startswith(_DETAIL)}
+        digest = {"base": str(metadata.get("detail")), "digest": metadata["detail_digest"]}
+        detail = quantized.add(own, _bundled_detail(header(path), path), digest, str(path))
     if "base" not in metadata:
-        return quantized.complete(stored, str(path))
-    return quantized.add(stored, read_base(metadata["base"], str(path)), metadata, str(path))
+        return quantized.complete(stored, str(path)) | detail
+    return quantized.add(stored, read_base(metadata["base"], str(path)), metadata, str(path)) | detail
 
 
 def read_base(name: str, source: str) -> dict[str, Tensor]:
@@ -213,10 +223,11 @@ def save(
 
     ``dtype`` float16 halves the file, int8 (times one step per channel) quarters it; vectors, averages and tensors that
     exceed the range of float16 stay float32. ``generator`` names a bundled generator to refer to instead of storing it;
-    a path is ignored, so the file is complete either way. ``detail`` names a bundled detail encoder likewise. ``base``
-    names a bundled model, or for a generator a bundled generator: the difference to it is stored, with ``bits`` (2 to
-    8) per number. Raises OutputError when the file cannot be written, CheckpointError when no such model is bundled,
-    ValueError when ``generator`` or ``detail`` is not the model's, or for other ``bits``.
+    a path is ignored, so the file is complete either way. ``detail`` names a bundled detail encoder likewise, to whose
+    tensors the difference is stored where they are others. ``base`` names a bundled model, or for a generator a bundled
+    generator: the difference to it is stored. Differences have ``bits`` (2 to 8) per number. Raises OutputError when
+    the file cannot be written, CheckpointError when no such model is bundled, ValueError when ``generator`` is not the
+    model's, when ``detail`` has other shapes than the model's, or for other ``bits``.
     """
     if dtype not in (torch.float32, torch.float16, torch.int8):
         raise ValueError(f"dtype must be float32, float16 or int8, got {dtype}")
@@ -228,9 +239,10 @@ def save(
     base_state = None if base is None else read_base(base, base)
     if detail is None and base is not None and isinstance(model, PSP) and model.detail is not None:
         detail = _detail_of(base, model.detail)
+    differing: dict[str, Tensor] = {}
     if detail is not None:
-        own = quantized.complete(assets.read(detail), detail)
-        state, metadata["detail"] = _without(state, "detail", own, detail), detail
+        differing, found = differing_detail(state, detail, bits)
+        state, metadata = {key: value for key, value in state.items() if not key.startswith(_DETAIL)}, metadata | found
     kept = torch.float16 if dtype == torch.int8 else dtype
     stored = {key: _stored(key, value, kept) for key, value in state.items()}
     if base is not None and base_state is not None:
@@ -238,7 +250,23 @@ def save(
         metadata |= difference
     elif dtype == torch.int8:
         stored = quantized.in_bytes(state, stored)
-    safetensors.write(stored, path, metadata)
+    safetensors.write(stored | differing, path, metadata)
+
+
+def differing_detail(state: Mapping[str, Tensor], name: str, bits: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata by which a model's file refers to the bundled detail encoder ``name``.
+
+    Of the model's ``state`` only the detail encoder is used. There are no tensors if it is the bundled one; else they
+    are the difference, with ``bits`` per number. Raises ValueError where shapes differ.
+    """
+    bundled = {f"{_DETAIL}{key}": value for key, value in quantized.complete(assets.read(name), name).items()}
+    own = {key: value.detach().cpu() for key, value in state.items() if key.startswith(_DETAIL)}
+    if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in bundled.items()}:
+        raise ValueError(f"the model's detail encoder has other shapes than the bundled {name}")
+    if all(torch.equal(value.to(bundled[key]), bundled[key]) for key, value in own.items()):
+        return {}, {"detail": name}
+    parts, found = quantized.subtract(own, own, bundled, name, bits)
+    return parts, {"detail": name, "detail_digest": found["digest"]}
 
 
 def bundled_like(generator: Generator) -> str | None:

@@ -51,6 +51,7 @@ def translate(
         int | None,
         tyro.conf.arg(metavar="STEPS", help_behavior_hint=lambda _: f"For {_refinable()} (default: 1 or 0)."),
     ] = None,
+    detail: Flag = True,
     align: Flag = True,
     device: Device = "auto",
     batch: Count = 1,
@@ -73,6 +74,7 @@ def translate(
         seed: Determines variants and drawn masks; the same for every picture.
         alpha: How much of a row is replaced, from 0 to 1.
         refine: Steps that bring rows closer to what the picture shows, as for invert.
+        detail: Draw from rows alone, without the features that keep what the picture shows.
         align: Use photographs as they are, cut to their middle square. Sketches and label maps always are.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.
@@ -85,7 +87,7 @@ def translate(
         from ..tasks.request import Request
 
     session = Session(prepare.model_for(task) if model is None else model, device)
-    request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine)
+    request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail)
     pictures = photos.find(picture, leave_out=out)
     outcomes = translate_into(out, pictures, session, request, batch=batch, overwrite=overwrite)
     return progress.report(outcomes, len(pictures), f"translated into {out}, rows in {out / LATENTS}", "picture")

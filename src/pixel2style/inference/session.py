@@ -11,7 +11,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -47,8 +47,8 @@ class Result:
 
     ``features`` are residuals [c s s] by the side s of the generator's map that they are added to; none where only rows
     were asked for, or the model has no detail encoder. ``samples`` are drawn from ``sample_ws`` [n k d], which differ
-    from ``ws`` in some rows, and from the same features. ``generator`` is the copy that draws the reconstruction from
-    rows, where one was tuned.
+    from ``ws`` in some rows, and from the same features; those of a degraded source have features of their own.
+    ``generator`` is the copy that draws the reconstruction from rows, where one was tuned.
 
     ``distance`` says how far the photograph is from what the generator draws: the loss that rows alone leave, plus
     their mean squared distance from the average in deviations of W. None where it is not known.
@@ -167,12 +167,14 @@ class Session:
         seed: int = 0,
         alpha: float = 1.0,
         refine: int | None = None,
+        detail: bool = True,
     ) -> Result:
         """Apply the model's task to a file, or to an upright picture; options as of ``pixel2style translate``.
 
         Raises what ``invert`` does, and ConfigError for options that do not go with the task.
         """
-        request = Request(self.model.config.task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine)
+        task = self.model.config.task
+        request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail)
         preparation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._one(image, request)
 
@@ -280,10 +282,8 @@ class Session:
         elif steps:
             rows = [self._by_newton(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)]
             all_ws = torch.cat([own.ws for own in rows])
-        detailed = request.detail and self._inverts and not request.tune
         drawn_rows = torch.cat([own.drawn for own in rows]) if rows else None
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_in_bf16(self.device)):
-            inversion = self.model.with_detail(sources, all_ws, drawn_rows) if detailed else Inversion(all_ws)
+        inversion = self._detailed(batch, all_ws, request, drawn_rows)
         tuned: list[Generator] = []
         if goal := _goal_of(request):
             inversion, tuned = self._refined_further(sources, inversion, goal, request.tune, begun, watch)
@@ -301,10 +301,35 @@ class Session:
             if request.samples:
                 many = preparation.resampled(ws, self.model.generator, request)
                 # one at a time, so that memory does not grow with their number
-                samples = (self._draw(Inversion(rows[None], own.features), generator)[0] for rows in many)
+                variants = (self._sampled(prepared, one[None], own, request) for one in many)
+                samples = (self._draw(variant, generator)[0] for variant in variants)
                 result = replace(result, samples=tuple(map(prepared.finish, samples)), sample_ws=many.float().cpu())
             results.append(result)
         return results
+
+    def _detailed(
+        self, batch: Sequence[Prepared], ws: Tensor, request: Request, drawn: Tensor | None = None
+    ) -> Inversion:
+        """Rows ``[b k d]``, which draw ``drawn``, with the features of what the sources show, where there are any."""
+        shown = None if self._task is None or not request.detail or request.tune else self._task.shown
+        if shown is None:
+            return Inversion(ws)
+
+        def images(drawn: Tensor) -> Tensor:
+            pairs = zip(batch, torch.split(drawn, 1), strict=True)
+            return torch.cat([shown(one.source[None].to(picture), picture, one.degradation) for one, picture in pairs])
+
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_in_bf16(self.device)):
+            return self.model.with_detail(images, ws, drawn)
+
+    def _sampled(self, prepared: Prepared, ws: Tensor, own: Inversion, request: Request) -> Inversion:
+        """A sample's rows ``[1 k d]`` with the result's ``own`` features, or with new ones if the source is degraded.
+
+        What a whole photograph shows would undo the sample; what a degraded one shows is true for every sample.
+        """
+        if prepared.degradation is None:
+            return Inversion(ws, own.features)
+        return self._detailed([prepared], ws, request)
 
     def _by_newton(self, prepared: Prepared, ws: Tensor, steps: int) -> newton.Optimized:
         """Rows [1 k d] that fit what the source shows better than ``ws`` [1 k d]."""

@@ -9,7 +9,7 @@ Axes: ``b`` batch, ``c`` channels, ``h w`` sides of an image, ``k`` rows, ``d`` 
 resolution.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,20 +93,33 @@ class PSP(nn.Module):
         return self.generator.synthesize(ws, size, residuals=features)
 
     def invert(self, images: Tensor, iterations: int | None = None) -> Inversion:
-        """Photographs ``[b 3 h w]`` in [-1, 1] to rows and, where the model has a detail encoder, features."""
-        return self.with_detail(images, self.encode(images, iterations))
+        """Photographs ``[b 3 h w]`` in [-1, 1] to rows and, where the model has a detail encoder, features.
 
-    def with_detail(self, images: Tensor, ws: Tensor, drawn: Tensor | None = None) -> Inversion:
+        Rows alone where the detail encoder needs what a task makes of its sources: ``inference.Session`` has both.
+        """
+        ws = self.encode(images, iterations)
+        whole = self.detail is not None and not self.detail.config.needs_task
+        return self.with_detail(images, ws) if whole else Inversion(ws)
+
+    def with_detail(
+        self, images: Tensor | Callable[[Tensor], Tensor], ws: Tensor, drawn: Tensor | None = None
+    ) -> Inversion:
         """Rows ``[b k d]`` with the features that photographs ``[b 3 h w]`` have beyond them.
 
-        ``drawn`` ``[b 3 s s]`` is what the rows draw, if that is known, at least at the detail encoder's input size.
+        Where not all of a photograph is known, ``images`` is a function that completes it with what the rows draw: from
+        pictures ``[b 3 s s]`` to photographs ``[b 3 h w]``, both float32. ``drawn`` ``[b 3 s s]`` is what the rows
+        draw, if that is known, at least at the detail encoder's input size.
         """
         if self.detail is None:
             return Inversion(ws)
         size = self.detail.input_size
         drawn = self.decode(ws, min(size, self.generator.size)) if drawn is None else drawn
+        drawn = resize(drawn, size).clamp(-1, 1)
+        if not isinstance(images, Tensor):
+            with torch.autocast(drawn.device.type, enabled=False):
+                images = images(drawn.float())
         features = self.generator.features(ws, self.detail.config.side)
-        return Inversion(ws, self.detail(resize(images, size), resize(drawn, size).clamp(-1, 1), features))
+        return Inversion(ws, self.detail(resize(images, size), drawn, features))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> "PSP":

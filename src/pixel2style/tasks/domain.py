@@ -5,7 +5,7 @@ General features take the place of the identity loss.
 
 from ..config import LossConfig
 from . import recipes
-from .task import OfficialDataset, Task
+from .task import OfficialDataset, Task, whole
 
 LOSS = LossConfig(l2=1, lpips=0.8, identity=0, similarity=0.5)
 
@@ -19,5 +19,6 @@ TASK = Task(
     ),
     faces=False,
     refinable=True,
+    shown=whole,
     official=OfficialDataset("church_encode", ("restyle",), prefixes=("",)),
 )

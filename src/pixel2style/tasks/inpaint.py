@@ -2,6 +2,8 @@
 
 Hidden pixels are 0, and a fourth channel is the mask: 1 where a pixel is known. The paper released no model; losses are
 those of super-resolution.
+
+Axes: ``b`` batch, ``c`` channels, ``h w`` sides of a picture, ``s`` side of a source.
 """
 
 from pathlib import Path
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .request import Photograph, Prepared, Request
+    from .task import Degradation
 
 LOSS = LossConfig(l2=1, lpips=0.8, identity=0.1, w_norm=0.005)
 TOUCHED = 25
@@ -77,6 +80,35 @@ def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -
     return Prepared(source, picture, hide, target, degrade.soften(known))
 
 
+def shown(sources: "Tensor", drawn: "Tensor", degradation: "Degradation | None") -> "Tensor":
+    """The known pixels of sources ``[b 4 s s]``, and drawn pictures with continued colours elsewhere: ``[b 3 s s]``.
+
+    At the border of the hidden part the difference between the two continues smoothly, so that it shows no edge.
+    """
+    from ..images import resize
+
+    known, drawn = sources[:, 3:], resize(drawn, sources.shape[-1])
+    difference = (sources[:, :3] - drawn) * known
+    return (drawn + difference + continued(difference, known) * (1 - known)).clamp(-1, 1)
+
+
+def continued(values: "Tensor", known: "Tensor") -> "Tensor":
+    """Known values ``[b c h w]`` (0 elsewhere) continued smoothly: ``known`` ``[b 1 h w]`` is 1 where they are known.
+
+    Means over ever larger blocks of known pixels fill what smaller ones leave open (pull-push: Gortler et al., The
+    Lumigraph, 1996, section 3.4). Where nothing is known at all, values are 0.
+    """
+    from torch.nn import functional as F
+
+    size = values.shape[-2:]
+    means = values / known.clamp(min=1e-6)
+    if max(size) == 1:
+        return means
+    fewer = (F.avg_pool2d(maps, 2, ceil_mode=True) for maps in (values, known))
+    wide = F.interpolate(continued(*fewer), size, mode="bilinear", align_corners=False)
+    return known * means + (1 - known) * wide
+
+
 def check_request(request: "Request", config: ModelConfig) -> None:
     """Masked pictures are squares."""
     request.require_square(config)
@@ -93,6 +125,7 @@ TASK = Task(
     channels=4,
     values="RGB in [-1, 1], 0 where it is hidden, then 1 where it is known and 0 where it is hidden",
     refinable=True,
+    shown=shown,
     source=masked,
     read=read,
     prepare=prepare,

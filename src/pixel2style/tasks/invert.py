@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ..config import LossConfig
 from . import recipes
-from .task import OfficialDataset, Preset, Task
+from .task import OfficialDataset, Preset, Task, whole
 
 LOSS = LossConfig(l2=1, lpips=0.8, identity=0.1)
 PAPER = recipes.paper("invert", LOSS)
@@ -39,5 +39,6 @@ TASK = Task(
     },
     model="faces",
     refinable=True,
+    shown=whole,
     official=OfficialDataset("ffhq_encode", ("psp", "e4e", "restyle"), prefixes=("ffhq", "celeb")),
 )

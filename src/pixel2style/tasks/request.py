@@ -25,9 +25,9 @@ class Request:
 
     ``mask`` is one of ``degrade.MASKS``, a file, or (``opened``) a gray picture, white where pixels are hidden.
     ``refine`` None: one step if the task is refinable and the generator's curvature is known, else none. ``detail``:
-    whether an inversion also has features, where the model has a detail encoder. ``budget``, seconds for each
-    photograph, and ``target``, a distance by LPIPS, refine an inversion until one of them is reached: its features, or
-    with ``tune`` the weights of a copy of the generator instead.
+    whether results also have features, where the model has a detail encoder and the task ``shown``. ``budget``, seconds
+    for each photograph, and ``target``, a distance by LPIPS, refine an inversion until one of them is reached: its
+    features, or with ``tune`` the weights of a copy of the generator instead.
     """
 
     task: str

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .request import Photograph, Prepared, Request
+    from .task import Degradation
 
 LOSS = LossConfig(l2=1, lpips=0.8, identity=0.1, w_norm=0.005)
 
@@ -53,6 +54,16 @@ def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -
     return Prepared(source, images.to_picture(source), reduce)
 
 
+def shown(sources: "Tensor", drawn: "Tensor", degradation: "Degradation | None") -> "Tensor":
+    """Drawn pictures with their low frequencies replaced by those of the sources ``[b 3 s s]`` (back-projection)."""
+    from ..images import resize
+
+    if degradation is None:
+        return sources
+    drawn = resize(drawn, sources.shape[-1])
+    return (drawn + sources - degradation(drawn)).clamp(-1, 1)
+
+
 def check_request(request: "Request", config: ModelConfig) -> None:
     """The factor has to divide 256 pixels."""
     from ..ops import COMPARE_SIZE
@@ -81,6 +92,7 @@ TASK = Task(
         "superres", "small picture -> large one", recipes.paper("superres", LOSS), recipes.compact("superres", LOSS)
     ),
     refinable=True,
+    shown=shown,
     source=reduced,
     prepare=prepare,
     options={"factor": "first make the photograph this many times smaller than 256 pixels. Left out: it is small."},

@@ -2,7 +2,7 @@
 
 Presets and help lines have to be readable without torch, so modules of tasks import torch inside their functions.
 
-Axes: ``c`` channels of a source, ``s`` its side, ``n`` pictures.
+Axes: ``c`` channels of a source, ``s`` its side, ``n`` pictures, ``b`` those of a batch.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     CheckRequest = Callable[[Request, ModelConfig], None]
     Prepare = Callable[[Photograph, Request, ModelConfig], Prepared]
     Example = Callable[[Tensor, SourceConfig], Tensor]
+    Degradation = Callable[[Tensor], Tensor]
+    Shown = Callable[[Tensor, Tensor, Degradation | None], Tensor]
+    """From sources ``[b c h w]``, the pictures that their rows draw (``[b 3 s s]`` of any size, in [-1, 1]), and the
+    degradation that made the sources (``Prepared.degradation``), to pictures ``[b 3 h w]``."""
 
 Family = Literal["psp", "e4e", "restyle"]
 
@@ -35,6 +39,11 @@ Family = Literal["psp", "e4e", "restyle"]
 def unchanged(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
     """The target itself is the source."""
     return target
+
+
+def whole(sources: "Tensor", drawn: "Tensor", degradation: "Degradation | None") -> "Tensor":
+    """Sources that are photographs, for a detail encoder: they show everything."""
+    return sources
 
 
 def _no_settings(options: Mapping[str, Any], channels: int) -> dict[str, Any]:
@@ -90,6 +99,10 @@ class Task:
     refinable: bool = False
     """Whether rows may be optimised so that the result matches the source: its first three channels then are the
     target, or a degraded version of it."""
+
+    shown: "Shown | None" = None
+    """Makes what a detail encoder gets as photograph: what the source shows of the target, and what the rows draw
+    elsewhere. None: results of this task are drawn from rows alone."""
 
     source: "MakeSource | None" = unchanged
     """Makes the source of a target; None if sources can only be files."""
