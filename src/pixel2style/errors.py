@@ -7,6 +7,7 @@ Pixel2StyleError            one sentence that says what to do; the command line 
 ├── CheckpointError         a model file with the wrong content
 │   └── UnsafeFileError     a model file that contains code; nothing of it was executed
 ├── OutputError             results cannot be written, or would overwrite other files
+│   └── NoRoomError         the disk is full or may not be written to: nothing else can be written, either
 └── TrainingError           a training run that cannot continue with its settings
 """
 
@@ -39,6 +40,10 @@ class UnsafeFileError(CheckpointError):
 
 class OutputError(Pixel2StyleError):
     """Results cannot be written, or would overwrite other files."""
+
+
+class NoRoomError(OutputError):
+    """The disk is full or may not be written to, so nothing else can be written, either."""
 
 
 class TrainingError(Pixel2StyleError):

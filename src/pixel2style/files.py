@@ -1,6 +1,7 @@
 """Files that the package writes: whole or not at all, claimed before any work is done."""
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputError
+from .errors import NoRoomError, OutputError
 
 
 def cache_folder() -> Path:
@@ -49,9 +50,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({reason(error)}); choose a folder that exists and has room"
-        ) from error
+        kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else OutputError
+        raise kind(f"{path}: cannot be written ({reason(error)}); choose a folder that exists and has room") from error
 
 
 def reason(error: OSError) -> str:
@@ -85,11 +85,12 @@ def make_folder(path: Path) -> None:
         raise OutputError(f"cannot write to {path}: {reason(error)}; choose another --out") from error
 
 
-def claim(out: Path, files: Sequence[Path], sources: Iterable[Path], overwrite: bool) -> None:
+def claim(out: Path, files: Sequence[Path], sources: Iterable[Path], overwrite: bool, others: str = "") -> None:
     """Make ``out`` and make sure that ``files`` can be written there, before any work is done.
 
-    Raises OutputError when ``out`` cannot be a folder or cannot be written to, when two results would have one name,
-    when a result would replace one of ``sources``, and, unless ``overwrite``, when one exists already.
+    ``others`` is what the sentence of the last error below offers besides --overwrite. Raises OutputError when ``out``
+    cannot be a folder or cannot be written to, when two results would have one name, when a result would replace one of
+    ``sources``, and, unless ``overwrite``, when one exists already.
     """
     make_folder(out)
     for file, count in Counter(files).items():
@@ -103,5 +104,7 @@ def claim(out: Path, files: Sequence[Path], sources: Iterable[Path], overwrite: 
         if file.is_dir():
             raise OutputError(f"{file} is a folder where a result should go: choose another --out")
     if present and not overwrite:
-        others = f" (and {len(present) - 1} more)" if len(present) > 1 else ""
-        raise OutputError(f"{present[0]}{others} exists already: add --overwrite to replace, or choose another --out")
+        more = f" (and {len(present) - 1} more)" if len(present) > 1 else ""
+        raise OutputError(
+            f"{present[0]}{more} exists already: add {others}--overwrite to replace, or choose another --out"
+        )

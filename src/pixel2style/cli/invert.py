@@ -23,6 +23,7 @@ def invert(
     device: Device = "auto",
     batch: Count = 1,
     overwrite: Flag = False,
+    skip_existing: Flag = False,
 ) -> int:
     """Turn photographs into W+ rows and back into pictures.
 
@@ -40,20 +41,22 @@ def invert(
         detail: Draw from rows alone, without the features that carry what rows cannot.
         budget: Refine the features for this time, seconds for each photograph.
         target: Refine them until LPIPS (AlexNet, at 256 pixels) is this small: .01 is hard to see.
-        save_features: Also store these features in latents.safetensors: NAME.features32 and NAME.features64, fp16, 5 MB
-            for each photograph. Rows alone give another picture.
+        save_features: Also store these features, NAME.features.safetensors, 5 MB for each photograph. Rows alone give
+            another picture.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
+        skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
     """
     with terminal.importing():
-        from ..inference.folder import LATENTS, invert_into
+        from ..inference.folder import invert_into
+        from ..inference.latents_file import LATENTS
         from ..inference.session import Session
 
     found = photos.find(photo, leave_out=out)
     session = Session(model, device)
     outcomes = invert_into(
         out, found, session, align=align, batch=batch, refine=refine, detail=detail, save_features=save_features,
-        budget=budget, target=target, overwrite=overwrite,
+        budget=budget, target=target, overwrite=overwrite, skip_existing=skip_existing,
     )  # fmt: skip
     return progress.report(outcomes, len(found), f"inverted into {out}, rows in {out / LATENTS}")

@@ -19,7 +19,7 @@ LISTED = 5
 
 def report(outcomes: Generator["Outcome", None, None], total: int, done: str, what: str = "photograph") -> int:
     """Show progress, name what was written, list what failed, and return the exit code."""
-    failed = 0
+    failed = skipped = 0
     with contextlib.closing(outcomes):
         for outcome in with_bar(outcomes, total):
             path = str(outcome.photo.path)
@@ -28,14 +28,19 @@ def report(outcomes: Generator["Outcome", None, None], total: int, done: str, wh
                 sentence = str(outcome.error)
                 complain(sentence if path in sentence else f"{path}: {sentence}")
                 continue
+            if outcome.skipped:
+                skipped += 1
+                continue
             if total <= LISTED:
                 print(path, *(f"  {kind:<14} {file}" for kind, file in outcome.files.items()), sep="\n")
                 if outcome.fidelity:
                     print(f"  {'fidelity':<14} {_words(outcome.fidelity)}")
             if outcome.far:
                 complain(f"note: {path} is far from the aligned faces that this model knows: edits may not work")
-    if total > failed:
-        print(f"{total - failed} of {total} {what}s {done}" if total > 1 else f"1 {what} {done}")
+    if skipped:
+        print(f"{skipped} of {total} {what}s {'was' if skipped == 1 else 'were'} there already")
+    if total > failed + skipped:
+        print(f"{total - failed - skipped} of {total} {what}s {done}" if total > 1 else f"1 {what} {done}")
     return 2 if failed else 0
 
 

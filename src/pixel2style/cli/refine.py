@@ -27,11 +27,12 @@ def refine(
     device: Device = "auto",
     batch: Count = 1,
     overwrite: Flag = False,
+    skip_existing: Flag = False,
 ) -> int:
     """Invert photographs as closely as a time budget allows.
 
     Begins as invert does, then changes the features step by step until the time is over or the picture is close enough;
-    the best one is kept. DIR receives what invert writes, with the features in latents.safetensors.
+    the best one is kept. DIR receives what invert writes, and the features in NAME.features.safetensors.
 
     Args:
         photo: Photographs, folders of photographs, or patterns such as "shots/*.jpg".
@@ -42,13 +43,15 @@ def refine(
             photograph: slower. DIR also receives NAME.generator.safetensors.
         model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
-        save_features: Leave the features out of latents.safetensors. Rows alone give another picture.
+        save_features: Do not store the features, 14 MB for each photograph. Rows alone give another picture.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         batch: How many photographs to refine at once, on a GPU.
         overwrite: Replace results of an earlier run instead of refusing.
+        skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
     """
     with terminal.importing():
-        from ..inference.folder import LATENTS, invert_into
+        from ..inference.folder import invert_into
+        from ..inference.latents_file import LATENTS
         from ..inference.session import Session
 
     found = photos.find(photo, leave_out=out)
@@ -57,6 +60,6 @@ def refine(
     with progress.steps() as watch:
         outcomes = invert_into(
             out, found, session, align=align, batch=batch, save_features=save_features, budget=seconds, target=target,
-            tune=tune, watch=watch, overwrite=overwrite,
+            tune=tune, watch=watch, overwrite=overwrite, skip_existing=skip_existing,
         )  # fmt: skip
-        return progress.report(outcomes, len(found), f"refined into {out}, rows and features in {out / LATENTS}")
+        return progress.report(outcomes, len(found), f"refined into {out}, rows in {out / LATENTS}")

@@ -56,6 +56,7 @@ def translate(
     device: Device = "auto",
     batch: Count = 1,
     overwrite: Flag = False,
+    skip_existing: Flag = False,
 ) -> int:
     """Apply a model's task to pictures: turn faces to the front, enlarge, fill holes, draw from sketches or label maps.
 
@@ -79,15 +80,19 @@ def translate(
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
+        skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
     """
     with terminal.importing():
         from ..inference import prepare
-        from ..inference.folder import LATENTS, translate_into
+        from ..inference.folder import translate_into
+        from ..inference.latents_file import LATENTS
         from ..inference.session import Session
         from ..tasks.request import Request
 
     session = Session(prepare.model_for(task) if model is None else model, device)
     request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail)
     pictures = photos.find(picture, leave_out=out)
-    outcomes = translate_into(out, pictures, session, request, batch=batch, overwrite=overwrite)
+    outcomes = translate_into(
+        out, pictures, session, request, batch=batch, overwrite=overwrite, skip_existing=skip_existing
+    )
     return progress.report(outcomes, len(pictures), f"translated into {out}, rows in {out / LATENTS}", "picture")

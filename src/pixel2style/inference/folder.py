@@ -1,32 +1,33 @@
 """Runs over many pictures: what the commands do, as functions that write files.
 
-Only rows are kept in memory until the end, so a run may be of any length.
+Nothing is kept in memory until the end but names, so a run may be of any length.
 
 Axes: ``n`` samples, ``k`` rows, ``d`` width of a row.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from .. import checkpoints, images
-from ..errors import ConfigError, OutputError, Pixel2StyleError
-from ..files import claim
+from ..errors import ConfigError, NoRoomError, OutputError, Pixel2StyleError
+from ..files import claim, make_folder
 from ..photos import Photo
 from ..tasks.request import Request
+from .latents_file import LatentsFile
 from .refine import Fidelity, Watch
 from .session import Result, Session, named
 
-LATENTS = "latents.safetensors"
-"""The file beside the pictures with every photograph's rows under its name."""
+FEATURES = ".features.safetensors"
+"""The end of the name of a file of features."""
 PICTURES = {"reconstruction": ".png", "pair": ".pair.png"}
 """What every run writes: attributes of a result, and the ends of their files' names."""
+LONGEST_NAME = 238
+"""Bytes in the name of a file, with room for that of its temporary one."""
 SIZES = (16, 4096)
 """Smallest and largest side of an aligned photograph, pixels."""
 
@@ -36,13 +37,14 @@ class Outcome:
     """The result of one photograph: the files that were written, by what they show, or the error.
 
     ``fidelity`` says how close an inversion is to its photograph, ``far`` that this is probably not what the generator
-    draws.
+    draws, ``skipped`` that it was there already.
     """
 
     photo: Photo
     files: Mapping[str, Path] = field(default_factory=dict)
     fidelity: Fidelity | None = None
     far: bool = False
+    skipped: bool = False
     error: Pixel2StyleError | None = None
 
 
@@ -64,26 +66,39 @@ def invert_into(
     tune: bool = False,
     watch: Watch | None = None,
     overwrite: bool = False,
+    skip_existing: bool = False,
 ) -> Outcomes:
     """Invert photographs into a folder, one outcome each; options as of ``Session.invert``.
 
     A photograph NAME gives ``NAME.png`` (the reconstruction), ``NAME.pair.png`` and, when aligned,
-    ``NAME.aligned.png``. The rows of all are added to ``latents.safetensors`` at the end, also when the caller stops
-    early; with ``save_features`` also the features, fp16, as ``NAME.featuresSIDE``. With ``tune`` the generator of each
-    is written as ``NAME.generator.safetensors``, for the bundled one as a small difference. Raises OutputError before
-    any work when these cannot be written, see ``files.claim``.
+    ``NAME.aligned.png``. Its rows are in ``latents.safetensors`` (see ``latents_file``) before its pictures are
+    written; with ``save_features`` the features are in ``NAME.features.safetensors``, fp16, by the sides of their maps.
+    With ``tune`` the generator of each is written as ``NAME.generator.safetensors``, for the bundled one as a small
+    difference. ``skip_existing`` leaves out photographs that have all of this already. Raises OutputError before any
+    work when results cannot be written, see ``files.claim``, and NoRoomError when the disk is full.
     """
     kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
     kinds |= {"generator": ".generator.safetensors"} if tune else {}
-    files, earlier = _claimed(out, photos, kinds, [], overwrite)
-    results = session.invert_many(
-        photos, align, _checked(batch), refine, detail, budget=budget, target=target, tune=tune, watch=watch
-    )
-    yield from _written(out, files, earlier, results, save_features, session.fidelity)
+    kinds |= {"features": FEATURES} if save_features and detail and not tune else {}
+    run = _Run(out, photos, kinds, [], overwrite, skip_existing)
+    yield from run.written(
+        session.invert_many(
+            run.remaining(), align, _checked(batch), refine, detail,
+            budget=budget, target=target, tune=tune, watch=watch,
+        ),
+        session.fidelity,
+    )  # fmt: skip
 
 
 def translate_into(
-    out: Path, photos: Sequence[Photo], session: Session, request: Request, *, batch: int = 1, overwrite: bool = False
+    out: Path,
+    photos: Sequence[Photo],
+    session: Session,
+    request: Request,
+    *,
+    batch: int = 1,
+    overwrite: bool = False,
+    skip_existing: bool = False,
 ) -> Outcomes:
     """Translate pictures as ``request`` asks, into a folder, one outcome each.
 
@@ -93,59 +108,98 @@ def translate_into(
     """
     kinds = PICTURES | ({"sheet": ".samples.png"} if request.samples else {})
     masks = [request.mask_file] if request.mask_file else []
-    files, earlier = _claimed(out, photos, kinds, masks, overwrite)
-    yield from _written(out, files, earlier, session.translate_many(photos, request, _checked(batch)))
+    run = _Run(out, photos, kinds, masks, overwrite, skip_existing)
+    yield from run.written(session.translate_many(run.remaining(), request, _checked(batch)))
 
 
-Files = Mapping[Photo, Mapping[str, Path]]
-
-
-def _claimed(
-    out: Path, photos: Sequence[Photo], kinds: Mapping[str, str], masks: Sequence[Path], overwrite: bool
-) -> tuple[Files, dict[str, Tensor]]:
-    """The files of each photograph, by ``kinds`` (see ``PICTURES``), and the rows of earlier runs in ``out``.
+class _Run:
+    """The files of a run: of each photograph, by ``kinds`` (see ``PICTURES``), and the rows of all.
 
     Raises OutputError when these files cannot be written, or would replace a photograph or a mask.
     """
-    files = {photo: {kind: out / (photo.name + end) for kind, end in kinds.items()} for photo in photos}
-    targets = [file for own in files.values() for file in own.values()]
-    claim(out, targets, [*(photo.path for photo in photos), *masks], overwrite)
-    return files, rows_in(out / LATENTS)
+
+    def __init__(
+        self,
+        out: Path,
+        photos: Sequence[Photo],
+        kinds: Mapping[str, str],
+        masks: Sequence[Path],
+        overwrite: bool,
+        skip_existing: bool,
+    ):
+        self.files = {photo: {kind: out / (photo.name + end) for kind, end in kinds.items()} for photo in photos}
+        self.skip_existing = skip_existing
+        self.failed = _unusable_names(self.files)
+        for photo in self.failed:
+            del self.files[photo]
+        make_folder(out)
+        self.rows = LatentsFile(out)
+        # Files of a photograph with rows are ours, also where a process was killed between the two.
+        claimed = [own for photo, own in self.files.items() if not (skip_existing and self.rows.has(photo.name))]
+        targets = [file for own in claimed for file in own.values()]
+        sources = [*(photo.path for photo in photos), *masks]
+        claim(out, targets, sources, overwrite, "--skip-existing to go on, " if not skip_existing else "")
+
+    def remaining(self) -> Iterator[Photo]:
+        """The photographs that are to be processed; each is looked at when its turn comes."""
+        for photo, own in self.files.items():
+            done = self.skip_existing and self.rows.has(photo.name) and all(file.exists() for file in own.values())
+            if not done:
+                yield photo
+
+    def written(
+        self,
+        results: Iterable[tuple[Photo, Result | Pixel2StyleError]],
+        fidelity: Callable[[Result], Fidelity] | None = None,
+    ) -> Outcomes:
+        """Write the rows and then the files of each result. Raises NoRoomError at the first one without room."""
+        left = set(self.files)
+        yield from (Outcome(photo, error=error) for photo, error in self.failed.items())
+        try:
+            for photo, result in results:
+                left.discard(photo)
+                yield self._outcome(photo, result, fidelity)
+        finally:
+            self.rows.join()
+        for photo in self.files:
+            if photo in left:
+                yield Outcome(photo, self.files[photo], skipped=True)
+
+    def _outcome(
+        self, photo: Photo, result: Result | Pixel2StyleError, fidelity: Callable[[Result], Fidelity] | None
+    ) -> Outcome:
+        if isinstance(result, Pixel2StyleError):
+            return Outcome(photo, error=result)
+        try:
+            samples = {} if result.sample_ws is None else {f"{photo.name}.samples": result.sample_ws}
+            self.rows.add(photo.name, {photo.name: result.ws} | samples)
+            _save(result, self.files[photo])
+        except NoRoomError:
+            raise
+        except Pixel2StyleError as error:
+            return Outcome(photo, error=error)
+        return Outcome(photo, self.files[photo], fidelity=fidelity(result) if fidelity else None, far=result.far)
 
 
-def _written(
-    out: Path,
-    files: Files,
-    earlier: Mapping[str, Tensor],
-    results: Iterable[tuple[Photo, Result | Pixel2StyleError]],
-    save_features: bool = False,
-    fidelity: Callable[[Result], Fidelity] | None = None,
-) -> Outcomes:
-    """Write the pictures of each result, and at the end all rows (and features, fp16)."""
-    latents = dict[str, Tensor]()
-    try:
-        for photo, result in results:
-            if isinstance(result, Pixel2StyleError):
-                yield Outcome(photo, error=result)
-                continue
-            try:
-                _save(result, files[photo])
-            except Pixel2StyleError as error:
-                yield Outcome(photo, error=error)
-                continue
-            latents[photo.name] = result.ws
-            if result.sample_ws is not None:
-                latents[f"{photo.name}.samples"] = result.sample_ws
-            if save_features:
-                latents |= {f"{photo.name}.features{side}": part.half() for side, part in result.features.items()}
-            yield Outcome(photo, files[photo], fidelity=fidelity(result) if fidelity else None, far=result.far)
-    finally:
-        if latents:
-            checkpoints.save_tensors({**earlier, **latents}, out / LATENTS)
+def _unusable_names(files: Mapping[Photo, Mapping[str, Path]]) -> dict[Photo, Pixel2StyleError]:
+    """Photographs whose results cannot have their names: one of another photograph, or one that is too long."""
+    failed: dict[Photo, Pixel2StyleError] = {}
+    taken: dict[Path, Photo] = {}
+    for photo, own in files.items():
+        for file in own.values():
+            if file in taken:
+                failed[photo] = OutputError(
+                    f"{photo.path}: its result {file} would replace that of {taken[file].path}: rename one of the two"
+                )
+            elif len(os.fsencode(file.name)) > LONGEST_NAME:
+                failed[photo] = OutputError(f"{photo.path}: its name is too long for the names of results: rename it")
+        if photo not in failed:
+            taken |= dict.fromkeys(own.values(), photo)
+    return failed
 
 
 def _save(result: Result, files: Mapping[str, Path]) -> None:
-    """Write the pictures of one result in parallel: compressing one uses one core. Raises OutputError."""
+    """Write the files of one result in parallel: compressing a picture uses one core. Raises OutputError."""
     with ThreadPoolExecutor() as threads:
         saved = [threads.submit(_save_one, result, kind, file) for kind, file in files.items()]
     for one in saved:
@@ -156,19 +210,10 @@ def _save_one(result: Result, kind: str, file: Path) -> None:
     if kind == "generator" and result.generator is not None:
         base = checkpoints.bundled_like(result.generator)
         checkpoints.save(result.generator, file, dtype=torch.float16, base=base)
+    elif kind == "features":
+        checkpoints.save_tensors({str(side): part.half() for side, part in result.features.items()}, file)
     else:
         images.save(getattr(result, kind), file)
-
-
-def rows_in(file: Path) -> dict[str, Tensor]:
-    """The rows in a ``latents.safetensors``, by photograph; none if there is no such file.
-
-    Raises OutputError for a file of something else, so that it is not replaced by accident.
-    """
-    try:
-        return load_file(file) if file.exists() else {}
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{file} holds no rows: move it away, or choose another --out") from error
 
 
 def align_into(

@@ -1,0 +1,118 @@
+"""``latents.safetensors``: the rows of all photographs in a folder, complete whenever a process ends or is killed.
+
+Rows of each photograph are first written to a part of their own, before its pictures, and all parts are joined into the
+file at the end of a run, and at the start of the next one. Any number of processes may write to one folder: a lock
+protects the moments in which the file is replaced.
+
+Axes: ``k`` rows, ``d`` width of a row.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .. import checkpoints
+from ..errors import OutputError
+from ..files import cache_folder, writing
+
+LATENTS = "latents.safetensors"
+"""The file beside the pictures with every photograph's rows under its name."""
+PARTS = ".latents"
+"""The folder of parts; it exists while a run goes on, or after it was killed."""
+
+
+class LatentsFile:
+    """The rows in the folder ``out``, which exists. Raises OutputError where its file holds something else."""
+
+    def __init__(self, out: Path):
+        self.file, self._parts = out / LATENTS, out / PARTS
+        self._names: set[str] = set()
+        self._seen = ""
+        self.join()
+
+    def add(self, name: str, rows: Mapping[str, Tensor]) -> None:
+        """Store ``rows`` of the photograph ``name`` by their keys. Raises OutputError when they cannot be written."""
+        with self._locked():
+            checkpoints.save_tensors(rows, self._part(name))
+
+    def has(self, name: str) -> bool:
+        """Whether there are rows under the name of a photograph, also of another process."""
+        if self._part(name).is_file():
+            return True
+        if (seen := _version(self.file)) != self._seen:  # another process has joined its parts
+            self._names, self._seen = _names(self.file), seen
+        return name in self._names
+
+    def join(self) -> None:
+        """Move the rows of all parts into the file. Raises OutputError."""
+        if self._parts.is_dir():
+            with self._locked():
+                parts = sorted(self._parts.glob("*.safetensors"))
+                if parts:
+                    rows = rows_in(self.file)
+                    for part in parts:
+                        rows |= rows_in(part)
+                    checkpoints.save_tensors(rows, self.file)
+                    for part in parts:
+                        part.unlink()
+                with contextlib.suppress(OSError):
+                    self._parts.rmdir()
+        self._names, self._seen = _names(self.file), _version(self.file)
+
+    def _part(self, name: str) -> Path:
+        return self._parts / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.safetensors"
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The only process of this machine that changes the file or its parts; the folder of parts exists."""
+        name = hashlib.sha256(str(self.file.resolve()).encode(errors="surrogateescape")).hexdigest()
+        lock = cache_folder() / "locks" / f"{name[:32]}.lock"  # not in the folder: a lock must not be removed
+        with writing(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held = FileLock(lock)
+            held.acquire()
+        try:
+            with writing(self.file):
+                self._parts.mkdir(exist_ok=True)
+            yield
+        finally:
+            held.release()
+
+
+def rows_in(file: Path) -> dict[str, Tensor]:
+    """The rows in a ``latents.safetensors``, by photograph; none if there is no such file.
+
+    Raises OutputError for a file of something else, so that it is not replaced by accident.
+    """
+    try:
+        return load_file(file) if file.exists() else {}
+    except (OSError, SafetensorError) as error:
+        raise _foreign(file) from error
+
+
+def _names(file: Path) -> set[str]:
+    if not file.exists():
+        return set()
+    try:
+        with safe_open(file, framework="pt") as rows:
+            return set(rows.keys())
+    except (OSError, SafetensorError) as error:
+        raise _foreign(file) from error
+
+
+def _foreign(file: Path) -> OutputError:
+    return OutputError(f"{file} holds no rows: move it away, or choose another --out")
+
+
+def _version(file: Path) -> str:
+    """Changes whenever the file is replaced."""
+    with contextlib.suppress(OSError):
+        status = file.stat()
+        return f"{status.st_ino} {status.st_mtime_ns} {status.st_size}"
+    return ""
