@@ -5,6 +5,7 @@ the others are done); 1 an error of ours, with a traceback; 130 stopped by Ctrl-
 import what is heavy inside their functions, so that help is quick.
 """
 
+import difflib
 import functools
 import os
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import tyro
 
 from .. import __version__
+from ..errors import complain
 from . import (
     align,
     convert,
@@ -80,6 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parsed(words: Sequence[str]) -> Callable[[], int]:
     """The command that ``words`` mean, ready to be called. Exits with 0 after help, with 2 and one line on mistakes."""
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        near = difflib.get_close_matches(words[0], COMMANDS, 1)
+        complain(
+            f"there is no command {words[0]!r}: "
+            + (f"did you mean {near[0]}?" if near else f"choose one of {', '.join(COMMANDS)}")
+        )
+        raise SystemExit(2)
     overview, helps = words[0].startswith("-"), "-h" in words or "--help" in words
     if words[0] in OPEN:
         return functools.partial(OPEN[words[0]], tuple(words[1:]))

@@ -16,6 +16,9 @@ def align(
     size: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 1024,
     device: Device = "auto",
     overwrite: Flag = False,
+    json: Flag = False,
+    quiet: Flag = False,
+    verbose: Flag = False,
 ) -> int:
     """Find the largest face in each photograph and cut it out as FFHQ did.
 
@@ -27,10 +30,15 @@ def align(
         size: Side of the square that is written.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         overwrite: Replace results of an earlier run instead of refusing.
+        json: Print a JSON object for each picture instead.
+        quiet: Print only errors.
+        verbose: Also print seconds and the device.
     """
+    style = progress.Style(json, quiet, verbose)
     from ..inference.folder import align_into
     from ..inference.session import Session
 
     found = photos.find(photo, leave_out=out)
-    outcomes = align_into(out, found, Session(device=device), size=size, overwrite=overwrite)
-    return progress.report(outcomes, len(found), f"aligned into {out}")
+    session = Session(device=device)
+    outcomes = align_into(out, found, session, size=size, overwrite=overwrite)
+    return progress.report(outcomes, len(found), f"aligned into {out}", "photograph", style, lambda: session.device)

@@ -24,6 +24,9 @@ def invert(
     batch: Count = 1,
     overwrite: Flag = False,
     skip_existing: Flag = False,
+    json: Flag = False,
+    quiet: Flag = False,
+    verbose: Flag = False,
 ) -> int:
     """Turn photographs into W+ rows and back into pictures.
 
@@ -47,7 +50,11 @@ def invert(
         batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
         skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
+        json: Print a JSON object for each picture instead.
+        quiet: Print only errors.
+        verbose: Also print seconds and the device.
     """
+    style = progress.Style(json, quiet, verbose)
     with terminal.importing():
         from ..inference.folder import invert_into
         from ..inference.latents_file import LATENTS
@@ -59,4 +66,11 @@ def invert(
         out, found, session, align=align, batch=batch, refine=refine, detail=detail, save_features=save_features,
         budget=budget, target=target, overwrite=overwrite, skip_existing=skip_existing,
     )  # fmt: skip
-    return progress.report(outcomes, len(found), f"inverted into {out}, rows in {out / LATENTS}")
+    return progress.report(
+        outcomes,
+        len(found),
+        f"inverted into {out}, rows in {out / LATENTS}",
+        "photograph",
+        style,
+        lambda: session.device,
+    )

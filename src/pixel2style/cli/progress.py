@@ -1,10 +1,14 @@
 """What a run over many pictures prints: a progress bar, the files that were written, and what failed."""
 
 import contextlib
-from collections.abc import Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+import json
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import complain
+from ..errors import ConfigError, complain
 
 if TYPE_CHECKING:
     from ..inference.folder import Outcome
@@ -15,33 +19,77 @@ Item = TypeVar("Item")
 
 LISTED = 5
 """Up to this number of pictures, every file that was written is named; for more, only their number and the folder."""
+PAUSE = 10.0
+"""Seconds between lines of progress where stderr is no terminal."""
 
 
-def report(outcomes: Generator["Outcome", None, None], total: int, done: str, what: str = "photograph") -> int:
+@dataclass(frozen=True)
+class Style:
+    """How much is printed: a JSON object for each picture, nothing but errors, or also seconds and the device."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if self.json + self.quiet + self.verbose > 1:
+            raise ConfigError("--json, --quiet and --verbose exclude each other: choose one")
+
+
+def report(
+    outcomes: Generator["Outcome", None, None],
+    total: int,
+    done: str,
+    what: str = "photograph",
+    style: Style = Style(),
+    device: Callable[[], object] = lambda: "",
+) -> int:
     """Show progress, name what was written, list what failed, and return the exit code."""
     failed = skipped = 0
+    last = time.monotonic()
     with contextlib.closing(outcomes):
-        for outcome in with_bar(outcomes, total):
-            path = str(outcome.photo.path)
+        for outcome in with_bar(outcomes, total, style.quiet):
+            failed, skipped = failed + (outcome.error is not None), skipped + outcome.skipped
             if outcome.error:
-                failed += 1
-                sentence = str(outcome.error)
+                path, sentence = str(outcome.photo.path), str(outcome.error)
                 complain(sentence if path in sentence else f"{path}: {sentence}")
-                continue
-            if outcome.skipped:
-                skipped += 1
-                continue
-            if total <= LISTED:
-                print(path, *(f"  {kind:<14} {file}" for kind, file in outcome.files.items()), sep="\n")
-                if outcome.fidelity:
-                    print(f"  {'fidelity':<14} {_words(outcome.fidelity)}")
-            if outcome.far:
-                complain(f"note: {path} is far from the aligned faces that this model knows: edits may not work")
-    if skipped:
-        print(f"{skipped} of {total} {what}s {'was' if skipped == 1 else 'were'} there already")
-    if total > failed + skipped:
-        print(f"{total - failed - skipped} of {total} {what}s {done}" if total > 1 else f"1 {what} {done}")
+            elif outcome.far and not style.quiet:
+                complain(
+                    f"note: {outcome.photo.path} is far from the aligned faces that this model knows: edits may fail"
+                )
+            _tell(outcome, style, total <= LISTED, time.monotonic() - last)
+            last = time.monotonic()
+    if not (style.quiet or style.json):
+        if skipped:
+            print(f"{skipped} of {total} {what}s {'was' if skipped == 1 else 'were'} there already")
+        if total > failed + skipped:
+            print(f"{total - failed - skipped} of {total} {what}s {done}" if total > 1 else f"1 {what} {done}")
+        if style.verbose:
+            print(f"computed on {device()}")
     return 2 if failed else 0
+
+
+def _tell(outcome: "Outcome", style: Style, listed: bool, seconds: float) -> None:
+    """Print what was made of one picture."""
+    if style.json:
+        print(json.dumps(_facts(outcome, seconds)), flush=True)
+    elif not style.quiet and not outcome.error and not outcome.skipped and (listed or style.verbose):
+        print(outcome.photo.path)
+        print(*(f"  {kind:<14} {file}" for kind, file in outcome.files.items()), sep="\n")
+        if outcome.fidelity:
+            print(f"  {'fidelity':<14} {_words(outcome.fidelity)}")
+        if style.verbose:
+            print(f"  {'seconds':<14} {seconds:.2f}")
+
+
+def _facts(outcome: "Outcome", seconds: float) -> dict[str, Any]:
+    """The line of ``--json`` of one picture."""
+    facts: dict[str, Any] = {"photograph": str(outcome.photo.path), "name": outcome.photo.name}
+    if outcome.error:
+        return facts | {"error": str(outcome.error)}
+    facts |= {"files": {kind: str(file) for kind, file in outcome.files.items()}, "skipped": outcome.skipped}
+    fidelity = {} if outcome.fidelity is None else {"fidelity": asdict(outcome.fidelity), "far": outcome.far}
+    return facts | fidelity | {"seconds": round(seconds, 3)}
 
 
 def _words(fidelity: "Fidelity") -> str:
@@ -64,11 +112,24 @@ def steps() -> Iterator["Watch"]:
         yield watch
 
 
-def with_bar(items: Iterable[Item], total: int) -> Iterable[Item]:
-    """The items, with a progress bar on stderr if it is a terminal and there are several."""
+def with_bar(items: Iterable[Item], total: int, quiet: bool = False) -> Iterable[Item]:
+    """The items, with a progress bar on stderr if there are several; a line now and then if it is no terminal."""
     from rich.console import Console
     from rich.progress import track
 
     console = Console(stderr=True)
-    quiet = not console.is_terminal or total <= 1
-    return track(items, "photographs", total, console=console, transient=True, disable=quiet)
+    if quiet or total <= 1:
+        return items
+    if not console.is_terminal:
+        return _with_lines(items, total)
+    return track(items, "photographs", total, console=console, transient=True)
+
+
+def _with_lines(items: Iterable[Item], total: int) -> Iterator[Item]:
+    """The items, with a line on stderr at most every ``PAUSE`` seconds."""
+    last = time.monotonic()
+    for number, item in enumerate(items, 1):
+        yield item
+        if number < total and time.monotonic() - last >= PAUSE:
+            last = time.monotonic()
+            print(f"{number} of {total} photographs", file=sys.stderr, flush=True)

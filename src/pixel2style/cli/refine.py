@@ -28,6 +28,9 @@ def refine(
     batch: Count = 1,
     overwrite: Flag = False,
     skip_existing: Flag = False,
+    json: Flag = False,
+    quiet: Flag = False,
+    verbose: Flag = False,
 ) -> int:
     """Invert photographs as closely as a time budget allows.
 
@@ -48,7 +51,11 @@ def refine(
         batch: How many photographs to refine at once, on a GPU.
         overwrite: Replace results of an earlier run instead of refusing.
         skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
+        json: Print a JSON object for each picture instead.
+        quiet: Print only errors.
+        verbose: Also print seconds and the device.
     """
+    style = progress.Style(json, quiet, verbose)
     with terminal.importing():
         from ..inference.folder import invert_into
         from ..inference.latents_file import LATENTS
@@ -62,4 +69,11 @@ def refine(
             out, found, session, align=align, batch=batch, save_features=save_features, budget=seconds, target=target,
             tune=tune, watch=watch, overwrite=overwrite, skip_existing=skip_existing,
         )  # fmt: skip
-        return progress.report(outcomes, len(found), f"refined into {out}, rows in {out / LATENTS}")
+        return progress.report(
+            outcomes,
+            len(found),
+            f"refined into {out}, rows in {out / LATENTS}",
+            "photograph",
+            style,
+            lambda: session.device,
+        )

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -32,9 +33,21 @@ def importing() -> Iterator[None]:
 
 
 def exit_code(run: Callable[[], int], stopped: str) -> int:
-    """The return value of ``run``; 2 and one sentence for an error of the user; 130 and ``stopped`` for Ctrl-C."""
+    """The return value of ``run``; 2 and one sentence for an error of the user; 130 and ``stopped`` for Ctrl-C.
+
+    141 where the reader of a pipe has gone (``pixel2style models | head``), as shells report it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files that the terminal cannot show cost no work
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return 141
     except Pixel2StyleError as error:
         complain(str(error))
         return 2
@@ -54,7 +67,7 @@ def parsed(parse: Callable[[], Read], explained: Callable[[BaseException], str |
             return parse()
     except SystemExit as end:
         if end.code:
-            complain((end.__context__ and explained(_root(end))) or _unboxed(box.getvalue()))
+            complain((end.__context__ and explained(_root(end))) or _in_words(_unboxed(box.getvalue())))
         raise
 
 
@@ -72,6 +85,20 @@ def _unboxed(box: str) -> str:
     sections = [" ".join(section.split()).rstrip(".") for section in re.split(r"[─-]{4,}", " ".join(inside))]
     kept = [section for section in sections[not framed :] if not section.startswith("Argument helptext")]
     return "; ".join(_did_you_mean(section) for section in kept).replace("?;", "?")
+
+
+NUMBERS = {"INT": "a whole number", "FLOAT": "a number"}
+
+
+def _in_words(sentence: str) -> str:
+    """tyro's sentence, in words where it speaks of Python's types or of words that begin with a dash."""
+    wrong = re.match(r"Error parsing (--[\w-]+): .*?\b(INT|FLOAT)\b.*? from \['(.*?)'\]", sentence)
+    if wrong:
+        return f"{wrong[1]} is {NUMBERS[wrong[2]]}, not {wrong[3]!r}"
+    unknown = re.match(r"Unrecognized options: (-[^\s;]+\.\w+)", sentence)
+    if unknown:
+        return f"{unknown[1]} looks like an option: write -- before files whose names begin with a dash"
+    return sentence
 
 
 def _did_you_mean(section: str) -> str:

@@ -57,6 +57,9 @@ def translate(
     batch: Count = 1,
     overwrite: Flag = False,
     skip_existing: Flag = False,
+    json: Flag = False,
+    quiet: Flag = False,
+    verbose: Flag = False,
 ) -> int:
     """Apply a model's task to pictures: turn faces to the front, enlarge, fill holes, draw from sketches or label maps.
 
@@ -81,7 +84,11 @@ def translate(
         batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
         skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
+        json: Print a JSON object for each picture instead.
+        quiet: Print only errors.
+        verbose: Also print seconds and the device.
     """
+    style = progress.Style(json, quiet, verbose)
     with terminal.importing():
         from ..inference import prepare
         from ..inference.folder import translate_into
@@ -95,4 +102,11 @@ def translate(
     outcomes = translate_into(
         out, pictures, session, request, batch=batch, overwrite=overwrite, skip_existing=skip_existing
     )
-    return progress.report(outcomes, len(pictures), f"translated into {out}, rows in {out / LATENTS}", "picture")
+    return progress.report(
+        outcomes,
+        len(pictures),
+        f"translated into {out}, rows in {out / LATENTS}",
+        "picture",
+        style,
+        lambda: session.device,
+    )
