@@ -5,6 +5,7 @@ import ctypes
 import functools
 import os
 import sys
+from typing import Literal
 
 import torch
 
@@ -12,6 +13,17 @@ from .errors import ConfigError
 
 Device = str
 """``auto``, ``cpu``, ``cuda``, ``cuda:N`` (the GPU of that number) or ``mps``."""
+
+
+Precision = Literal["auto", "fp32", "bf16"]
+_BF16: dict[str, bool | None] = {"auto": None, "fp32": False, "bf16": True}
+
+
+def bf16_of(precision: Precision) -> bool | None:
+    """Whether a precision is bfloat16; None where the processor decides. Raises ConfigError for another."""
+    if precision not in _BF16:
+        raise ConfigError(f"{precision!r} is no precision: choose {', '.join(_BF16)}")
+    return _BF16[precision]
 
 
 def choose_device(name: Device) -> torch.device:

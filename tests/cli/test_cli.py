@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import json
 import os
 import re
 import shlex
@@ -324,3 +325,62 @@ def test_the_installed_program_prints_its_version() -> None:
     )
     assert process.stdout == f"pixel2style {p2s.__version__}\n"
     assert process.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("invrt a.jpg --out D", "invert"),
+        ("nothing", "translate"),
+        ("invert a.jpg --out D --refine abc", "--refine"),
+        ("invert a.jpg --out D --budget soon", "--budget"),
+        ("invert -dash.jpg --out D", "--"),
+        ("invert a.jpg --out D --json --quiet", "--json"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line_that_names_the_remedy(
+    words: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert named in line and "NoneType" not in line and "Traceback" not in line
+
+
+def exit_code(words: list[str]) -> int:
+    try:
+        return cli.main(words)
+    except SystemExit as end:
+        assert isinstance(end.code, int)
+        return end.code
+
+
+def test_a_json_line_for_each_picture_good_or_bad(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    words = ["align", str(ASTRONAUT), str(tmp_path / "bad.png"), "--out", str(tmp_path / "out"), "--json"]
+    assert cli.main(words) == 2
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert good["name"] == "astronaut" and Path(good["files"]["aligned"]).is_file()
+    assert bad["photograph"].endswith("bad.png") and "error" in bad
+
+
+def test_quiet_prints_errors_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["align", str(ASTRONAUT), "missing.png", "--out", str(tmp_path), "--quiet"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "missing.png" in said.err
+
+
+def test_a_closed_pipe_and_a_terminal_without_unicode_are_no_errors(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pixel2style"]
+    piped = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{shlex.join([*command, 'models'])} | true"], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert piped.returncode in (0, 141) and piped.stderr == ""
+    photo = tmp_path / "é.png"
+    photo.write_bytes(ASTRONAUT.read_bytes())
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*command, "align", photo, "--out", tmp_path / "out"], env=ascii_only, capture_output=True, check=False
+    )
+    assert done.returncode == 0 and b"\\xe9.png" in done.stdout

@@ -63,6 +63,20 @@ def test_devices_that_are_not_there_are_refused(name: str) -> None:
         _ = Session(device=name).device
 
 
+@pytest.mark.parametrize("precision", ["fp16", "", "BF16"])
+def test_other_precisions_are_refused(precision: str) -> None:
+    with pytest.raises(ConfigError, match="precision"):
+        Session(precision=precision)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_bfloat16_is_near_float32_and_not_the_same() -> None:
+    picture = images.load(ASTRONAUT)
+    low, high = (Session(precision=p).invert(picture, refine=0).ws for p in ("bf16", "fp32"))  # type: ignore[arg-type]
+    assert 0 < float((low - high).abs().mean()) < 0.05 * float(high.abs().mean())
+    assert low.dtype == torch.float32
+
+
 def test_a_device_may_have_a_number() -> None:
     assert Session(device="cpu").device == torch.device("cpu")
     if torch.cuda.is_available():

@@ -31,8 +31,8 @@ def align(
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         overwrite: Replace results of an earlier run instead of refusing.
         json: Print a JSON object for each picture instead.
-        quiet: Print only errors.
-        verbose: Also print seconds and the device.
+        quiet: Print nothing but what failed, and why.
+        verbose: Also print the seconds of each, and the device that was used.
     """
     style = progress.Style(json, quiet, verbose)
     from ..inference.folder import align_into

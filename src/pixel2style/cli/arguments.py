@@ -1,7 +1,7 @@
 """Arguments that several commands take, as tyro reads them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -12,4 +12,5 @@ Count = Annotated[int, tyro.conf.arg(metavar="N")]
 Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")]
 Seconds = Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")]
 Distance = Annotated[float | None, tyro.conf.arg(metavar="LPIPS", help_behavior_hint="")]
+Precision = Literal["auto", "fp32", "bf16"]
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]

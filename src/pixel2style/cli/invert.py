@@ -6,7 +6,7 @@ import tyro
 
 from .. import photos
 from . import progress, terminal
-from .arguments import Count, Device, Distance, Flag, Folder, Photos, Seconds
+from .arguments import Count, Device, Distance, Flag, Folder, Photos, Precision, Seconds
 
 
 def invert(
@@ -21,6 +21,7 @@ def invert(
     target: Distance = None,
     save_features: Flag = False,
     device: Device = "auto",
+    precision: Precision = "auto",
     batch: Count = 1,
     overwrite: Flag = False,
     skip_existing: Flag = False,
@@ -47,12 +48,14 @@ def invert(
         save_features: Also store these features, NAME.features.safetensors, 5 MB for each photograph. Rows alone give
             another picture.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
+        precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
+            bf16 is faster for models of paper size.
         batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
         skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
         json: Print a JSON object for each picture instead.
-        quiet: Print only errors.
-        verbose: Also print seconds and the device.
+        quiet: Print nothing but what failed, and why.
+        verbose: Also print the seconds of each, and the device that was used.
     """
     style = progress.Style(json, quiet, verbose)
     with terminal.importing():
@@ -61,7 +64,7 @@ def invert(
         from ..inference.session import Session
 
     found = photos.find(photo, leave_out=out)
-    session = Session(model, device)
+    session = Session(model, device, precision)
     outcomes = invert_into(
         out, found, session, align=align, batch=batch, refine=refine, detail=detail, save_features=save_features,
         budget=budget, target=target, overwrite=overwrite, skip_existing=skip_existing,

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ from ..metrics.losses import Objective
 from ..models.inversion import Inversion
 from ..models.psp import PSP
 from ..photos import Photo
-from ..runtime import Device, choose_device, fast_in_bf16, survive_fork
+from ..runtime import Device, Precision, bf16_of, choose_device, fast_in_bf16, survive_fork
 from ..tasks import Task
 from ..tasks.request import Frame, Prepared, Request
 from . import prepare as preparation
@@ -88,11 +88,16 @@ class Session:
 
     Threads may share a session: one computes at a time, with all processors. In a process that was forked after the
     model was loaded it works with one thread.
+
+    ``precision`` "bf16" computes in bfloat16, "fp32" in float32; "auto" encodes and draws in float32, and refines and
+    finds features in bfloat16 on processors that have instructions for it, so results depend on the processor by what
+    is rounded. Raises ConfigError for another.
     """
 
-    def __init__(self, model: str | Path = "faces", device: Device = "auto"):
+    def __init__(self, model: str | Path = "faces", device: Device = "auto", precision: Precision = "auto"):
         self.source = model
         self._device = device
+        self._bf16 = bf16_of(precision)
         self._lock = threading.RLock()
 
     @cached_property
@@ -275,7 +280,8 @@ class Session:
         """Encode, optimise, add detail, draw and finish one batch."""
         begun = time.monotonic()
         sources = torch.stack([prepared.source for prepared in batch]).to(self.device)
-        all_ws = self.model.encode(sources)
+        with self._lower_precision():
+            all_ws = self.model.encode(sources).float()
         rows: list[newton.Optimized] = []
         if (steps := self._steps(request)) and self._curvature is None:
             all_ws = torch.cat([self._by_adam(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])
@@ -319,7 +325,8 @@ class Session:
             pairs = zip(batch, torch.split(drawn, 1), strict=True)
             return torch.cat([shown(one.source[None].to(picture), picture, one.degradation) for one, picture in pairs])
 
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast_in_bf16(self.device)):
+        fast = fast_in_bf16(self.device) if self._bf16 is None else self._bf16
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
             return self.model.with_detail(images, ws, drawn)
 
     def _sampled(self, prepared: Prepared, ws: Tensor, own: Inversion, request: Request) -> Inversion:
@@ -335,7 +342,8 @@ class Session:
         """Rows [1 k d] that fit what the source shows better than ``ws`` [1 k d]."""
         return newton.steps_of(
             self.model, prepared.source[None, :3], ws, steps,
-            degradation=prepared.degradation, objective=self._newton_objective, curvature=self._curvature,
+            degradation=prepared.degradation, objective=self._newton_objective,
+            curvature=self._curvature, bf16=self._bf16,
         )  # fmt: skip
 
     def _by_adam(self, prepared: Prepared, ws: Tensor, steps: int) -> Tensor:
@@ -353,7 +361,7 @@ class Session:
         Features of a batch are refined together on a GPU, else one by one.
         """
         together = len(sources) if self.device.type == "cuda" and not tune else 1
-        method: refinement.Descent = weights.tune if tune else maps.descend
+        method: refinement.Descent = partial(weights.tune if tune else maps.descend, bf16=self._bf16)
         found = []
         for first in range(0, len(sources), together):
             some = range(first, min(first + together, len(sources)))
@@ -408,10 +416,15 @@ class Session:
             found = newton.bundled(self.model)
             return None if found is None else found.to(self.device)
 
+    def _lower_precision(self) -> torch.autocast:
+        """What encodes and draws in bfloat16 where that was asked for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16 is True)
+
     def _draw(self, inversion: Inversion, generator: Generator | None = None) -> Tensor:
         """The picture of one inversion ``[1 3 h r]``, of the model's generator or of a tuned copy."""
         drawing = self.model.generator if generator is None else generator
-        drawn = drawing.synthesize(inversion.ws, residuals=inversion.features)
+        with self._lower_precision():
+            drawn = drawing.synthesize(inversion.ws, residuals=inversion.features)
         return self.model.framed(drawn).float().cpu()
 
 

@@ -20,14 +20,16 @@ SIDES = (32, 64, 128)
 """Maps whose residuals change, as far as the generator has them."""
 
 
-def descend(model: PSP, images: Tensor, inversion: Inversion, objective: Objective) -> Iterator[Progress]:
+def descend(
+    model: PSP, images: Tensor, inversion: Inversion, objective: Objective, bf16: bool | None = None
+) -> Iterator[Progress]:
     """Improve the residuals of an inversion, so that it draws ``images [b 3 h w]`` (RGB, [-1, 1]); rows stay.
 
     Yields before the first step and after each one, without an end: the caller decides when it is enough. Pictures do
-    not influence each other. Raises ValueError for an ``objective`` without LPIPS, or a generator without maps for
-    residuals.
+    not influence each other. ``bf16`` as of ``newton.optimize``. Raises ValueError for an ``objective`` without LPIPS,
+    or a generator without maps for residuals.
     """
-    problem = _Problem(model, images, inversion, objective)
+    problem = _Problem(model, images, inversion, objective, bf16)
     for best in minimise(problem.evaluate, problem.start()):
         features = problem.residuals(best.x) if best.step else inversion.features
         yield Progress(best.step, Inversion(inversion.ws, features), best.values)
@@ -36,13 +38,14 @@ def descend(model: PSP, images: Tensor, inversion: Inversion, objective: Objecti
 class _Problem:
     """The loss of residuals given as ``x [b n]``, in units of the deviation of each channel of their maps."""
 
-    def __init__(self, model: PSP, images: Tensor, inversion: Inversion, objective: Objective):
+    def __init__(self, model: PSP, images: Tensor, inversion: Inversion, objective: Objective, bf16: bool | None):
         self.sides = [side for side in SIDES if side in model.generator.map_channels()]
         if not self.sides:
             raise ValueError("this generator has no maps for residuals")
         self.model, self.inversion = model, inversion
         device = model.w_avg.device
-        self.precision = torch.autocast(device.type, torch.bfloat16, enabled=runtime.fast_in_bf16(device))
+        enabled = runtime.fast_in_bf16(device) if bf16 is None else bf16
+        self.precision = torch.autocast(device.type, torch.bfloat16, enabled=enabled)
         self.kept = {side: own for side, own in inversion.features.items() if side not in self.sides}
         self.units: dict[int, Tensor] = {}
         with torch.no_grad(), self.precision:

@@ -26,13 +26,16 @@ UNIT = 0.1
 """Unit of the variables, as a share of the root mean square of each tensor of weights."""
 
 
-def tune(model: PSP, images: Tensor, inversion: Inversion, objective: Objective) -> Iterator[Progress]:
+def tune(
+    model: PSP, images: Tensor, inversion: Inversion, objective: Objective, bf16: bool | None = None
+) -> Iterator[Progress]:
     """Improve a copy of the generator, so that an inversion draws ``images [b 3 h w]`` (RGB, [-1, 1]).
 
     All pictures share the copy, ``Progress.generator``; the model's own does not change. Yields before the first step
-    and after each one, without an end. Raises ValueError for an ``objective`` without LPIPS.
+    and after each one, without an end. ``bf16`` as of ``newton.optimize``. Raises ValueError for an ``objective``
+    without LPIPS.
     """
-    problem = _Problem(model, images, inversion, objective)
+    problem = _Problem(model, images, inversion, objective, bf16)
     for best in minimise(problem.evaluate, problem.start()):
         yield Progress(best.step, inversion, best.values, problem.generator(best.x))
 
@@ -40,10 +43,11 @@ def tune(model: PSP, images: Tensor, inversion: Inversion, objective: Objective)
 class _Problem:
     """The loss of changes of weights given as ``x [1 n]``, in units of each tensor's size."""
 
-    def __init__(self, model: PSP, images: Tensor, inversion: Inversion, objective: Objective):
+    def __init__(self, model: PSP, images: Tensor, inversion: Inversion, objective: Objective, bf16: bool | None):
         self.model, self.inversion = model, inversion
         device = model.w_avg.device
-        self.precision = torch.autocast(device.type, torch.bfloat16, enabled=runtime.fast_in_bf16(device))
+        enabled = runtime.fast_in_bf16(device) if bf16 is None else bf16
+        self.precision = torch.autocast(device.type, torch.bfloat16, enabled=enabled)
         with torch.inference_mode(False):
             self.closeness = Closeness(images.to(device), objective)
         self.own = {name: weight.detach() for name, weight in model.generator.named_parameters()}
