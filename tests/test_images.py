@@ -383,3 +383,19 @@ def test_a_grid_reads_in_rows():
     assert sheet[0, ::2, 0].tolist() == [0, 128, 255]
     assert sheet[2, ::2, 0].tolist() == [0, 255, 255], "what is left of the last row is white"
     assert images.grid(torch.zeros(2, 3, 4, 4), 5).size == (8, 4)
+
+
+def test_heic_is_read_upright(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    gradient = np.linspace(0, 255, 48, dtype=np.uint8)
+    picture = Image.fromarray(np.stack([np.tile(gradient, (32, 1))] * 3, 2))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned clockwise by a quarter
+    pillow_heif.from_pillow(picture).save(tmp_path / "phone.heic", quality=95, exif=turned.tobytes())
+    upright = np.asarray(images.load(tmp_path / "phone.heic").convert("L")).astype(int)
+    wanted = np.asarray(picture.transpose(Image.Transpose.ROTATE_270).convert("L")).astype(int)
+    assert upright.shape == wanted.shape
+    assert np.abs(upright - wanted).mean() < 6
+    (tmp_path / "broken.heic").write_bytes((tmp_path / "phone.heic").read_bytes()[:200])
+    with pytest.raises(ImageError):
+        images.load(tmp_path / "broken.heic")

@@ -1,5 +1,6 @@
 """Command line arguments to photographs with unique names."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,22 @@ def test_a_missing_file_is_kept_to_fail_by_itself(tmp_path: Path) -> None:
 def test_nothing_to_do_is_said(tmp_path: Path, words: list[str]) -> None:
     with pytest.raises(ImageError):
         photos.find([word.format(tmp_path) for word in words])
+
+
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    with pytest.raises(ImageError, match="empty"):
+        photos.find(["a.jpg", ""])
+
+
+def test_links_that_lead_back_to_themselves_cost_only_themselves(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "round").symlink_to(tmp_path, target_is_directory=True)
+    assert [photo.name for photo in photos.find([str(tmp_path)], tmp_path / "out")] == ["a", "loop"]
+
+
+def test_what_is_no_picture_is_counted_by_suffix(tmp_path: Path) -> None:
+    touch(*(tmp_path / n for n in ("a.jpg", "b.HEIC", "clip.mp4", "deep/other.mp4", "notes", ".hidden.mp4")))
+    others = Counter[str]()
+    assert [photo.name for photo in photos.find([str(tmp_path)], others=others)] == ["a", "b"]
+    assert others == {".mp4": 2, "without a suffix": 1}

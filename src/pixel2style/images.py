@@ -27,8 +27,8 @@ from .photos import FORMATS
 MAX_PIXELS = 64_000_000
 """Larger images are not decoded. This is 192 MB as RGB, and more than phones take."""
 SUFFIXES = {suffix: kind for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF") for suffix in FORMATS[kind]}
-"""Formats that are written, by suffix. All of ``FORMATS`` are read, AVIF only where Pillow has it; of an animation, the
-first frame."""
+"""Formats that are written, by suffix. All of ``FORMATS`` are read, AVIF only where Pillow has it, HEIF by pillow-heif;
+of an animation, the first frame."""
 QUALITY = {
     "JPEG": {"quality": 95},
     "WEBP": {"quality": 95},
@@ -159,6 +159,7 @@ def _read(path: str | Path, max_pixels: int, finish: Callable[[Image.Image], Res
 
 
 def _decode(file: IO[bytes], name: str, max_pixels: int, finish: Callable[[Image.Image], Result]) -> Result:
+    _register_heif(file)
     known = Image.registered_extensions().values()
     # Pillow warns about large images and odd metadata; the limit is ours, and an image is either read or refused.
     with warnings.catch_warnings():
@@ -183,6 +184,16 @@ def _decode(file: IO[bytes], name: str, max_pixels: int, finish: Callable[[Image
             raise ImageError(f"{name} needs more memory than is free: make it smaller") from error
         except Exception as error:  # Pillow raises many kinds of errors for damaged files
             raise ImageError(f"{name} is broken ({_reason(error)}): copy or export it again") from error
+
+
+def _register_heif(file: IO[bytes]) -> None:
+    """Let Pillow open HEIF where a file begins as those do; pillow-heif is imported for the first one."""
+    begin = file.read(12)
+    file.seek(0)
+    if begin[4:8] == b"ftyp" and "HEIF" not in Image.OPEN:
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

@@ -22,6 +22,7 @@ FORMATS = {
     "GIF": (".gif",),
     "PPM": (".ppm",),
     "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif"),
 }
 """Formats that are read, by Pillow's names, and their suffixes."""
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
@@ -38,29 +39,37 @@ class Photo:
     """The folder that ``name`` is relative to."""
 
 
-def find(words: Sequence[str], leave_out: Path | None = None) -> list[Photo]:
+def find(words: Sequence[str], leave_out: Path | None = None, others: Counter[str] | None = None) -> list[Photo]:
     """The photographs in ``words`` (files, folders, patterns like ``shots/*.jpg``), each once.
 
     Folders are searched recursively and in sorted order for files with a suffix in ``SUFFIXES``, without hidden ones
     and without the folder ``leave_out`` (for results). A file that does not exist is in the result, so that it fails
-    alone and the others are processed. Raises ImageError when nothing is found.
+    alone and the others are processed. ``others`` counts the files of folders that are no pictures, by suffix. Raises
+    ImageError when nothing is found, and for an empty word.
     """
     if not words:
         raise ImageError("no photograph was given: name at least one file or folder")
-    excluded = leave_out.resolve() if leave_out else None
+    if not all(words):
+        raise ImageError('an empty name was given: name a file or a folder ("." is the current one)')
+    excluded = _resolved(leave_out) if leave_out else None
     found: dict[Path, Photo] = {}
     for word in words:
-        for photo in _expand(word, excluded):
-            found.setdefault(photo.path.resolve(), photo)
+        for photo in _expand(word, excluded, others):
+            found.setdefault(_resolved(photo.path), photo)
     if not found:
         raise ImageError(f"no picture was found in {', '.join(words)}: looked for {', '.join(sorted(SUFFIXES))}")
     return _with_unique_names(list(found.values()))
 
 
-def _expand(word: str, excluded: Path | None) -> Iterable[Photo]:
+def _resolved(path: Path) -> Path:
+    """The path without links; of a link that leads back to itself, as far as it goes."""
+    return Path(os.path.realpath(path))
+
+
+def _expand(word: str, excluded: Path | None, others: Counter[str] | None) -> Iterable[Photo]:
     path = Path(word)
     if path.is_dir():
-        yield from (_photo(file, path) for file in below(path, excluded))
+        yield from (_photo(file, path) for file in below(path, excluded, others))
     elif glob.has_magic(word) and not path.exists():
         root = Path(*_fixed_part(path))
         for match in sorted(map(Path, glob.glob(word, recursive=True))):  # noqa: PTH207 (Path.glob takes no absolute pattern)
@@ -78,14 +87,20 @@ def _fixed_part(pattern: Path) -> Iterable[str]:
         yield part
 
 
-def below(folder: Path, excluded: Path | None = None) -> Iterable[Path]:
-    """Files with a suffix in ``SUFFIXES`` in a folder and its subfolders, in order; no hidden and ``excluded`` ones."""
+def below(folder: Path, excluded: Path | None = None, others: Counter[str] | None = None) -> Iterable[Path]:
+    """Files with a suffix in ``SUFFIXES`` in a folder and its subfolders, in order; no hidden and ``excluded`` ones.
+
+    ``others`` counts the rest, by suffix.
+    """
     for place, folders, files in os.walk(folder):
         here = Path(place)
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and (here / n).resolve() != excluded)
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and _resolved(here / n) != excluded)
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            suffix = Path(name).suffix.lower()
+            if not name.startswith(".") and suffix in SUFFIXES:
                 yield here / name
+            elif not name.startswith(".") and others is not None:
+                others[suffix or "without a suffix"] += 1
 
 
 def _photo(path: Path, root: Path) -> Photo:
@@ -95,10 +110,10 @@ def _photo(path: Path, root: Path) -> Photo:
 def _with_unique_names(photos: list[Photo]) -> list[Photo]:
     """Extend names that occur twice: first by more of their folders, then by their suffix."""
     if shared := _shared_names(photos):
-        top = Path(os.path.commonpath([photo.root.resolve() for photo in photos]))
+        top = Path(os.path.commonpath([_resolved(photo.root) for photo in photos]))
         clashing = [photo for photo in photos if photo.name in shared]
-        if len({photo.root.resolve() for photo in clashing}) > 1:
-            photos = [_photo(p.path.resolve(), top) if p.name in shared else p for p in photos]
+        if len({_resolved(photo.root) for photo in clashing}) > 1:
+            photos = [_photo(_resolved(p.path), top) if p.name in shared else p for p in photos]
     shared = _shared_names(photos)
     return [replace(p, name=p.name + p.path.suffix) if p.name in shared else p for p in photos]
 

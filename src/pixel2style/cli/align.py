@@ -4,7 +4,6 @@ from typing import Annotated
 
 import tyro
 
-from .. import photos
 from . import progress
 from .arguments import Device, Flag, Folder, Photos
 
@@ -38,7 +37,7 @@ def align(
     from ..inference.folder import align_into
     from ..inference.session import Session
 
-    found = photos.find(photo, leave_out=out)
+    found = progress.find(photo, out, style)
     session = Session(device=device)
     outcomes = align_into(out, found, session, size=size, overwrite=overwrite)
     return progress.report(outcomes, len(found), f"aligned into {out}", "photograph", style, lambda: session.device)

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import tyro
 
-from .. import photos
 from . import progress, terminal
 from .arguments import Count, Device, Distance, Flag, Folder, Photos, Precision, Seconds
 
@@ -63,7 +62,7 @@ def invert(
         from ..inference.latents_file import LATENTS
         from ..inference.session import Session
 
-    found = photos.find(photo, leave_out=out)
+    found = progress.find(photo, out, style)
     session = Session(model, device, precision)
     outcomes = invert_into(
         out, found, session, align=align, batch=batch, refine=refine, detail=detail, save_features=save_features,

@@ -4,10 +4,13 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import photos
 from ..errors import ConfigError, complain
 
 if TYPE_CHECKING:
@@ -34,6 +37,16 @@ class Style:
     def __post_init__(self) -> None:
         if self.json + self.quiet + self.verbose > 1:
             raise ConfigError("--json, --quiet and --verbose exclude each other: choose one")
+
+
+def find(words: Sequence[str], out: Path, style: Style) -> list[photos.Photo]:
+    """The photographs that a command line means, with a note on files of folders that are none."""
+    others = Counter[str]()
+    found = photos.find(words, out, others)
+    if others and not style.quiet:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
+        complain(f"note: left out {others.total()} files that are no pictures ({kinds})")
+    return found
 
 
 def report(

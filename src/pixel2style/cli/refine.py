@@ -4,7 +4,6 @@ from typing import Annotated
 
 import tyro
 
-from .. import photos
 from . import progress, terminal
 from .arguments import Count, Device, Distance, Flag, Folder, Photos, Precision
 
@@ -64,7 +63,7 @@ def refine(
         from ..inference.latents_file import LATENTS
         from ..inference.session import Session
 
-    found = photos.find(photo, leave_out=out)
+    found = progress.find(photo, out, style)
     session = Session(model, device, precision)
     seconds = USUAL_BUDGET if budget is None and target is None else budget
     with progress.steps() as watch:

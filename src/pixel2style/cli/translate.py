@@ -4,7 +4,6 @@ from typing import Annotated
 
 import tyro
 
-from .. import photos
 from . import progress, terminal
 from .arguments import Count, Device, Flag, Folder, Precision
 
@@ -101,7 +100,7 @@ def translate(
 
     session = Session(prepare.model_for(task) if model is None else model, device, precision)
     request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail)
-    pictures = photos.find(picture, leave_out=out)
+    pictures = progress.find(picture, out, style)
     outcomes = translate_into(
         out, pictures, session, request, batch=batch, overwrite=overwrite, skip_existing=skip_existing
     )
