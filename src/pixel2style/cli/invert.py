@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Count, Device, Distance, Flag, Folder, Photos, Precision, Seconds
+from .arguments import Count, Device, Distance, Flag, Folder, Photos, Precision, Seconds, Sheet
 
 
 def invert(
@@ -24,6 +24,7 @@ def invert(
     batch: Count = 1,
     overwrite: Flag = False,
     skip_existing: Flag = False,
+    sheet: Sheet = None,
     json: Flag = False,
     quiet: Flag = False,
     verbose: Flag = False,
@@ -52,12 +53,14 @@ def invert(
         batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
         skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
+        sheet: Also write a page (.html) or a picture (.jpg) that shows all results.
         json: Print a JSON object for each picture instead.
         quiet: Print nothing but what failed, and why.
         verbose: Also print the seconds of each, and the device that was used.
     """
     style = progress.Style(json, quiet, verbose)
     with terminal.importing():
+        from ..inference.contact_sheet import collected
         from ..inference.folder import invert_into
         from ..inference.latents_file import LATENTS
         from ..inference.session import Session
@@ -68,6 +71,8 @@ def invert(
         out, found, session, align=align, batch=batch, refine=refine, detail=detail, save_features=save_features,
         budget=budget, target=target, overwrite=overwrite, skip_existing=skip_existing,
     )  # fmt: skip
+    if sheet is not None:
+        outcomes = collected(outcomes, sheet, overwrite or skip_existing)
     return progress.report(
         outcomes,
         len(found),

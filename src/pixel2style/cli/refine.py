@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Count, Device, Distance, Flag, Folder, Photos, Precision
+from .arguments import Count, Device, Distance, Flag, Folder, Photos, Precision, Sheet
 
 USUAL_BUDGET = 10.0
 """Seconds for each photograph, where neither time nor distance is given."""
@@ -28,6 +28,7 @@ def refine(
     batch: Count = 1,
     overwrite: Flag = False,
     skip_existing: Flag = False,
+    sheet: Sheet = None,
     json: Flag = False,
     quiet: Flag = False,
     verbose: Flag = False,
@@ -53,12 +54,14 @@ def refine(
         batch: How many photographs to refine at once, on a GPU.
         overwrite: Replace results of an earlier run instead of refusing.
         skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
+        sheet: Also write a page (.html) or a picture (.jpg) that shows all results.
         json: Print a JSON object for each picture instead.
         quiet: Print nothing but what failed, and why.
         verbose: Also print the seconds of each, and the device that was used.
     """
     style = progress.Style(json, quiet, verbose)
     with terminal.importing():
+        from ..inference.contact_sheet import collected
         from ..inference.folder import invert_into
         from ..inference.latents_file import LATENTS
         from ..inference.session import Session
@@ -71,6 +74,8 @@ def refine(
             out, found, session, align=align, batch=batch, save_features=save_features, budget=seconds, target=target,
             tune=tune, watch=watch, overwrite=overwrite, skip_existing=skip_existing,
         )  # fmt: skip
+        if sheet is not None:
+            outcomes = collected(outcomes, sheet, overwrite or skip_existing)
         return progress.report(
             outcomes,
             len(found),

@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Count, Device, Flag, Folder, Precision
+from .arguments import Count, Device, Flag, Folder, Precision, Sheet
 
 
 def task_names() -> str:
@@ -38,6 +38,7 @@ def translate(
     out: Folder,
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help_behavior_hint="(default: TASK's)")] = None,
     samples: Count = 0,
+    single_samples: Flag = False,
     rows: Annotated[str, tyro.conf.arg(metavar="ROWS")] = "8-",
     seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0,
     alpha: Annotated[float, tyro.conf.arg(metavar="A")] = 1.0,
@@ -57,6 +58,7 @@ def translate(
     batch: Count = 1,
     overwrite: Flag = False,
     skip_existing: Flag = False,
+    sheet: Sheet = None,
     json: Flag = False,
     quiet: Flag = False,
     verbose: Flag = False,
@@ -74,6 +76,7 @@ def translate(
         out: Folder for the results; created if it does not exist.
         model: A model of that task: a bundled one, one of our files, an official pSp checkpoint, or an address of one.
         samples: Also draw this number of variants, with other rows.
+        single_samples: Also write each variant as a file, NAME.sample1.png and so on.
         rows: Which rows vary: late ones are colour and texture. As 8-15, 8- (to the last) or 3,5,8-11.
         seed: Determines variants and drawn masks; the same for every picture.
         alpha: How much of a row is replaced, from 0 to 1.
@@ -86,6 +89,7 @@ def translate(
         batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
         skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
+        sheet: Also write a page (.html) or a picture (.jpg) that shows all results.
         json: Print a JSON object for each picture instead.
         quiet: Print nothing but what failed, and why.
         verbose: Also print the seconds of each, and the device that was used.
@@ -93,6 +97,7 @@ def translate(
     style = progress.Style(json, quiet, verbose)
     with terminal.importing():
         from ..inference import prepare
+        from ..inference.contact_sheet import collected
         from ..inference.folder import translate_into
         from ..inference.latents_file import LATENTS
         from ..inference.session import Session
@@ -102,8 +107,17 @@ def translate(
     request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail)
     pictures = progress.find(picture, out, style)
     outcomes = translate_into(
-        out, pictures, session, request, batch=batch, overwrite=overwrite, skip_existing=skip_existing
+        out,
+        pictures,
+        session,
+        request,
+        batch=batch,
+        single_samples=single_samples,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
     )
+    if sheet is not None:
+        outcomes = collected(outcomes, sheet, overwrite or skip_existing)
     return progress.report(
         outcomes,
         len(pictures),

@@ -22,6 +22,8 @@ from .latents_file import LatentsFile
 from .refine import Fidelity, Watch
 from .session import Result, Session, named
 
+SAMPLE = "sample "
+"""The kind of a file of one variant, before its number."""
 FEATURES = ".features.safetensors"
 """The end of the name of a file of features."""
 PICTURES = {"reconstruction": ".png", "pair": ".pair.png"}
@@ -97,16 +99,19 @@ def translate_into(
     request: Request,
     *,
     batch: int = 1,
+    single_samples: bool = False,
     overwrite: bool = False,
     skip_existing: bool = False,
 ) -> Outcomes:
     """Translate pictures as ``request`` asks, into a folder, one outcome each.
 
     A picture NAME gives ``NAME.png``, ``NAME.pair.png`` (what the encoder saw beside it) and, with samples,
-    ``NAME.samples.png`` (the pair, then the samples); rows as ``invert_into``, those of samples [n k d] as
-    ``NAME.samples``. Raises as ``invert_into`` does.
+    ``NAME.samples.png`` (the pair, then the samples), with ``single_samples`` also ``NAME.sample1.png`` and so on; rows
+    as ``invert_into``, those of samples [n k d] as ``NAME.samples``. Raises as ``invert_into`` does.
     """
     kinds = PICTURES | ({"sheet": ".samples.png"} if request.samples else {})
+    if single_samples:
+        kinds |= {f"{SAMPLE}{number}": f".sample{number}.png" for number in range(1, request.samples + 1)}
     masks = [request.mask_file] if request.mask_file else []
     run = _Run(out, photos, kinds, masks, overwrite, skip_existing)
     yield from run.written(session.translate_many(run.remaining(), request, _checked(batch)))
@@ -212,6 +217,8 @@ def _save_one(result: Result, kind: str, file: Path) -> None:
         checkpoints.save(result.generator, file, dtype=torch.float16, base=base)
     elif kind == "features":
         checkpoints.save_tensors({str(side): part.half() for side, part in result.features.items()}, file)
+    elif kind.startswith(SAMPLE):
+        images.save(result.samples[int(kind.removeprefix(SAMPLE)) - 1], file)
     else:
         images.save(getattr(result, kind), file)
 
