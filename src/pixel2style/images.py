@@ -6,6 +6,10 @@ common formats are tried, and everything that is wrong with a file is an ImageEr
 A tensor is RGB, [3 h w] or [b 3 h w], in [-1, 1]: -1 is black, 1 is white.
 """
 
+import contextlib
+import ctypes
+import ctypes.util
+import functools
 import os
 import warnings
 import zlib
@@ -159,7 +163,7 @@ def _read(path: str | Path, max_pixels: int, finish: Callable[[Image.Image], Res
 
 
 def _decode(file: IO[bytes], name: str, max_pixels: int, finish: Callable[[Image.Image], Result]) -> Result:
-    _register_heif(file)
+    _prepare_codec(file)
     known = Image.registered_extensions().values()
     # Pillow warns about large images and odd metadata; the limit is ours, and an image is either read or refused.
     with warnings.catch_warnings():
@@ -186,14 +190,31 @@ def _decode(file: IO[bytes], name: str, max_pixels: int, finish: Callable[[Image
             raise ImageError(f"{name} is broken ({_reason(error)}): copy or export it again") from error
 
 
-def _register_heif(file: IO[bytes]) -> None:
-    """Let Pillow open HEIF where a file begins as those do; pillow-heif is imported for the first one."""
+def _prepare_codec(file: IO[bytes]) -> None:
+    """Let Pillow open HEIF, and TIFF without messages on stderr, where a file begins as those do."""
     begin = file.read(12)
     file.seek(0)
     if begin[4:8] == b"ftyp" and "HEIF" not in Image.OPEN:
         import pillow_heif
 
         pillow_heif.register_heif_opener()
+    if begin[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        _silence_libtiff()
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Set libtiff's handlers of messages to none: what is wrong with a file is an ImageError."""
+    import PIL._imaging
+
+    place = Path(PIL._imaging.__file__).parent
+    bundled = [*place.parent.glob("pillow.libs/libtiff*"), *place.glob(".dylibs/libtiff*")]
+    name = str(bundled[0]) if bundled else ctypes.util.find_library("tiff")
+    with contextlib.suppress(OSError, AttributeError):
+        if name is not None:
+            library = ctypes.CDLL(name)
+            library.TIFFSetErrorHandler(None)
+            library.TIFFSetWarningHandler(None)
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
