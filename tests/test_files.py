@@ -1,11 +1,13 @@
 """Files are written whole or not at all, and claimed before any work."""
 
+import errno
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pixel2style import files
-from pixel2style.errors import OutputError
+from pixel2style.errors import NoRoomError, OutputError
 
 
 def touch(*paths: Path) -> None:
@@ -73,3 +75,14 @@ def test_a_written_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> N
     touch(tmp_path / "usual")
     files.write_bytes(tmp_path / "written", b"content")
     assert (tmp_path / "written").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_librarys_error_on_a_full_disk_is_that_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = RuntimeError("unexpected pos 704\nframe #0")
+    assert files.system_error(tmp_path / "x", theirs).errno == errno.EIO
+    assert str(files.system_error(tmp_path / "x", theirs)).endswith("unexpected pos 704")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
+    with pytest.raises(NoRoomError), files.writing(tmp_path / "x"):
+        raise files.system_error(tmp_path / "x", theirs)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NoRoomError, OutputError
+
+ROOM = 2**20
+"""Bytes; a disk with fewer is full."""
 
 
 def cache_folder() -> Path:
@@ -52,6 +56,13 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else OutputError
         raise kind(f"{path}: cannot be written ({reason(error)}); choose a folder that exists and has room") from error
+
+
+def system_error(path: Path, error: Exception) -> OSError:
+    """What a library's own error in writing ``path`` means: that the disk is full, or else its first line."""
+    if shutil.disk_usage(path.parent).free < ROOM:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return OSError(errno.EIO, str(error).partition("\n")[0])
 
 
 def reason(error: OSError) -> str:

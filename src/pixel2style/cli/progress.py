@@ -45,7 +45,9 @@ def find(words: Sequence[str], out: Path, style: Style) -> list[photos.Photo]:
     found = photos.find(words, out, others)
     if others and not style.quiet:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
-        complain(f"note: left out {others.total()} files that are no pictures ({kinds})")
+        total = others.total()
+        what = "1 file that is no picture" if total == 1 else f"{total} files that are no pictures"
+        complain(f"note: left out {what} ({kinds})")
     return found
 
 

@@ -6,6 +6,7 @@ else it is deleted. ``benchmarks/onnx_speed.py`` measures how fast the files run
 """
 
 import importlib
+import io
 import math
 import re
 import tempfile
@@ -202,7 +203,9 @@ def _open_onnx(file: Path) -> Run:
 
 
 def _write_torch(program: torch.export.ExportedProgram, graph: Graph, file: Path) -> None:
-    torch.export.save(program, file, extra_files=dict(graph.facts))
+    content = io.BytesIO()  # its own writer of files ends the process when the disk is full
+    torch.export.save(program, content, extra_files=dict(graph.facts))
+    file.write_bytes(content.getbuffer())
 
 
 def _open_torch(file: Path) -> Run:

@@ -1,5 +1,8 @@
 """Safetensors files: recognise, read and write."""
 
+import errno
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +58,9 @@ def write(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str
         try:
             save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, part, dict(metadata or {}))
         except SafetensorError as error:  # on a full disk
-            raise OSError(str(error)) from error
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code)) from error
 
 
 def _meta(part: Any) -> Tensor:

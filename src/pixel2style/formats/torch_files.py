@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
-from ..files import replacing
+from ..files import replacing, system_error
 from .pickle import containers, unsafe
 from .pickle.builders import UnsafeNameError
 
@@ -110,7 +110,7 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
         try:
             torch.save(owned, part)
         except RuntimeError as error:  # PyTorch's own writer, on a full disk
-            raise OSError(str(error).splitlines()[0]) from error
+            raise system_error(part, error) from error
         if not _same(owned, read(part)):
             raise OSError("reading it again gives something else than was written")
 

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from .. import files
 from ..config import RENAMED, TrainConfig
-from ..errors import CheckpointError, ConfigError, OutputError
+from ..errors import CheckpointError, ConfigError
 from ..formats import torch_files
 
 CONFIG, MODEL, BEST = "config.json", "model.safetensors", "best.safetensors"
@@ -98,10 +98,7 @@ class RunFolder:
             try:
                 torch.save(state, part)
             except RuntimeError as error:  # what PyTorch raises for a full disk
-                reason = str(error).partition("\n")[0]
-                raise OutputError(
-                    f"{file}: cannot be written ({reason}); make room, or choose another --out"
-                ) from error
+                raise files.system_error(part, error) from error
         for old in [*self.states()[keep:], *self.path.glob(".*.part")]:  # parts: what killed processes were writing
             with contextlib.suppress(OSError):
                 old.unlink(missing_ok=True)
