@@ -37,7 +37,15 @@ _OTHER_FILES = {
 
 
 def read(path: str | Path, numbers: bool = True) -> dict[str, Any]:
-    """The dictionary in a PyTorch file, on the CPU; its tensors are mapped from the file where the format allows.
+    """The dictionary in a PyTorch file, as ``read_any``. Raises CheckpointError also where it holds something else."""
+    content = read_any(path, numbers)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
+def read_any(path: str | Path, numbers: bool = True) -> Any:
+    """What a PyTorch file holds, on the CPU; its tensors are mapped from the file where the format allows.
 
     Without ``numbers`` its tensors are meta tensors. Only tensors, plain containers and ``argparse.Namespace`` are
     built. Raises UnsafeFileError when the file asks for a name that no file of PyTorch needs, CheckpointError when it
@@ -59,8 +67,6 @@ def read(path: str | Path, numbers: bool = True) -> dict[str, Any]:
             if other
             else f"{path}: is no PyTorch file of weights, or is damaged; download it again and compare its size"
         ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds {type(content).__name__}, not a dictionary of weights")
     return content
 
 

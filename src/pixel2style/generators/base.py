@@ -72,6 +72,10 @@ class Generator(nn.Module, ABC):
             if list(residual.shape) != wanted:
                 raise ConfigError(f"a residual of the map of {side} pixels is {wanted}, got {list(residual.shape)}")
 
+    def style_matrices(self) -> list[list[Tensor]]:
+        """For each row the matrices ``[c d]`` that map it to the styles of layers; empty where they are not listed."""
+        return []
+
     def row_unit(self) -> Tensor | None:
         """The standard deviation of W along each axis, ``[d]``, where it is known."""
         return None

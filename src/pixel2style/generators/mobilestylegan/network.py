@@ -187,6 +187,12 @@ class MobileStyleGAN(Generator):
         """Measured over 100,000 mapped samples."""
         return self.w_std
 
+    def style_matrices(self) -> list[list[Tensor]]:
+        """Row 0 of the first convolution, two rows of each block, the last row of ``to_rgb``."""
+        blocks = [cast(Block, block) for block in self.blocks]
+        pairs = [([b.up_style.weight, b.conv1.style.weight], [b.conv2.style.weight]) for b in blocks]
+        return [[self.conv1.style.weight], *(row for pair in pairs for row in pair), [self.to_rgb.style.weight]]
+
     def map_channels(self) -> dict[int, int]:
         """The first map, and those after each block."""
         return {4 << blocks: channels for blocks, channels in enumerate((512, *CHANNELS))}

@@ -198,6 +198,16 @@ class StyleGAN2(Generator):
                 w = layer(w)
         return truncated(w, self.w_avg, truncation)
 
+    def style_matrices(self) -> list[list[Tensor]]:
+        """Those of the convolutions and of the ToRGB layers that each row drives."""
+        rows: list[list[Tensor]] = [[] for _ in range(self.rows)]
+        layers: list[tuple[int, nn.Module]] = [(0, self.conv1), (1, self.to_rgb1)]
+        for n, to_rgb in enumerate(self.to_rgbs):
+            layers += [(2 * n + 1, self.convs[2 * n]), (2 * n + 2, self.convs[2 * n + 1]), (2 * n + 3, to_rgb)]
+        for row, layer in layers:
+            rows[row].append(cast(StyledConv | ToRGB, layer).conv.modulation.weight)
+        return rows
+
     def map_channels(self) -> dict[int, int]:
         """The maps of 8 pixels on, after both convolutions."""
         return {8 << n: channels for n, channels in enumerate(channels_of(self.config)[1:])}
