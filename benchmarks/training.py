@@ -54,6 +54,7 @@ from pixel2style.training.distributed import make_accelerator
 from pixel2style.training.loop import training_loop
 from pixel2style.training.monitor import Monitor
 from pixel2style.training.state import State, TrainContext
+from pixel2style.training.steps.encoder import EncoderStep
 
 ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
 BATCH, SIZE, ROWS, LR = 2, 256, 14, 1e-4
@@ -167,7 +168,8 @@ def trainer(stage: str, learn: bool, folder: Path) -> Iterator[None]:
         return model.decode(ws, SIZE)
 
     batches = ReadAhead(pictures, config, accelerator)
-    context = TrainContext(config, find_task(config.task), objective, pictures, batches, draw, accelerator)
+    task = find_task(config.task)
+    context = TrainContext(config, task, objective, pictures, batches, draw, accelerator, EncoderStep())
     while True:
         one_more = replace(context, config=replace(config, steps=state.step + 1))
         training_loop(state, one_more, Monitor(state, one_more))

@@ -1,13 +1,14 @@
 """Bundle a trained detail encoder: its weights in int8, with one step per channel, and a model that refers to it.
 
-    python tools/bundle_detail.py runs/detail/detail.safetensors detail_ffhq faces
+    python tools/bundle_detail.py runs/detail/best.safetensors detail_ffhq faces
 
 writes ``detail_ffhq.safetensors`` to the bundled files, and its name and shape to the metadata of
 ``faces.safetensors``, whose tensors stay as they are, byte for byte.
 
-    python tools/bundle_detail.py runs/superres/detail.safetensors detail_ffhq superres 3
+    python tools/bundle_detail.py runs/superres/best.safetensors detail_ffhq superres 3
 
-adds the difference to the bundled ``detail_ffhq`` to ``superres.safetensors``, with 3 bits per number.
+adds the difference to the bundled ``detail_ffhq`` to ``superres.safetensors``, with 3 bits per number. The first file
+is the model of a run of ``pixel2style train detail``, or a detail encoder alone.
 """
 
 import sys
@@ -18,12 +19,12 @@ import torch
 from torch import Tensor
 
 from pixel2style import assets, tasks
-from pixel2style.checkpoints import native
+from pixel2style.checkpoints import load_detail, native
+from pixel2style.checkpoints.detail import metadata_of
 from pixel2style.config import ModelConfig
 from pixel2style.errors import CheckpointError
 from pixel2style.formats import quantized, safetensors
 from pixel2style.models.detail import DetailEncoder
-from train_detail import load_detail, metadata_of
 
 
 def bundle(detail: DetailEncoder, name: str, model: str, folder: Path = assets.FOLDER) -> None:

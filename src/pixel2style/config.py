@@ -114,24 +114,31 @@ class EncoderConfig(EncoderShape):
 
 
 @dataclass(frozen=True, config=_STRICT)
-class DetailConfig:
-    """A detail encoder (``models.detail``): residuals for one or two maps of the generator."""
+class DetailShape:
+    """A detail encoder (``models.detail``) without what its generator determines."""
 
     side: Positive = 32
-    """Side of the coarse map; the pictures that the network sees have eight times as many pixels."""
+    """Side of the coarse map that gets a residual; the pictures that the network sees have eight times as many
+    pixels."""
+    width: Positive = 192
+    """Channels of the network at the coarse map."""
+    units: Positive = 6
+    """Residual units at the coarse map."""
+    fine_width: Count = 96
+    """Channels of the network at the fine map, which has twice the side. 0: no residual for that map."""
+    fine_units: Count = 2
+    """Residual units at the fine map."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DetailConfig(DetailShape):
+    """A complete detail encoder: residuals for one or two maps of the generator."""
+
     channels: tuple[Positive, Positive] = (512, 512)
     """Channels of the generator's maps of ``side`` and of twice ``side`` pixels."""
-    width: Positive = 192
-    """Channels of the network at ``side`` pixels."""
-    units: Positive = 6
-    """Residual units at ``side`` pixels."""
-    fine_width: Count = 96
-    """Channels of the network at twice ``side`` pixels. 0: no residual for that map."""
-    fine_units: Count = 2
     needs_task: bool = False
     """Whether it takes what the model's task makes of a source and of what the rows draw (``Task.shown``), not a
     photograph."""
-    """Residual units at twice ``side`` pixels."""
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -204,12 +211,37 @@ class LossConfig:
     """Squared difference to the known rows of generated pictures."""
     detail: NotNegative = 0.0
     """lpips of full-size windows of generated pictures; needs generated and full_size."""
+    residual: NotNegative = 0.0
+    """Of a detail encoder: mean square of each residual, in units of its map's deviation."""
+    windows: NotNegative = 0.0
+    """Of a detail encoder: lpips and l2 of three full-size windows of each generated picture."""
+    roughness: NotNegative = 0.0
+    """Of a detail encoder: squared log of full-size roughness beyond that of the picture of the rows alone."""
     lpips_net: Literal["alex", "vgg", "squeeze"] = "alex"
     """Network of lpips."""
     identity_network: str = "mobilefacenet"
     """Network of identity: mobilefacenet, or the file of ArcFace IR-SE50."""
     similarity_network: str = "alex"
     """Network of similarity: alex, or the file of a MoCo-v2 ResNet-50."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DetailRun(DetailShape):
+    """What only a run of a detail encoder has: its shape, and what it is trained on."""
+
+    start: Literal["own", "new"] = "own"
+    """own: continue the model's own detail encoder where it has one; new: begin with another."""
+    full_size_from: Count = 0
+    """Step from which pictures are drawn at full size (with full_size), which costs several times as much."""
+    full_batch: Count = 0
+    """Pictures of data in a step at full size, in place of batch. 0: as many."""
+    newton: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the pictures whose rows take a Newton step, as those of invert do; where the curvature is known."""
+    pool: Positive = 256
+    """How many different generated pictures there are."""
+    cache: str = ""
+    """Folder in which the frozen networks' results are kept, for any run: 0.2 MB for each picture and its mirror image,
+    3.5 MB for a generated one. Not with augment, where no picture occurs twice."""
 
 
 RENAMED = {"looks": "iterations", "one_look_until": "one_iteration_until"}
@@ -220,6 +252,8 @@ RENAMED = {"looks": "iterations", "one_look_until": "one_iteration_until"}
 class TrainConfig:
     """A training run. The same command again resumes it (``run_folder.MAY_CHANGE`` lists what may differ)."""
 
+    network: Literal["encoder", "detail"] = "encoder"
+    """What is trained: the encoder of rows, or the detail encoder of a model whose other parts are frozen."""
     task: str = DEFAULT_TASK
     """What sources and targets are; pixel2style translate --help lists the tasks."""
     data: tuple[str, ...] = ()
@@ -237,12 +271,14 @@ class TrainConfig:
     generator: str | None = None
     """The frozen generator: a bundled name, or a file. None: the one of start_from, else the bundled one."""
     start_from: str | None = None
-    """A model to start from: its encoder, and its generator unless another is given."""
+    """A model to start from: its encoder, and its generator unless another is given. For a detail encoder: the model
+    that it is for, or a detail encoder alone, which is for the bundled faces."""
     trunk_weights: str | None = None
     """A file of weights for the trunk of a new encoder: ArcFace IR-SE50 (ir_se50), torchvision ResNet-34 (resnet34)."""
     encoder: EncoderShape = EncoderShape()
     feedback: bool = False
     """Whether the encoder also gets its own reconstruction and corrects it (ReStyle)."""
+    detail: DetailRun = DetailRun()
     loss: LossConfig = LossConfig()
     iterations: Positive = 1
     """Passes of the encoder over each picture; more than one needs feedback."""
@@ -260,12 +296,14 @@ class TrainConfig:
     """Mirror half of the pictures, where the task allows it."""
     augment: bool = False
     """Also shift, rotate, scale and recolour them slightly."""
-    optimizer: Literal["ranger", "adam", "adamw"] = "ranger"
-    """Ranger is the paper's: RAdam with lookahead and centralised gradients."""
+    optimizer: Literal["ranger", "adam", "adamw", "muon"] = "ranger"
+    """Ranger is the paper's: RAdam with lookahead and centralised gradients. Muon is for detail encoders: 1.5 times lr
+    for hidden convolutions; other weights take AdamW and lr."""
     lr: NotNegative = 1e-4
     """Learning rate."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Constant lr, or a cosine from lr to a fiftieth of it at the last step."""
+    schedule: Literal["constant", "cosine", "trapezoid"] = "constant"
+    """Constant lr; a cosine from lr to a fiftieth of it at the last step; or lr, and in the last 30 % of the steps a
+    line from it to 3 %."""
     warmup: Count = 0
     """Steps in which lr rises from zero."""
     steps: Positive = 300_000

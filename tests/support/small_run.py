@@ -64,15 +64,15 @@ class Recorder:
     param_groups: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(self, state: State):
-        self.encoder = state.model.encoder
+        self.network = state.network
         self.gradients: dict[str, Tensor] = {}
 
     def step(self) -> None:
-        found = {name: weight.grad for name, weight in self.encoder.named_parameters()}
+        found = {name: weight.grad for name, weight in self.network.named_parameters()}
         self.gradients = {name: value.clone() for name, value in found.items() if value is not None}
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        self.encoder.zero_grad(set_to_none)
+        self.network.zero_grad(set_to_none)
 
 
 def gradients(state: State, context: TrainContext) -> dict[str, Tensor]:
@@ -105,7 +105,7 @@ def in_double(state: State, context: TrainContext) -> TrainContext:
 
 def everything(state: State) -> dict[str, Tensor]:
     """All numbers of a state by name."""
-    found = {f"encoder.{name}": value for name, value in state.model.encoder.state_dict().items()}
+    found = {f"network.{name}": value for name, value in state.network.state_dict().items()}
     found |= {f"average.{name}": value for name, value in state.average.state_dict().items()}
     for number, moments in state.optimizer.state_dict()["state"].items():
         found |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}

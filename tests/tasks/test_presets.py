@@ -79,7 +79,7 @@ def test_the_papers_sources() -> None:
 
 
 def test_every_task_has_a_preset_of_paper_size_and_a_compact_twin() -> None:
-    assert set(PRESETS) == {*TASKS, *(f"{task}-compact" for task in TASKS), "tiny"}
+    assert set(PRESETS) == {*TASKS, *(f"{task}-compact" for task in TASKS), "tiny", "detail", "detail-compact"}
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -8,8 +8,7 @@ import torch
 
 import bundle_detail
 import pixel2style as p2s
-import train_detail
-from pixel2style import assets
+from pixel2style import assets, checkpoints
 from pixel2style.config import DetailConfig
 from pixel2style.formats import safetensors
 from pixel2style.models.detail import DetailEncoder
@@ -31,7 +30,7 @@ def test_a_model_finds_the_bundled_detail_encoder(tmp_path: Path, monkeypatch: p
     assert all(torch.equal(after[key], value) and after[key].dtype == value.dtype for key, value in before.items())
     found = p2s.load(tmp_path / "model.safetensors").detail
     assert isinstance(found, DetailEncoder)
-    again = train_detail.load_detail("detail").state_dict()
+    again = checkpoints.load_detail("detail").state_dict()
     for key, value in detail.state_dict().items():
         assert torch.equal(found.state_dict()[key], again[key])
         assert torch.allclose(again[key], value, atol=float(value.abs().max()) / 127)
@@ -56,7 +55,7 @@ def test_a_model_stores_the_difference_to_a_bundled_detail_encoder(
     bundle_detail.bundle(first, "detail", "model", tmp_path)
     whole = (tmp_path / "detail.safetensors").stat().st_size
     before = (tmp_path / "model.safetensors").stat().st_size
-    continued = train_detail.load_detail("detail")
+    continued = checkpoints.load_detail("detail")
     for weight in continued.parameters():
         weight.data += 0.01 * torch.randn_like(weight)
     bundle_detail.bundle_difference(continued, "detail", "model", 4, tmp_path)
@@ -67,5 +66,5 @@ def test_a_model_stores_the_difference_to_a_bundled_detail_encoder(
         assert (found.detail.state_dict()[key] - value).square().mean().sqrt() < 0.003  # of 0.01
         assert value.ndim < 2 or not torch.equal(found.detail.state_dict()[key], first.state_dict()[key])
     assert (tmp_path / "model.safetensors").stat().st_size - before < 0.7 * whole
-    bundle_detail.bundle_difference(train_detail.load_detail("detail"), "detail", "model", 4, tmp_path)
+    bundle_detail.bundle_difference(checkpoints.load_detail("detail"), "detail", "model", 4, tmp_path)
     assert "detail_digest" not in safetensors.read_metadata(tmp_path / "model.safetensors")

@@ -90,14 +90,15 @@ def _config(metadata: Mapping[str, str], path: Path) -> Config:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][-2:])[:60]
         raise CheckpointError(f"{path}: its configuration is wrong at {where!r}: {first['msg'][:120]}") from None
-    _check_limits(asdict(found), path)
+    check_limits(asdict(found), path)
     return found
 
 
-def _check_limits(values: Mapping[str, Any], path: Path) -> None:
+def check_limits(values: Mapping[str, Any], path: Path) -> None:
+    """Raise CheckpointError for a configuration, as a dictionary, that asks for more than ``MAX_NUMBERS``."""
     for name, value in values.items():
         if isinstance(value, dict):
-            _check_limits(value, path)
+            check_limits(value, path)
         numbers = value if isinstance(value, tuple) else (value,)
         most = MAX_NUMBERS.get(name, MAX_NUMBER)
         if len(numbers) > MAX_ITEMS or any(isinstance(number, int | float) and number > most for number in numbers):

@@ -133,7 +133,7 @@ def _of_run(facts: card.Facts, model: PSP, folder: Path) -> card.Facts:
     config = run_folder.read_config(folder / run_folder.CONFIG)
     evaluated = {run_folder.MODEL: card.last_scores, run_folder.BEST: card.best_scores}
     for name, scores in evaluated.items():
-        if (folder / name).is_file() and _same(model.encoder, checkpoints.load(folder / name).encoder):
+        if (folder / name).is_file() and _same(model, checkpoints.load(folder / name)):
             step, metrics = scores(folder / LOG) or (None, {})
             where = ", ".join(card.folder_names(config.validation))
             return replace(
@@ -152,6 +152,10 @@ def _last_step(folder: Path) -> int | None:
     return max(steps, default=None)
 
 
-def _same(one: nn.Module, other: nn.Module) -> bool:
-    ours, theirs = one.state_dict(), other.state_dict()
+def _same(one: PSP, other: PSP) -> bool:
+    """Whether two models have the same encoder and the same detail encoder."""
+    ours, theirs = (
+        {key: value for key, value in model.state_dict().items() if key.startswith(("encoder.", "detail."))}
+        for model in (one, other)
+    )
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key].cpu(), theirs[key]) for key in ours)

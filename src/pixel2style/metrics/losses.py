@@ -97,7 +97,7 @@ class Objective(nn.Module):
         if config.identity and config.similarity:
             raise ConfigError("identity and similarity exclude each other: give one of the two the weight 0")
         self.config = config
-        perceptual = config.lpips or config.lpips_crop or config.detail
+        perceptual = config.lpips or config.lpips_crop or config.detail or config.windows
         self.lpips = LPIPS(config.lpips_net) if perceptual else None
         self.identity = Identity(config.identity_network, identity) if config.identity else None
         self.similarity = Similarity(config.similarity_network, similarity) if config.similarity else None

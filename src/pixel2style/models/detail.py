@@ -80,6 +80,16 @@ class DetailEncoder(nn.Module):
         """Side of the pictures that ``forward`` takes: eight times that of the coarse map."""
         return 8 * self.config.side
 
+    def hidden_weights(self) -> list[Tensor]:
+        """The weights of convolutions between the first and the last ones, which Muon is for (Jordan 2024)."""
+        outer = {self.stem, self.coarse, *([self.fine] if self.config.fine_width else [])}
+        return [layer.weight for layer in self.modules() if isinstance(layer, nn.Conv2d) and layer not in outer]
+
+    def in_units(self, residuals: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Residuals in units of the standard deviation of their map's channels, in float32."""
+        units = {self.config.side: self.coarse_std, 2 * self.config.side: self.fine_std}
+        return {side: residual.float() / units[side][:, None, None] for side, residual in residuals.items()}
+
     def forward(self, images: Tensor, drawn: Tensor, features: Tensor) -> dict[int, Tensor]:
         """Residuals by the side of the map that they are added to: ``{s: [b c s s], 2s: [b c' 2s 2s]}``.
 

@@ -80,6 +80,12 @@ def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -
     return Prepared(source, picture, hide, target, degrade.soften(known))
 
 
+def degraded(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "tuple[Tensor, Degradation]":
+    """``masked``, and what hides the same pixels."""
+    source = masked(target, rng, config)
+    return source, lambda pictures: pictures * source[3:]
+
+
 def shown(sources: "Tensor", drawn: "Tensor", degradation: "Degradation | None") -> "Tensor":
     """The known pixels of sources ``[b 4 s s]``, and drawn pictures with continued colours elsewhere: ``[b 3 s s]``.
 
@@ -126,6 +132,7 @@ TASK = Task(
     values="RGB in [-1, 1], 0 where it is hidden, then 1 where it is known and 0 where it is hidden",
     refinable=True,
     shown=shown,
+    degraded=degraded,
     source=masked,
     read=read,
     prepare=prepare,

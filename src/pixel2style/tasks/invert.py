@@ -35,6 +35,14 @@ TASK = Task(
     "a photograph of a face to the rows that draw it again",
     presets={
         **recipes.presets("invert", "photograph -> rows of W+ -> the same photograph", PAPER, COMPACT),
+        "detail": Preset(
+            "a detail encoder: what rows cannot carry, for the model of --start-from (GPU)",
+            recipes.detail("invert", LOSS),
+        ),
+        "detail-compact": Preset(
+            "a detail encoder for faces, or for the model of --start-from (compact)",
+            recipes.detail_compact("invert", LOSS),
+        ),
         "tiny": Preset("overfits ten pictures in two minutes on a CPU, to see that it learns here", TINY),
     },
     model="faces",

@@ -24,14 +24,20 @@ if TYPE_CHECKING:
 LOSS = LossConfig(l2=1, lpips=0.8, identity=0.1, w_norm=0.005)
 
 
-def reduced(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
-    """The target reduced by one of ``config.factors`` and enlarged again: ``[3 s s]``."""
+def degraded(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "tuple[Tensor, Degradation]":
+    """``reduced``, and what reduces and enlarges by the same factor."""
     from . import degrade
 
     for factor in config.factors:  # all of them, so that a wrong one is found at the first picture
         if target.shape[-1] % factor:
             raise ConfigError(f"{factor} does not divide {target.shape[-1]} pixels: choose other --source.factors")
-    return degrade.low_resolution(target, degrade.choose(config.factors, rng, "factors"))
+    reduce = partial(degrade.low_resolution, factor=degrade.choose(config.factors, rng, "factors"))
+    return reduce(target), reduce
+
+
+def reduced(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
+    """The target reduced by one of ``config.factors`` and enlarged again: ``[3 s s]``."""
+    return degraded(target, rng, config)[0]
 
 
 def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -> "Prepared":
@@ -93,6 +99,7 @@ TASK = Task(
     ),
     refinable=True,
     shown=shown,
+    degraded=degraded,
     source=reduced,
     prepare=prepare,
     options={"factor": "first make the photograph this many times smaller than 256 pixels. Left out: it is small."},

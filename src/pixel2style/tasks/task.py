@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     """From sources ``[b c h w]``, the pictures that their rows draw (``[b 3 s s]`` of any size, in [-1, 1]), and the
     degradation that made the sources (``Prepared.degradation``), to pictures ``[b 3 h w]``."""
 
+    Degraded = Callable[[Tensor, torch.Generator, SourceConfig], tuple[Tensor, Degradation | None]]
+    """From what ``MakeSource`` takes to the source, and to what degrades drawn pictures ``[b 3 s s]`` alike."""
+
 Family = Literal["psp", "e4e", "restyle"]
 
 
@@ -103,6 +106,10 @@ class Task:
     shown: "Shown | None" = None
     """Makes what a detail encoder gets as photograph: what the source shows of the target, and what the rows draw
     elsewhere. None: results of this task are drawn from rows alone."""
+
+    degraded: "Degraded | None" = None
+    """Makes a source as ``source`` does, and tells how, for the training of detail encoders; None where sources are not
+    degraded targets."""
 
     source: "MakeSource | None" = unchanged
     """Makes the source of a target; None if sources can only be files."""

@@ -21,6 +21,26 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+def at_full_size(config: TrainConfig, step: int) -> bool:
+    """Whether the pictures of a step are drawn at the generator's full size."""
+    return config.full_size and step >= config.detail.full_size_from
+
+
+def photographs_at(config: TrainConfig, step: int) -> int:
+    """Pictures of data in the joint batch of a step."""
+    return (at_full_size(config, step) and config.detail.full_batch) or config.batch
+
+
+def generated_at(config: TrainConfig, step: int) -> int:
+    """Generated pictures in the joint batch of a step; a detail encoder needs them at full size only."""
+    return config.generated if config.network == "encoder" or at_full_size(config, step) else 0
+
+
+def pictures_at(config: TrainConfig, step: int) -> int:
+    """Pictures in the joint batch of a step."""
+    return photographs_at(config, step) + generated_at(config, step)
+
+
 class ReadAhead:
     """This process's photographs of each step; those of the next step are read in the background."""
 
@@ -37,7 +57,7 @@ class ReadAhead:
         return found
 
     def _start(self, step: int) -> Future[tuple[Tensor, Tensor]]:
-        seeds = sample_seeds(self.config.seed, step, self.config.batch)
+        seeds = sample_seeds(self.config.seed, step, photographs_at(self.config, step))
         return self._pool.submit(self.pictures.batch, share(seeds, self.accelerator))
 
 
@@ -92,8 +112,15 @@ def generated_codes(state: State, context: TrainContext) -> tuple[Tensor, Sequen
     rng = step_rng(config.seed, state.step)
     w = draw(model.generator, 3 * config.generated, rng, model.w_unit)
     codes = mix_codes((w - model.w_avg[0]) / model.w_unit, state.bank, rng)
-    seeds = sample_seeds(config.seed, state.step, config.batch + config.generated)[config.batch :]
-    return torch.cat(list(share(torch.split(codes, 1), context.accelerator))), share(seeds, context.accelerator)
+    return torch.cat(list(share(torch.split(codes, 1), context.accelerator))), generated_seeds(
+        config, state.step, context
+    )
+
+
+def generated_seeds(config: TrainConfig, step: int, context: TrainContext) -> Sequence[int]:
+    """A seed for each of this process's generated pictures of a step."""
+    first, count = photographs_at(config, step), generated_at(config, step)
+    return share(sample_seeds(config.seed, step, first + count)[first:], context.accelerator)
 
 
 def mix_codes(w_codes: Tensor, bank: Tensor, rng: torch.Generator) -> Tensor:

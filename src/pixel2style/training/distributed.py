@@ -53,11 +53,13 @@ def make_accelerator(config: TrainConfig) -> "Accelerator":
             "which starts them on CPUs too"
         )
     parts = accelerator.num_processes * config.accumulate
-    if config.batch % parts or config.generated % parts:
+    full_batch = config.detail.full_batch
+    if config.batch % parts or config.generated % parts or full_batch % parts:
+        also = f" ({full_batch} at full size)" if full_batch else ""
         raise ConfigError(
-            f"{config.batch} pictures and {config.generated} generated ones cannot be shared by "
-            f"{accelerator.num_processes} processes in {config.accumulate} parts: make --batch and --generated "
-            f"multiples of {parts}"
+            f"{config.batch} pictures{also} and {config.generated} generated ones cannot be shared by "
+            f"{accelerator.num_processes} processes in {config.accumulate} parts: make --batch"
+            f"{', --detail.full-batch' if full_batch else ''} and --generated multiples of {parts}"
         )
     if config.frugal and accelerator.num_processes > 1:
         raise ConfigError("--frugal has no gradient to share: start one process, or leave it out")

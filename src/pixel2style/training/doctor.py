@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import TrainConfig
 from ..errors import ConfigError, Pixel2StyleError
@@ -22,6 +22,7 @@ from ..ops import COMPARE_SIZE
 from ..runtime import memory_gb
 from ..tasks import find_task
 from . import checks, dataset, setup
+from .batches import photographs_at, pictures_at
 from .distributed import make_accelerator
 from .logging import check_installed
 from .loop import training_loop
@@ -125,8 +126,14 @@ def _data(config: TrainConfig) -> Iterator[Finding]:
 
 
 def _model(state: State) -> str:
-    generator, encoder = state.model.generator, state.model.encoder.config
-    weights = sum(weight.numel() for weight in state.model.encoder.parameters())
+    generator, encoder, detail = state.model.generator, state.model.encoder.config, state.model.detail
+    weights = sum(weight.numel() for weight in state.network.parameters())
+    if detail is not None:
+        sides = " and ".join(map(str, detail.config.sides))
+        return (
+            f"detail encoder of {weights / 1e6:.1f} million weights at {detail.input_size} pixels, residuals for maps "
+            f"of {sides} pixels of {generator.config.kind} at {generator.size} pixels"
+        )
     return (
         f"encoder of {weights / 1e6:.1f} million weights, {encoder.input_channels} channels at {encoder.input_size} "
         f"pixels, {encoder.rows} rows into {generator.config.kind} at {generator.size} pixels"
@@ -135,9 +142,10 @@ def _model(state: State) -> str:
 
 def _disk(config: TrainConfig, state: State) -> Finding:
     """Space for the states that are kept, the one being written, and two models."""
-    weights = sum(weight.numel() * weight.element_size() for weight in state.model.encoder.parameters())
-    copies = {"ranger": 4, "adam": 3, "adamw": 3}[config.optimizer] + (config.ema > 0)
-    needed = weights * (copies * (config.keep + 1) + 2)
+    weights = _bytes(state.network)
+    copies = {"ranger": 4, "adam": 3, "adamw": 3, "muon": 3}[config.optimizer] + (config.ema > 0)
+    frozen = _bytes(state.model.encoder) if state.model.detail is not None else 0
+    needed = weights * (copies * (config.keep + 1) + 2) + 2 * frozen
     folder = Path(config.out).absolute()
     while not folder.exists():
         folder = folder.parent
@@ -148,13 +156,22 @@ def _disk(config: TrainConfig, state: State) -> Finding:
     return Finding("disk", free > needed, f"{free / 1e9:.1f} GB free in {folder}, {needed / 1e9:.2f} GB needed{advice}")
 
 
+def _bytes(network: nn.Module) -> int:
+    return sum(weight.numel() * weight.element_size() for weight in network.parameters())
+
+
 def overfit_config(config: TrainConfig) -> TrainConfig:
-    """The run as the check on ten pictures has it: nothing random, and at most five pictures at once."""
-    part = min(max(1, config.batch // config.accumulate), PICTURES // 2)
+    """The run as the check on ten pictures has it: nothing random, at most five pictures at once, and no full folder.
+
+    Pictures are drawn at full size if those of any step are, since these steps need most memory and time.
+    """
+    batch = photographs_at(config, config.steps)
+    part = min(max(1, batch // config.accumulate), PICTURES // 2)
     parts = max(1, min(config.accumulate, PICTURES // 2 // part))
+    detail = replace(config.detail, full_size_from=0, full_batch=0, cache="")
     return replace(
-        config, batch=part * parts, generated=0, accumulate=parts, mirror=False, augment=False, warmup=0, iterations=1,
-        schedule="constant", steps=STEPS, log_every=1, minutes=0,
+        config, detail=detail, batch=part * parts, generated=0, accumulate=parts, mirror=False, augment=False, warmup=0,
+        iterations=1, schedule="constant", steps=STEPS, log_every=1, minutes=0,
     )  # fmt: skip
 
 
@@ -198,7 +215,9 @@ def _overfit_check(config: TrainConfig, state: State, accelerator: "Accelerator"
 
 
 def _time(config: TrainConfig, per_picture: float) -> str:
-    seconds = per_picture * (config.batch + config.generated) * config.iterations * config.steps
+    full = max(0, config.steps - (config.detail.full_size_from if config.full_size else 0))
+    pictures = config.batch * (config.steps - full) + full * pictures_at(config, config.steps)
+    seconds = per_picture * pictures * config.iterations
     total = f"{seconds / 60:.1f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
     return f"{per_picture:.2f} s a picture here, about {total} for {config.steps} steps, without evaluations"
 
@@ -212,7 +231,7 @@ def _memory(
     """
     import psutil
 
-    at_once = (config.batch + config.generated) / config.accumulate
+    at_once = pictures_at(config, config.steps) / config.accumulate
     needed = before + (after - before) * max(1.0, at_once / (small.batch / small.accumulate))
     if device.type != "cuda":
         needed += min(config.memory, pictures * (3 * COMPARE_SIZE**2) * (2 if config.targets else 1) / 1e9)

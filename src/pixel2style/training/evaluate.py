@@ -13,12 +13,14 @@ from torch import Tensor
 from ..metrics.losses import Reconstruction
 from ..metrics.scores import Scorer, Scores
 from ..models import input_channels
+from ..models.inversion import Inversion
 from ..models.psp import PSP
 from ..ops import pooled
 from .dataset import Pictures, sample_seeds
 from .distributed import share
 from .logging import Row
 from .state import State, TrainContext
+from .steps.detail import validation_terms, weighted
 
 MAX_BATCH = 16
 """Most pictures that are evaluated at once; never more than a part of a training step has, which is known to fit."""
@@ -47,12 +49,15 @@ def evaluate(
     batch = max(1, min(MAX_BATCH, len(share(range(config.batch), context.accelerator)) // config.accumulate))
     with state.inference() as model:
         for first in range(0, len(pictures), batch):
-            sources, targets = (part.to(context.device) for part in pictures.fixed(first, first + batch))
-            ws, drawn = _reconstruct(model, sources, config.full_size)
-            delta = ws - model.w_avg
+            given, targets = pictures.fixed(first, first + batch)
+            sources, inversion = context.step.invert(model, given, targets)
+            targets, drawn = targets.to(context.device), _drawn(model, inversion, config.full_size)
+            delta = inversion.ws - model.w_avg
             photographs = sources.shape[1] == targets.shape[1] and not task.classes
             target = objective.target_of(targets, sources=pooled(sources) if photographs else None)
             loss, terms = objective(Reconstruction(target, delta, delta / model.w_unit, pooled(drawn)))
+            if own := validation_terms(model, inversion, drawn, config.loss):
+                loss, terms = loss + weighted(own, config.loss), terms | own
             for name, value in {"loss": loss, **terms}.items():
                 totals[name] = totals.get(name, 0.0) + float(value) * len(targets)
             scores.append(scorer(drawn, targets))
@@ -68,18 +73,18 @@ def training_rows(state: State, context: TrainContext, scorer: Scorer, examples:
     """Rows of what the averaged model makes of the first photographs of the next step."""
     config = context.config
     seeds = sample_seeds(config.seed, state.step, config.batch)[:examples]
-    sources, targets = (part.to(context.device) for part in context.pictures.batch(seeds))
+    given, targets = context.pictures.batch(seeds)
     with state.inference() as model:
-        _, drawn = _reconstruct(model, sources, config.full_size)
+        sources, inversion = context.step.invert(model, given, targets)
+        targets, drawn = targets.to(context.device), _drawn(model, inversion, config.full_size)
     names = [f"step {state.step}, {index}" for index in range(len(targets))]
     return _rows(names, input_channels.to_rgb(sources, context.task.classes), targets, drawn, scorer(drawn, targets))
 
 
-def _reconstruct(model: PSP, sources: Tensor, full_size: bool) -> tuple[Tensor, Tensor]:
-    """Rows ``[b k d]`` and the pictures that they draw, framed as the encoder sees them, in float32."""
-    ws = model.encode(sources)
-    drawn = model.decode(ws, None if full_size else model.compare_size)
-    return ws, model.framed(drawn).float()
+def _drawn(model: PSP, inversion: Inversion, full_size: bool) -> Tensor:
+    """The pictures of rows and features, framed as the encoder sees them, in float32."""
+    drawn = model.decode(inversion.ws, None if full_size else model.compare_size, inversion.features)
+    return model.framed(drawn).float()
 
 
 def _rows(names: Sequence[str], sources: Tensor, targets: Tensor, drawn: Tensor, scores: Scores) -> list[Row]:

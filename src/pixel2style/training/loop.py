@@ -1,4 +1,4 @@
-"""The training loop: encode, draw, compare, step (pSp, section 3).
+"""The training loop: the passes of a step, then its update (pSp, section 3).
 
     from pixel2style.tasks import presets
     from pixel2style.training import loop
@@ -6,8 +6,6 @@
 
 The same configuration again continues the run from its last saved state, to the bit on one machine: the pictures of a
 step follow from the run's seed, the step and the index in the joint batch alone (``dataset``, ``batches``).
-
-Axes: ``b`` batch, ``k`` rows, ``d`` width of a row, ``r`` resolution at which pictures are drawn.
 """
 
 import contextlib
@@ -21,11 +19,7 @@ from torch import Tensor, nn
 
 from ..config import TrainConfig
 from ..errors import ConfigError, ImageError, TrainingError
-from ..metrics.losses import Reconstruction, detail
-from ..ops import area, pooled
 from . import checks, setup
-from .batches import parts
-from .dataset import step_rng
 from .distributed import average, check_same_state, make_accelerator
 from .memory import StepInBackward
 from .monitor import Monitor, Watch
@@ -33,6 +27,8 @@ from .run_folder import RunFolder
 from .state import State, TrainContext, resume
 from .stopping import Stop
 
+DECAY_SHARE, FINAL = 0.3, 0.03
+"""The share of the steps in which the rate of a trapezoid falls, and what is left of it at the end."""
 MAX_SKIPPED = 20
 """Steps in a row without a finite gradient after which a run ends."""
 
@@ -40,54 +36,23 @@ MAX_SKIPPED = 20
 def training_loop(state: State, context: TrainContext, monitor: Monitor) -> None:
     """Train ``state`` in place, to ``config.steps`` or until ``monitor`` says that the run is to stop.
 
-    A batch is encoded ``iterations`` times (ReStyle); its parts are accumulated; gradients are averaged over processes;
-    then one update is made. A step whose gradient is not finite is skipped: weights, statistics and the bank stay as
+    ``context.step`` adds up the gradients of all parts of a batch; they are averaged over processes; then one update is
+    made. A step whose gradient is not finite is skipped: weights, statistics and the bank stay as
     they were (but in a frugal run, where weights with a finite gradient have been updated by then). Raises ImageError
     for a picture that cannot be read, TrainingError when ``MAX_SKIPPED`` steps in a row were skipped.
     """
-    config, accelerator, objective = context.config, context.accelerator, context.objective
-    model, encoder, optimizer = state.model, state.model.encoder, state.optimizer
-    parameters = list(encoder.parameters())
+    config, accelerator = context.config, context.accelerator
+    network, optimizer = state.network, state.optimizer
+    parameters = list(network.parameters())
     if state.step == 0:
         monitor.evaluate()  # so that curves start where the run starts
     monitor.start()
     done = state.step >= config.steps
     while not done:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, state.step)
-        statistics = [(buffer, buffer.clone()) for buffer in encoder.buffers()]
-        iterations = 1 if state.step < config.one_iteration_until else config.iterations
-
-        # Accumulate the gradients of all parts of the batch.
-        losses: list[dict[str, Tensor]] = []
-        codes: list[Tensor] = []
-        for part in parts(state, context):
-            with context.autocast():
-                target = objective.target_of(part.targets, part.codes)
-            images, ws, redrawn = model.fit(part.sources), None, None
-            part_losses: dict[str, Tensor] = {}
-            for iteration in range(1, iterations + 1):
-                with context.autocast():
-                    ws = model.step(images, ws, redrawn)
-                    drawn = context.draw(ws).float()
-                    delta = ws - model.w_avg
-                    made = Reconstruction(target, delta, delta / model.w_unit, model.to_compare(drawn))
-                    loss, terms = objective(made)
-                    if part.full is not None:
-                        rng = step_rng(config.seed, state.step)
-                        terms["detail"] = detail(drawn[-len(part.full) :], part.full, objective, rng)
-                        loss = loss + config.loss.detail * terms["detail"]
-                if isinstance(optimizer, StepInBackward) and not torch.isfinite(loss):
-                    optimizer.skip()
-                else:
-                    accelerator.backward(loss / (iterations * config.accumulate))
-                ws = ws.detach()
-                if iteration < iterations:
-                    redrawn = model.framed(area(pooled(drawn.detach()), images.shape[-1]))
-                suffix = "" if iteration == iterations else f"_look{iteration}"
-                part_losses |= {f"{name}{suffix}": value.detach() for name, value in {"loss": loss, **terms}.items()}
-            losses.append(part_losses)
-            codes.append(made.codes.detach()[: part.photographs].float())
+            group["lr"] = learning_rate(config, state.step) * group.get("lr_factor", 1.0)
+        statistics = [(buffer, buffer.clone()) for buffer in network.buffers()]
+        passes = context.step(state, context)
 
         # Average the gradients over the processes and update.
         if isinstance(optimizer, StepInBackward):
@@ -100,15 +65,16 @@ def training_loop(state: State, context: TrainContext, monitor: Monitor) -> None
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if finite:
-            state.bank = cast(Tensor, accelerator.gather(torch.cat(codes)))
+            if passes.codes is not None:
+                state.bank = cast(Tensor, accelerator.gather(passes.codes))
             average([buffer for buffer, _ in statistics if buffer.is_floating_point()], accelerator)
             state.skipped_in_a_row = 0
         else:
             for buffer, before in statistics:
                 buffer.copy_(before)
             state.skipped, state.skipped_in_a_row = state.skipped + 1, state.skipped_in_a_row + 1
-        if state.average is not encoder:
-            update_average(state.average, encoder, min(config.ema, (state.step + 1) / (state.step + 10)))
+        if state.average is not network:
+            update_average(state.average, network, min(config.ema, (state.step + 1) / (state.step + 10)))
         state.step += 1
         if state.skipped_in_a_row >= MAX_SKIPPED:
             raise TrainingError(
@@ -119,6 +85,7 @@ def training_loop(state: State, context: TrainContext, monitor: Monitor) -> None
         # Log, evaluate and save.
         done = monitor.stopping() or state.step >= config.steps
         if state.step % config.log_every == 0 or state.step in (1, config.steps):
+            losses = passes.losses
             mean = {name: torch.stack([values[name] for values in losses]).mean() for name in losses[0]}
             monitor.log({**mean, "gradient": norm})
         else:
@@ -130,22 +97,25 @@ def training_loop(state: State, context: TrainContext, monitor: Monitor) -> None
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Warm-up, then ``lr``, or a cosine from it to a fiftieth of it at ``steps``."""
+    """Warm-up, then ``lr``, and a cosine from it to a fiftieth of it at ``steps``, or a line to ``FINAL`` of it."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     if config.schedule == "constant":
         return config.lr
+    if config.schedule == "trapezoid":
+        left = max(0.0, min(1.0, (config.steps - step) / max(1, DECAY_SHARE * config.steps)))
+        return config.lr * (FINAL + (1 - FINAL) * left)
     done = min(1.0, (step - config.warmup) / max(1, config.steps - config.warmup))
     return config.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, encoder: nn.Module, decay: float) -> None:
-    """Move the averaged weights towards the encoder's; buffers are copied."""
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the network's; buffers are copied."""
     ours: list[Tensor] = list(average.parameters())
-    theirs: list[Tensor] = list(encoder.parameters())
+    theirs: list[Tensor] = list(network.parameters())
     torch._foreach_lerp_(ours, theirs, 1 - decay)
-    for mean, buffer in zip(average.buffers(), encoder.buffers(), strict=True):
+    for mean, buffer in zip(average.buffers(), network.buffers(), strict=True):
         mean.copy_(buffer)
 
 
@@ -174,7 +144,7 @@ def fit(
     folder = RunFolder(config.out)
     folder.check_config(config)
     resume(state, context, folder)
-    check_same_state(state.step, state.model.encoder, accelerator)
+    check_same_state(state.step, state.network, accelerator)
     if state.step > config.steps:
         raise ConfigError(f"{config.out} is at step {state.step} already: give --steps {state.step} or more")
     if accelerator.is_main_process:
@@ -201,6 +171,6 @@ def fit(
 def _summary(state: State, context: TrainContext, pictures: int) -> str:
     config, device = context.config, context.device.type
     text = f"{pictures} pictures, on {device}, from step {state.step} of {config.steps}"
-    if device == "cpu" and state.model.encoder.config.trunk == "ir_se50":
+    if device == "cpu" and config.network == "encoder" and state.model.encoder.config.trunk == "ir_se50":
         text += f"; an encoder of the paper's size needs a GPU: on a CPU train {config.task}-compact"
     return text

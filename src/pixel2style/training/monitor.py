@@ -14,6 +14,7 @@ from torch import Tensor
 from ..metrics.scores import Scorer
 from ..runtime import memory_gb
 from . import logging
+from .batches import pictures_at
 from .dataset import Pictures
 from .distributed import any_process, average
 from .evaluate import evaluate, training_rows
@@ -80,7 +81,8 @@ class Monitor:
         average([mean], self.context.accelerator)
         values = dict(zip(losses, mean.tolist(), strict=True))
         now = time.monotonic()
-        steps, seconds = state.step - self._logged_step, now - self._logged_at
+        seconds, taken = now - self._logged_at, range(self._logged_step, state.step)
+        pictures = sum(pictures_at(config, step) for step in taken)
         self._logged_at, self._logged_step = now, state.step
         if self.tracker:
             self.tracker.numbers(
@@ -88,7 +90,7 @@ class Monitor:
                 {f"train/{name}": value for name, value in values.items()}
                 | {
                     "lr": state.optimizer.param_groups[0]["lr"],
-                    "pictures_per_s": steps * (config.batch + config.generated) / max(seconds, 1e-9),
+                    "pictures_per_s": pictures / max(seconds, 1e-9),
                     "memory_gb": memory_gb(device),
                     "skipped_steps": float(state.skipped),
                     "seconds": now - self._started,

@@ -1,7 +1,8 @@
 """A run before its first step: model, optimiser, losses, pictures and context, as its configuration says.
 
 An encoder can start from a model that reads other pictures: its first layer is then changed so that sketches, label
-maps and masked pictures look like photographs to it (``models.input_channels``).
+maps and masked pictures look like photographs to it (``models.input_channels``). The model of a detail encoder is in
+``detail_setup``.
 
 Axes: ``c`` channels, ``k`` rows, ``d`` width of a row.
 """
@@ -22,18 +23,26 @@ from ..errors import ConfigError
 from ..metrics.losses import Objective
 from ..models import encoders, input_channels
 from ..models.backbones import mobilefacenet
+from ..models.detail import DetailEncoder
 from ..models.encoders import Encoder
 from ..models.psp import PSP
 from ..tasks import channels_of, find_task
+from . import detail_setup
 from .batches import ReadAhead
 from .dataset import Pictures
 from .memory import StepInBackward
 from .state import State, TrainContext
+from .steps import Step
+from .steps.detail import DetailStep
+from .steps.encoder import EncoderStep
+from .steps.frozen import FrozenNetworks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 SHAPE = tuple(EncoderShape.__dataclass_fields__)
+MUON_FACTOR = 1.5
+"""Muon's learning rate over that of AdamW."""
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -43,7 +52,20 @@ def initial_state(config: TrainConfig, accelerator: "Accelerator") -> State:
     Raises ConfigError for settings that cannot work together, CheckpointError for files that cannot be read.
     """
     torch.manual_seed(config.seed)
-    model = to_device(from_checkpoint(config) if config.start_from else new_model(config), accelerator.device)
+    detail = config.network == "detail"
+    model = to_device(detail_setup.model(config) if detail else _encoder_model(config), accelerator.device)
+    trained = model.encoder if model.detail is None else model.detail
+    trained.train().requires_grad_(True)
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda" and not detail:
+        model.encoder = trained = nn.SyncBatchNorm.convert_sync_batchnorm(model.encoder)  # type: ignore[no-untyped-call]
+    average = copy.deepcopy(trained).requires_grad_(False).eval() if config.ema else trained
+    bank = torch.zeros(config.batch, *model.w_avg.shape, device=accelerator.device)
+    return State(model, average, make_optimizer(trained, config, accelerator), bank)
+
+
+def _encoder_model(config: TrainConfig) -> PSP:
+    """The model whose encoder is trained. Raises as ``initial_state`` does."""
+    model = from_checkpoint(config) if config.start_from else new_model(config)
     model.config = replace(model.config, iterations=config.iterations, task=config.task, source=config.source)
     if config.iterations > 1 and not model.corrects_itself:
         raise ConfigError(f"{config.start_from} does not read its own reconstruction: add --iterations 1")
@@ -53,17 +75,14 @@ def initial_state(config: TrainConfig, accelerator: "Accelerator") -> State:
             f"{config.task} is for aligned faces, which are square, and this encoder reads {width} x {height} pixels: "
             "choose a task that is not for faces, or leave out --encoder.input-height and start from a model of faces"
         )
-    encoder = model.encoder.train().requires_grad_(True)
-    encoder.recompute = config.checkpointing
-    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
-        model.encoder = encoder = nn.SyncBatchNorm.convert_sync_batchnorm(encoder)  # type: ignore[no-untyped-call]
-    average = copy.deepcopy(encoder).requires_grad_(False).eval() if config.ema else encoder
-    bank = torch.zeros(config.batch, *model.w_avg.shape, device=accelerator.device)
-    return State(model, average, make_optimizer(encoder, config, accelerator), bank)
+    model.encoder.recompute = config.checkpointing
+    return model
 
 
 def build_context(config: TrainConfig, state: State, pictures: Pictures, accelerator: "Accelerator") -> TrainContext:
-    """What stays the same during a run. With ``config.compile`` this compiles the encoder, and on GPUs the generator.
+    """What stays the same during a run.
+
+    With ``config.compile`` this compiles what is trained and, for an encoder on a GPU, the generator.
 
     Raises ConfigError for losses that exclude each other, CheckpointError for files of loss networks.
     """
@@ -74,12 +93,18 @@ def build_context(config: TrainConfig, state: State, pictures: Pictures, acceler
         return generator.synthesize(ws, size)
 
     if config.compile:
-        if accelerator.device.type != "cpu":  # on CPUs compiled depthwise kernels are slower than our backward pass
+        if (
+            accelerator.device.type != "cpu" and state.model.detail is None
+        ):  # on CPUs compiled depthwise kernels are slower than our backward pass
             draw = torch.compile(draw, dynamic=False)
-        state.model.encoder.compile(dynamic=False)
+        state.network.compile(dynamic=False)
     batches = ReadAhead(pictures, config, accelerator)
     objective = make_objective(config, accelerator.device)
-    return TrainContext(config, find_task(config.task), objective, pictures, batches, draw, accelerator)
+    task = find_task(config.task)
+    step: Step = EncoderStep()
+    if state.model.detail is not None:
+        step = DetailStep(FrozenNetworks(state.model, objective, pictures, config, task))
+    return TrainContext(config, task, objective, pictures, batches, draw, accelerator, step)
 
 
 def training_pictures(config: TrainConfig, model: PSP) -> Pictures:
@@ -114,16 +139,33 @@ def make_objective(config: TrainConfig, device: torch.device) -> Objective:
 
 
 def make_optimizer(
-    encoder: Encoder, config: TrainConfig, accelerator: "Accelerator"
+    network: Encoder | DetailEncoder, config: TrainConfig, accelerator: "Accelerator"
 ) -> torch.optim.Optimizer | StepInBackward:
-    """The optimiser of an encoder's weights."""
+    """The optimiser of a network's weights."""
+    if config.optimizer == "muon" and isinstance(network, DetailEncoder):
+        made = _muon(network, config.lr)
+        return cast(torch.optim.Optimizer, accelerator.prepare_optimizer(made))
 
     def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         return OPTIMIZERS[config.optimizer](parameters, config.lr)
 
     if config.frugal:
-        return StepInBackward(encoder.parameters(), make)
-    return cast(torch.optim.Optimizer, accelerator.prepare_optimizer(make(encoder.parameters())))
+        return StepInBackward(network.parameters(), make)
+    return cast(torch.optim.Optimizer, accelerator.prepare_optimizer(make(network.parameters())))
+
+
+def _muon(network: DetailEncoder, lr: float) -> torch.optim.Optimizer:
+    """Muon (Jordan 2024) for hidden convolutions, steps as long as Adam's (arXiv 2502.16982); AdamW for the rest."""
+    from pytorch_optimizer import Muon
+
+    hidden = network.hidden_weights()
+    chosen = {id(weight) for weight in hidden}
+    rest = [weight for weight in network.parameters() if id(weight) not in chosen]
+    groups = [
+        {"params": rest, "use_muon": False, "lr": lr, "betas": (0.9, 0.99), "eps": 1e-8},
+        {"params": hidden, "use_muon": True, "lr": lr, "lr_factor": MUON_FACTOR, "use_adjusted_lr": True},
+    ]
+    return cast(torch.optim.Optimizer, Muon(groups))
 
 
 def _ranger(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:

@@ -16,12 +16,15 @@ from torch import Tensor
 from .. import checkpoints
 from ..config import TrainConfig
 from ..metrics.losses import Objective
+from ..models.detail import DetailEncoder
 from ..models.encoders import Encoder
 from ..models.psp import PSP
 from ..tasks import Task
 from .dataset import Pictures
+from .detail_setup import model_source
 from .memory import StepInBackward, recast
 from .run_folder import RunFolder
+from .steps import Step
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -36,7 +39,10 @@ class BatchSource(Protocol):
 
 @dataclass(frozen=True)
 class TrainContext:
-    """What stays the same during a run. ``draw`` maps rows ``[b k d]`` to the pictures ``[b 3 r r]`` of a step."""
+    """What stays the same during a run.
+
+    ``draw`` maps rows ``[b k d]`` to the pictures ``[b 3 r r]`` of a step, ``step`` computes its gradients.
+    """
 
     config: TrainConfig
     task: Task
@@ -45,6 +51,7 @@ class TrainContext:
     batches: BatchSource
     draw: Callable[[Tensor], Tensor]
     accelerator: "Accelerator"
+    step: Step
 
     @property
     def device(self) -> torch.device:
@@ -65,12 +72,13 @@ class TrainContext:
 class State:
     """What changes during a run.
 
-    ``average`` is the moving average of the encoder, or the encoder itself where the run keeps none. ``bank`` holds the
-    codes of the last pictures, ``[n k d]``. ``best`` is the lowest validation loss, found at ``best_step``.
+    ``average`` is the moving average of the network that is trained, or that network itself where the run keeps none.
+    ``bank`` holds the codes of the last pictures, ``[n k d]``. ``best`` is the lowest validation loss, found at
+    ``best_step``.
     """
 
     model: PSP
-    average: Encoder
+    average: Encoder | DetailEncoder
     optimizer: torch.optim.Optimizer | StepInBackward
     bank: Tensor
     step: int = 0
@@ -79,14 +87,21 @@ class State:
     best: float = math.inf
     best_step: int = 0
 
+    @property
+    def network(self) -> Encoder | DetailEncoder:
+        """The part of the model that is trained: its encoder, or its detail encoder."""
+        return self.model.encoder if self.model.detail is None else self.model.detail
+
     def averaged(self) -> PSP:
-        """The model with the averaged encoder."""
-        model = self.model
-        return PSP(self.average, model.generator, model.config, model.w_avg, model.w_unit).to(self.bank.device)
+        """The model with the averaged network in the place of the trained one."""
+        model, average = self.model, self.average
+        parts = (average, None) if isinstance(average, Encoder) else (model.encoder, average)
+        made = PSP(parts[0], model.generator, model.config, model.w_avg, model.w_unit, detail=parts[1])
+        return made.to(self.bank.device)
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[PSP]:
-        """The averaged model in eval mode; afterwards the encoder is in the mode that it was in."""
+        """The averaged model in eval mode; afterwards its average is in the mode that it was in."""
         training = self.average.training
         try:
             yield self.averaged().eval()
@@ -95,15 +110,15 @@ class State:
 
 
 def save(state: State, context: TrainContext, folder: RunFolder) -> None:
-    """Write the run's model (the averaged encoder), then its state: an interruption in between repeats both.
+    """Write the run's model (the averaged one), then its state: an interruption in between repeats both.
 
     Raises OutputError when they cannot be written.
     """
-    config, scaler, encoder = context.config, context.accelerator.scaler, state.model.encoder
+    config, scaler, network = context.config, context.accelerator.scaler, state.network
     save_model(state, config, folder.model)
     content: dict[str, Any] = {
-        "encoder": encoder.state_dict(),
-        "average": None if state.average is encoder else state.average.state_dict(),
+        config.network: network.state_dict(),
+        "average": None if state.average is network else state.average.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "scaler": scaler.state_dict() if scaler else None,
         "random": torch.get_rng_state(),
@@ -117,7 +132,8 @@ def save(state: State, context: TrainContext, folder: RunFolder) -> None:
 
 def save_model(state: State, config: TrainConfig, file: Path) -> None:
     """Write the averaged model as one of our files; a bundled generator is named in it, not stored again."""
-    source = config.generator or config.start_from or checkpoints.DEFAULT_GENERATOR
+    start = model_source(config) if config.network == "detail" else config.start_from
+    source = config.generator or start or checkpoints.DEFAULT_GENERATOR
     checkpoints.save(state.averaged(), file, generator=checkpoints.bundled_generator(source))
 
 
@@ -130,7 +146,7 @@ def resume(state: State, context: TrainContext, folder: RunFolder) -> None:
     if content is None:
         return
     config, scaler = context.config, context.accelerator.scaler
-    state.model.encoder.load_state_dict(content["encoder"])
+    state.network.load_state_dict(content[config.network])
     if content["average"] is not None:
         state.average.load_state_dict(content["average"])
     state.optimizer.load_state_dict(content["optimizer"])
