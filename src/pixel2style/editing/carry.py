@@ -1,0 +1,117 @@
+"""Carry an inversion's features over to edited rows.
+
+A residual was found for the rows of a photograph. Where an edit of these rows moves or changes what the generator
+draws, the residual is in the wrong place or on the wrong thing: a turned head leaves its old outline behind, a closed
+mouth the teeth of the open one. The generator's own maps before and after the edit say where that happens. The
+residual is moved along with them (their optical flow), and faded where they differ even so (StyleRes, arXiv
+2212.14359, trains a network for such a gate).
+
+Axes: ``b`` batch, ``c`` channels, ``s`` side of a map, ``k`` rows, ``d`` width of a row.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..generators.base import Generator
+from ..models.inversion import Inversion
+
+FADE = 1.5
+"""``strength`` by default."""
+REACH = 3 / 32
+"""The farthest that detail is moved, in sides of a map."""
+WINDOW = 5
+"""Side of the windows that are compared to find where detail has moved, in pixels of the coarsest map."""
+STIFFNESS = 0.01
+"""What a window must match better by, in variances of a map, to be moved by one pixel; by four times that for two."""
+SHARPNESS = 200.0
+"""How much the best match counts more than others."""
+BLUR = 1 / 32
+"""Standard deviation of the blur of flow and fading, in sides of a map."""
+
+
+def carried(generator: Generator, inversion: Inversion, ws_edited: Tensor, strength: float = FADE) -> Inversion:
+    """An inversion with the rows ``ws_edited`` ``[b k d]``, and features that fit them; of one picture or of ``b``.
+
+    A residual is moved as the edit moves the generator's own map, then multiplied at each place by
+    ``exp(-strength |dF|^2 / var F)``, where ``dF`` is what the edit changes in the moved map ``F``; 0 only moves it.
+    Rows that are not edited have the features of ``inversion``, to the bit. Raises ConfigError where rows do not fit
+    the inversion, or features the generator; ValueError for a negative ``strength``.
+    """
+    if strength < 0:
+        raise ValueError(f"strength must be at least 0, got {strength}")
+    ws = inversion.ws
+    if ws_edited.ndim != 3 or ws_edited.shape[1:] != ws.shape[1:] or len(ws) not in (1, len(ws_edited)):
+        raise ConfigError(f"edited rows {list(ws_edited.shape)} are not of the inversion's rows {list(ws.shape)}")
+    ws = ws.expand(len(ws_edited), -1, -1)
+    residuals = {side: residual.expand(len(ws), -1, -1, -1) for side, residual in inversion.features.items()}
+    edited = (ws != ws_edited).any(2).any(1).view(-1, 1, 1, 1)
+    if not residuals or not edited.any():
+        return Inversion(ws_edited, residuals)
+    features, flow = {}, None
+    for side in sorted(residuals):
+        before, after = generator.features(ws, side).float(), generator.features(ws_edited, side).float()
+        flow = optical_flow(before, after) if flow is None else enlarged(flow, side)
+        change = (after - moved(before, flow)).square().mean(1, keepdim=True) / _variance(before)
+        factor = torch.exp(-strength * _blurred(change, BLUR * side))
+        features[side] = torch.where(edited, moved(residuals[side], flow) * factor, residuals[side])
+    return Inversion(ws_edited, features)
+
+
+def optical_flow(before: Tensor, after: Tensor) -> Tensor:
+    """Where each place of the map ``after`` was in ``before``: ``[b c s s]`` twice to ``[b 2 s s]``, in pixels from it.
+
+    Channels are y and x. Windows around each place are compared with all within ``REACH``; the flow is the mean of
+    these displacements, weighted by how well they match, less that of ``before`` to itself: none where nothing moved.
+    """
+    return _weighted(before, after) - _weighted(before, before)
+
+
+def moved(maps: Tensor, flow: Tensor) -> Tensor:
+    """``maps`` ``[b c s s]`` sampled at each place plus ``flow`` ``[b 2 s s]``; equal to the bit where that is 0."""
+    side = maps.shape[-1]
+    at = torch.arange(side, device=maps.device, dtype=flow.dtype)
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    places = torch.stack([x + flow[:, 1], y + flow[:, 0]], 3)
+    grid = (places + 0.5) * (2 / side) - 1
+    sampled = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.where((flow == 0).all(1, keepdim=True), maps, sampled)
+
+
+def enlarged(flow: Tensor, side: int) -> Tensor:
+    """The same flow for maps of ``side`` pixels: ``[b 2 s s]`` to ``[b 2 side side]``."""
+    ratio = side / flow.shape[-1]
+    return F.interpolate(flow, size=(side, side), mode="bilinear", align_corners=False) * ratio
+
+
+def _weighted(before: Tensor, after: Tensor) -> Tensor:
+    side = before.shape[-1]
+    reach = round(REACH * side)
+    padded = F.pad(before, (reach, reach, reach, reach), mode="replicate")
+    steps = [(down, across) for down in range(-reach, reach + 1) for across in range(-reach, reach + 1)]
+    costs = []
+    for down, across in steps:
+        other = padded[..., reach + down : reach + down + side, reach + across : reach + across + side]
+        difference = (after - other).square().mean(1, keepdim=True) / _variance(before)
+        matched = F.avg_pool2d(difference, WINDOW, 1, WINDOW // 2, count_include_pad=False)
+        costs.append(matched + STIFFNESS * (down * down + across * across))
+    weights = (-SHARPNESS * torch.cat(costs, 1)).softmax(1)
+    flow = torch.einsum("bnhw,nd->bdhw", weights, weights.new_tensor(steps))
+    return _blurred(flow, BLUR * side)
+
+
+def _variance(maps: Tensor) -> Tensor:
+    """Of all numbers of each picture's maps, ``[b 1 1 1]``."""
+    return maps.var((1, 2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def _blurred(maps: Tensor, deviation: float) -> Tensor:
+    """Gaussian blur of ``[b c s s]``; ``deviation`` in pixels."""
+    reach = max(1, round(3 * deviation))
+    at = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
+    line = torch.exp(-0.5 * (at / deviation) ** 2)
+    kernel = (line / line.sum()).expand(maps.shape[1], 1, -1)
+    padded = F.pad(maps, (reach, reach, reach, reach), mode="replicate")
+    across = F.conv2d(padded, kernel[:, :, None, :], groups=maps.shape[1])
+    return F.conv2d(across, kernel[:, :, :, None], groups=maps.shape[1])

@@ -1,0 +1,119 @@
+"""Features carried over to edited rows, on a small StyleGAN2 and on maps made by hand."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pixel2style.config import GeneratorConfig
+from pixel2style.editing import carry
+from pixel2style.editing.carry import carried, enlarged, moved, optical_flow
+from pixel2style.errors import ConfigError
+from pixel2style.generators import StyleGAN2
+from pixel2style.models.inversion import Inversion
+from tests.support.golden_rule import arr, relative_error
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def generator() -> StyleGAN2:
+    torch.manual_seed(0)
+    return StyleGAN2(GeneratorConfig(size=64, width=16, mapping_layers=1, channels=(8, 8, 8, 6, 4))).eval()
+
+
+@pytest.fixture
+def inversion(generator: StyleGAN2) -> Inversion:
+    residuals = {side: arr(f"residual {side}", 2, generator.map_channels()[side], side, side) for side in (16, 32)}
+    return Inversion(arr("ws", 2, generator.rows, 16), residuals)
+
+
+def turned(inversion: Inversion) -> Tensor:
+    """The first picture is edited, the second is not."""
+    edited = inversion.ws.clone()
+    edited[0] += 2 * arr("direction", 16)
+    return edited
+
+
+def test_rows_that_are_not_edited_keep_their_features_to_the_bit(generator: StyleGAN2, inversion: Inversion) -> None:
+    whole = carried(generator, inversion, inversion.ws.clone())
+    half = carried(generator, inversion, turned(inversion))
+    for side, residual in inversion.features.items():
+        assert torch.equal(whole.features[side], residual)
+        assert torch.equal(half.features[side][1], residual[1])
+        assert not torch.equal(half.features[side][0], residual[0])
+
+
+def test_a_larger_edit_leaves_less_of_the_features(generator: StyleGAN2, inversion: Inversion) -> None:
+    sizes = []
+    for amount in (0.0, 0.5, 1.0, 2.0, 4.0):
+        rows = inversion.ws + amount * arr("direction", 16)
+        sizes.append(float(carried(generator, inversion, rows).features[16].square().mean()))
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.5 * sizes[0]
+
+
+def test_more_strength_fades_more_and_none_only_moves(generator: StyleGAN2, inversion: Inversion) -> None:
+    edited = turned(inversion)
+    sizes = [float(carried(generator, inversion, edited, s).features[16][0].square().mean()) for s in (0.0, 1.0, 5.0)]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_rows_after_the_maps_change_no_features(generator: StyleGAN2, inversion: Inversion) -> None:
+    coloured = inversion.ws.clone()
+    coloured[:, -1] += 1
+    found = carried(generator, inversion, coloured)
+    assert all(torch.allclose(found.features[side], inversion.features[side], atol=1e-5) for side in inversion.features)
+
+
+def test_one_inversion_is_carried_over_to_many_edits(generator: StyleGAN2, inversion: Inversion) -> None:
+    one = inversion.part(0)
+    rows = torch.cat([one.ws, one.ws + arr("direction", 16)])
+    many = carried(generator, one, rows)
+    alone = carried(generator, one, rows[1:])
+    assert many.ws is rows and torch.equal(many.features[16][:1], one.features[16])
+    assert relative_error(many.features[32][1:], alone.features[32]) < 1e-3
+
+
+def test_gradients_pass_and_arguments_are_unchanged(generator: StyleGAN2, inversion: Inversion) -> None:
+    before = {side: residual.clone() for side, residual in inversion.features.items()}
+    edited = turned(inversion).requires_grad_()
+    carried(generator, inversion, edited).features[32].square().sum().backward()
+    assert edited.grad is not None and edited.grad[0].abs().sum() > 0
+    assert all(torch.equal(inversion.features[side], residual) for side, residual in before.items())
+
+
+def test_the_flow_of_a_shifted_map_is_the_shift_and_moving_undoes_it() -> None:
+    smooth = torch.nn.functional.interpolate(arr("map", 1, 8, 8, 8), size=(40, 40), mode="bicubic")
+    before, after = smooth[..., 4:36, 4:36], smooth[..., 4:36, 6:38]  # what was two pixels to the right is now here
+    flow = optical_flow(before, after)
+    inner = flow[..., 8:24, 8:24]
+    assert inner[:, 0].abs().mean() < 0.3 and (inner[:, 1] - 2).abs().mean() < 0.5
+    moving = (moved(before, flow) - after)[..., 8:24, 8:24].square().mean()
+    assert moving < 0.1 * (before - after)[..., 8:24, 8:24].square().mean()
+
+
+def test_nothing_moves_where_nothing_changes() -> None:
+    maps = arr("map", 1, 4, 16, 16)
+    assert not optical_flow(maps, maps).any()
+    assert torch.equal(moved(maps, torch.zeros(1, 2, 16, 16)), maps)
+
+
+def test_a_flow_is_enlarged_with_its_map() -> None:
+    flow = torch.ones(1, 2, 8, 8)
+    assert torch.allclose(enlarged(flow, 16), torch.full((1, 2, 16, 16), 2.0))
+
+
+def test_an_inversion_without_features_is_its_rows(generator: StyleGAN2, inversion: Inversion) -> None:
+    found = carried(generator, Inversion(inversion.ws), turned(inversion))
+    assert not found.features
+
+
+def test_rows_and_maps_that_do_not_fit_are_refused(generator: StyleGAN2, inversion: Inversion) -> None:
+    with pytest.raises(ConfigError, match="rows"):
+        carried(generator, inversion, inversion.ws[:, :3])
+    with pytest.raises(ConfigError, match="rows"):
+        carried(generator, inversion, inversion.ws[:1])
+    with pytest.raises(ConfigError, match="512"):
+        carried(generator, Inversion(inversion.ws, {512: torch.zeros(2, 4, 512, 512)}), turned(inversion))
+    with pytest.raises(ValueError, match="strength"):
+        carried(generator, inversion, inversion.ws, -1)
+    assert carry.FADE > 0
