@@ -19,6 +19,7 @@ def test_exported_names_are_these_and_sorted() -> None:
         "ConfigError",
         "ImageError",
         "NoFaceError",
+        "NoRoomError",
         "OutputError",
         "Pixel2StyleError",
         "Result",

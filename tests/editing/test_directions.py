@@ -106,6 +106,16 @@ def test_regression_finds_the_axes_that_scores_depend_on() -> None:
     assert abs(float(found[0, 3])) > 0.97 and abs(float(found[1, 7])) > 0.97
 
 
+def test_conditional_directions_leave_the_other_scores() -> None:
+    ws, _ = latents()
+    scores = torch.stack([ws[:, 3], 0.7 * ws[:, 3] + ws[:, 7]], 1)  # correlated
+    along, other = find.conditional(ws, scores)
+    fitted = torch.stack([along[3], 0.7 * along[3] + along[7]])
+    assert abs(float(fitted[1])) < 0.05 * abs(float(fitted[0]))
+    assert float(fitted[0]) == pytest.approx(float(scores[:, 0].std()), rel=0.05)
+    assert abs(float(other[3])) < 0.05
+
+
 def test_a_boundary_separates_the_halves() -> None:
     pytest.importorskip("sklearn")
     ws, scores = latents(1500)

@@ -20,7 +20,9 @@ from ..errors import complain
 from . import (
     align,
     convert,
+    directions,
     doctor,
+    edit,
     evaluate,
     export,
     fetch,
@@ -45,6 +47,8 @@ OPEN: dict[str, Callable[..., int]] = {"train": train.train, "doctor": doctor.do
 COMMANDS: dict[str, Callable[..., int]] = {
     "invert": invert.invert,
     "refine": refine.refine,
+    "edit": edit.edit,
+    "directions": directions.directions,
     "translate": translate.translate,
     "align": align.align,
     "evaluate": evaluate.evaluate,

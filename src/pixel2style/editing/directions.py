@@ -89,6 +89,30 @@ def load(path: str | Path, generator: Generator) -> Direction:
     return Direction(path.stem, fitted(numbers.float(), generator, str(path)), source=f"the file {path.name}")
 
 
+def load_many(path: Path, generator: Generator) -> dict[str, Direction]:
+    """The directions in a file of several, by name; none where it belongs to another generator.
+
+    Its tensors are named as the directions; the metadata ``directions`` has rows, unit and figures of each.
+    """
+    metadata = safetensors.read_metadata(path)
+    if metadata.get("generator") != id_of(generator):
+        return {}
+    facts: dict[str, dict[str, Any]] = json.loads(metadata["directions"])
+    tensors = safetensors.read(path)
+    return {
+        name: Direction(
+            name,
+            fitted(tensors[name].float(), generator, name),
+            own["rows"],
+            metadata["generator"],
+            own["unit"],
+            metadata.get("source", ""),
+            own["figures"],
+        )
+        for name, own in facts.items()
+    }
+
+
 def fitted(numbers: Tensor, generator: Generator, name: str) -> Tensor:
     """A direction ``[k d]`` for a generator, of ``[d]``, ``[1 d]``, ``[k d]``, ``[1 k d]`` or ``[1 k*d]``.
 

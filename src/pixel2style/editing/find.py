@@ -39,6 +39,23 @@ def regression(ws: Tensor, scores: Tensor, ridge: float = 1e-3) -> Tensor:
     return unit_length((covariance @ weights).T.to(ws))
 
 
+def conditional(ws: Tensor, scores: Tensor) -> Tensor:
+    """The change ``[a d]`` of latents with each score, in its standard deviations, while the other scores stay.
+
+    The linear regression of latents ``[n d]`` on all scores ``[n a]`` at once. Raises ConfigError for other shapes, and
+    for fewer latents than scores.
+    """
+    if ws.ndim != 2 or scores.ndim != 2 or len(ws) != len(scores) or len(ws) <= scores.shape[1]:
+        raise ConfigError(
+            f"latents [n d] and scores [n a] were expected, got {list(ws.shape)} and {list(scores.shape)}"
+        )
+    x = ws.double() - ws.double().mean(0)
+    y = scores.double() - scores.double().mean(0)
+    y = y / y.std(0).clamp_min(1e-12)
+    found: Tensor = torch.linalg.lstsq(y, x).solution.to(ws)
+    return found
+
+
 def boundary(ws: Tensor, labels: Tensor, seed: int = 0) -> Tensor:
     """The normal ``[d]`` of the plane between latents ``[n d]`` with and without an attribute (InterFaceGAN, 3.1).
 

@@ -14,10 +14,12 @@ from pathlib import Path
 import torch
 
 from .. import checkpoints, images
+from ..editing.latents import parse_rows
 from ..errors import ConfigError, NoRoomError, OutputError, Pixel2StyleError
 from ..files import claim, make_folder
 from ..photos import Photo
 from ..tasks.request import Request
+from . import edit
 from .latents_file import LatentsFile
 from .refine import Fidelity, Watch
 from .session import Result, Session, named
@@ -115,6 +117,41 @@ def translate_into(
     masks = [request.mask_file] if request.mask_file else []
     run = _Run(out, photos, kinds, masks, overwrite, skip_existing)
     yield from run.written(session.translate_many(run.remaining(), request, _checked(batch)))
+
+
+def edit_into(
+    out: Path,
+    photos: Sequence[Photo],
+    session: Session,
+    moves: Sequence[str],
+    *,
+    rows: str | None = None,
+    steps: int = 0,
+    align: bool = True,
+    budget: float | None = None,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> Outcomes:
+    """Invert photographs, move their rows as ``moves`` say (see ``edit.parsed``), and draw them; one outcome each.
+
+    A photograph NAME gives ``NAME.png`` (the edited picture), ``NAME.pair.png`` and, with ``steps``,
+    ``NAME.strip.png``: so many pictures from the opposite of the moves to the moves. The rows are the edited ones.
+    Raises as ``invert_into`` does, ConfigError and CheckpointError for moves that are none.
+    """
+    run = _Run(out, photos, PICTURES | ({"strip": ".strip.png"} if steps else {}), [], overwrite, skip_existing)
+    generator = session.model.generator
+    parsed = [edit.parsed(move, generator) for move in moves]
+    if rows is not None:
+        parse_rows(rows, generator.rows)
+
+    def edited(result: Result) -> Result:
+        strip = edit.strip(result.ws, parsed, steps, rows) if steps else None
+        return session.edit(result, edit.edited(result.ws, parsed, rows), strip)
+
+    results = session.invert_many(run.remaining(), align, budget=budget)
+    yield from run.written(
+        (photo, result if isinstance(result, Pixel2StyleError) else edited(result)) for photo, result in results
+    )
 
 
 class _Run:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from .. import checkpoints, images, tasks
 from ..config import DEFAULT_TASK
+from ..editing.carry import carried
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import FaceAligner
 from ..generators.base import Generator
@@ -78,6 +79,11 @@ class Result:
         """The pair and every sample at full size, nearly as many columns as rows."""
         tiles = [self._seen(), self.reconstruction, *self.samples]
         return images.grid(tiles, max(2, math.ceil(math.sqrt(len(tiles)))))
+
+    @property
+    def strip(self) -> Image.Image:
+        """All samples in a line."""
+        return images.grid(self.samples, len(self.samples))
 
     def _seen(self) -> Image.Image:
         return self.aligned.resize(self.reconstruction.size, Image.Resampling.LANCZOS)
@@ -190,6 +196,22 @@ class Session:
         return refinement.fidelity_of(
             images.to_tensor(result.reconstruction), images.to_tensor(photograph), self._objective
         )
+
+    def edit(self, result: Result, ws: Tensor, steps: Tensor | None = None) -> Result:
+        """An inversion with other rows ``ws [k d]``: its features are carried along, see ``editing.carry``.
+
+        ``steps`` [n k d] are drawn as its ``samples``. Rows that are the inversion's own give its own picture. Raises
+        ConfigError for rows that are not of the model's generator.
+        """
+        every = ws[None] if steps is None else torch.cat([ws[None], steps])
+        own = Inversion(result.ws[None], {side: part[None] for side, part in result.features.items()}).to(self.device)
+        generator = self.model.generator if result.generator is None else result.generator
+        pictures = []
+        with self._lock, torch.no_grad():
+            for one in every:
+                carried_along = carried(generator, own, one[None].to(own.ws))
+                pictures.append(images.to_picture(self._draw(carried_along, generator)[0]))
+        return replace(result, reconstruction=pictures[0], ws=ws, samples=tuple(pictures[1:]), sample_ws=steps)
 
     def invert_many(
         self,

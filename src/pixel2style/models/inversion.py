@@ -29,6 +29,10 @@ class Inversion:
         some = slice(indices.start, indices.stop)
         return Inversion(self.ws[some], {side: residual[some] for side, residual in self.features.items()})
 
+    def to(self, device: torch.device) -> "Inversion":
+        """The same on another device."""
+        return Inversion(self.ws.to(device), {side: residual.to(device) for side, residual in self.features.items()})
+
     @staticmethod
     def joined(parts: "Sequence[Inversion]") -> "Inversion":
         """Several inversions, with features of the same maps, as one batch."""

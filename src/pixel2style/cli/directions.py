@@ -1,0 +1,33 @@
+"""``pixel2style directions``."""
+
+import math
+from typing import Annotated
+
+import tyro
+
+from . import terminal
+
+
+def directions(
+    generator: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME|FILE")] = "mobilestylegan_ffhq_1024", /
+) -> int:
+    """List the bundled directions of a generator, with what a unit is and how much else it changes.
+
+    "unwanted" is the largest change of another attribute for one unit, in its standard deviations, "identity" the
+    cosine by dlib's network to the face before (.95 for one person, .84 for different people).
+
+    Args:
+        generator: A bundled generator or model, or a file of one.
+    """
+    with terminal.importing():
+        from .. import checkpoints
+        from ..inference import edit
+
+    found = edit.bundled(checkpoints.load_generator(checkpoints.find(generator)))
+    if not found:
+        print(f"no directions of {generator} are bundled: edit takes files, --set FILE.pt=1")
+    for name, direction in found.items():
+        unwanted, identity = (direction.figures.get(key, math.nan) for key in ("unwanted", "identity"))
+        about = f"rows {direction.rows:<5} unit {direction.unit:<24} unwanted {unwanted:.2f}  identity {identity:.3f}"
+        print(f"{name:<18} {about}")
+    return 0

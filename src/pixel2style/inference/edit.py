@@ -1,0 +1,84 @@
+"""Edits of an inversion: its rows are changed, its features are carried along, and the picture is drawn again.
+
+Axes: ``n`` edits, ``k`` rows, ``d`` width of a row.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import assets
+from ..editing import directions
+from ..editing.directions import Direction
+from ..editing.latents import Rows
+from ..errors import ConfigError
+from ..generators.base import Generator
+
+MOST_STEPS = 24
+"""Pictures of a strip; more would not fit into what ``images`` opens."""
+LARGEST = 20.0
+"""The largest amount of a move, in units of a direction."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """``amount`` units along a direction."""
+
+    direction: Direction
+    amount: float
+
+
+def parsed(text: str, generator: Generator) -> Move:
+    """The move that ``NAME=AMOUNT`` means; NAME is a bundled direction or a file of one.
+
+    Raises ConfigError for other words, names and amounts, CheckpointError for a file that holds no direction.
+    """
+    name, equals, number = text.rpartition("=")
+    if not equals or not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", number.strip()):
+        raise ConfigError(f"--set {text} is not NAME=AMOUNT: for example age=+2")
+    amount = float(number)
+    if abs(amount) > LARGEST:
+        raise ConfigError(
+            f"--set {text}: an amount is from -{LARGEST:g} to {LARGEST:g}; most directions look good to 3"
+        )
+    return Move(find(name.strip(), generator), amount)
+
+
+def find(name: str, generator: Generator) -> Direction:
+    """The direction in a file, or the bundled one of a name. Raises ConfigError, CheckpointError."""
+    if Path(name).suffix.lower() in directions.SUFFIXES or "/" in name:
+        return directions.load(name, generator)
+    known = bundled(generator)
+    if name in known:
+        return known[name]
+    if not known:
+        raise ConfigError(f"no directions of {directions.id_of(generator)} are bundled: give a file, --set FILE.pt=1")
+    raise ConfigError(f"there is no direction {name!r}: choose one of {', '.join(known)}, or give a file")
+
+
+def bundled(generator: Generator) -> dict[str, Direction]:
+    """The bundled directions of a generator, by name; none for one they do not belong to."""
+    found: dict[str, Direction] = {}
+    for name in assets.names():
+        if name.startswith("directions_"):
+            found |= directions.load_many(assets.path(name), generator)
+    return found
+
+
+def edited(ws: Tensor, moves: Sequence[Move], rows: Rows | None = None, share: float = 1.0) -> Tensor:
+    """Rows ``[k d]`` after ``share`` of all moves, in the order given; ``rows`` replaces those of the directions."""
+    moved = ws[None]
+    for move in moves:
+        moved = move.direction.apply(moved, share * move.amount, rows)
+    return moved[0]
+
+
+def strip(ws: Tensor, moves: Sequence[Move], steps: int, rows: Rows | None = None) -> Tensor:
+    """Rows ``[n k d]`` of ``steps`` edits, from the opposite of the moves to the moves. Raises ConfigError."""
+    if not 2 <= steps <= MOST_STEPS:
+        raise ConfigError(f"--strip has 2 to {MOST_STEPS} pictures, not {steps}")
+    return torch.stack([edited(ws, moves, rows, share) for share in torch.linspace(-1, 1, steps).tolist()])

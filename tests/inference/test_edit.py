@@ -1,0 +1,73 @@
+"""Edits: what the words of --set mean, and that nothing changes but what was asked for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pixel2style import images
+from pixel2style.cli import main
+from pixel2style.editing.directions import Direction
+from pixel2style.errors import CheckpointError, ConfigError
+from pixel2style.inference import edit
+from pixel2style.inference.edit import Move
+from pixel2style.inference.session import Session
+from tests.support.paths import ASTRONAUT
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    torch.save(torch.randn(512, generator=torch.Generator().manual_seed(0)), tmp_path / "d.pt")
+    return tmp_path / "d.pt"
+
+
+@pytest.mark.parametrize(("number", "amount"), [("2", 2.0), ("+2", 2.0), ("-1.5", -1.5), (".5", 0.5), ("0", 0.0)])
+def test_a_move_is_a_direction_and_an_amount(number: str, amount: float, file: Path, session: Session) -> None:
+    move = edit.parsed(f"{file}={number}", session.model.generator)
+    assert move.amount == amount and move.direction.name == "d"
+
+
+@pytest.mark.parametrize("text", ["age", "age=", "=2", "d.pt=two", "nothing=1", "d.pt=1e9", "d.pt=99"])
+def test_words_that_are_no_move_are_refused(text: str, file: Path, session: Session) -> None:
+    with pytest.raises((ConfigError, CheckpointError)):
+        edit.parsed(text.replace("d.pt", str(file)), session.model.generator)
+
+
+def test_moves_compose_and_keep_to_their_rows() -> None:
+    ws = torch.randn(16, 512, dtype=torch.float64)
+    first, second = (
+        Direction(n, torch.randn(16, 512, dtype=torch.float64), r) for n, r in (("a", "0-3"), ("b", "3-5"))
+    )
+    moved = edit.edited(ws, [Move(first, 2.0), Move(second, -1.0)])
+    assert torch.equal(moved[6:], ws[6:])
+    assert torch.allclose(moved[3] - ws[3], 2 * first.vector[3] - second.vector[3])
+    assert torch.allclose(edit.edited(moved, [Move(first, -2.0), Move(second, 1.0)]), ws)
+    strip = edit.strip(ws, [Move(first, 2.0)], 5)
+    assert torch.allclose(strip[2], ws) and torch.allclose(strip[4], edit.edited(ws, [Move(first, 2.0)]))
+    assert torch.allclose(strip[0] + strip[4], 2 * ws)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_edit_of_nothing_is_the_inversion_features_included(session: Session) -> None:
+    result = session.invert(images.load(ASTRONAUT), refine=0)
+    same = session.edit(result, result.ws)
+    assert result.features
+    assert same.reconstruction.tobytes() == result.reconstruction.tobytes()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_command_edits_a_photograph(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["edit", str(ASTRONAUT), "--out", str(out), "--set", f"{file}=3", "--strip", "2"]) == 0
+    assert images.load(out / "astronaut.strip.png").size == (2048, 1024)
+    rows = load_file(out / "latents.safetensors")["astronaut"]
+    inverted = Session().invert(ASTRONAUT, detail=False).ws
+    assert torch.allclose(rows - inverted, 3 * torch.load(file).expand(16, -1), atol=0.02)
+    assert main(["edit", str(ASTRONAUT), "--out", str(tmp_path / "x")]) == 2
+    assert "--set" in capsys.readouterr().err
