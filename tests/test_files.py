@@ -2,6 +2,8 @@
 
 import errno
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,13 @@ def test_a_librarys_error_on_a_full_disk_is_that_the_disk_is_full(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 0))  # type: ignore[attr-defined]
     with pytest.raises(NoRoomError), files.writing(tmp_path / "x"):
         raise files.system_error(tmp_path / "x", theirs)
+
+
+def test_a_lock_is_held_by_one_and_freed(tmp_path: Path) -> None:
+    with files.locked(tmp_path):
+        held = "import sys; from pathlib import Path; from pixel2style import files\n"
+        held += "with files.locked(Path(sys.argv[1]), 'busy'): pass"
+        other = [sys.executable, "-c", held, str(tmp_path)]
+        refused = subprocess.run(other, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1 and "OutputError: busy" in refused.stderr
+    assert subprocess.run(other, check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -56,6 +57,33 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) else OutputError
         raise kind(f"{path}: cannot be written ({reason(error)}); choose a folder that exists and has room") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str = "") -> Iterator[None]:
+    """Be the only process of this machine in such a block for ``path``; wait for others, or refuse.
+
+    Refuses with the sentence ``busy`` where there is one. The lock is in the cache folder, not beside ``path``: a lock
+    must not be removed. Raises OutputError.
+    """
+    from filelock import FileLock, Timeout
+
+    name = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()
+    folder = cache_folder() / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        folder = Path(tempfile.gettempdir())
+    lock = FileLock(folder / f"{name[:32]}.lock")
+    with writing(folder):
+        try:
+            lock.acquire(timeout=0 if busy else -1)
+        except Timeout as error:
+            raise OutputError(busy) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def system_error(path: Path, error: Exception) -> OSError:

@@ -300,6 +300,8 @@ def test_a_stopped_run_prints_one_line_and_can_be_resumed(
         env=environment(),
     )  # fmt: skip
     wait_for(running, "step 3 ")
+    assert cli.main(["train", *words, "--steps", "100000"]) == 2  # a second run into the same folder
+    assert "another process" in capsys.readouterr().err
     running.send_signal(number)
     _, err = running.communicate(timeout=60)
     assert running.returncode == code
@@ -308,6 +310,17 @@ def test_a_stopped_run_prints_one_line_and_can_be_resumed(
     end = int(said[1]) + 2
     assert cli.main(["train", *words, "--steps", str(end)]) == 0
     assert [line["step"] for line in logged(tmp_path)] == list(range(1, end + 1))
+
+
+def test_the_time_that_is_left_is_that_of_the_minutes(capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 10.0, 70.0])
+    monkeypatch.setattr(train.time, "monotonic", lambda: next(clock))
+    line = train._line_printer(10_000, minutes=2)
+    line(1, {"loss": 1.0})
+    line(2, {"loss": 1.0})
+    line(8, {"loss": 1.0})
+    said = capsys.readouterr().out
+    assert "(2 min left)" in said and "(50 s left)" in said
 
 
 @pytest.mark.parametrize(("processes", "interrupts"), [("1", True), ("2", False)])

@@ -183,7 +183,7 @@ def _is_first_process() -> bool:
 def _progress(config: "TrainConfig") -> Iterator["Watch | None"]:
     """A bar with losses and remaining time in a terminal, a line at every logged step elsewhere."""
     if not _is_first_process() or not sys.stderr.isatty():
-        yield _line_printer(config.steps) if _is_first_process() else None
+        yield _line_printer(config.steps, config.minutes) if _is_first_process() else None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -200,15 +200,17 @@ def _progress(config: "TrainConfig") -> Iterator["Watch | None"]:
         yield update
 
 
-def _line_printer(steps: int) -> Callable[[int, Mapping[str, float]], None]:
-    """Print a line at every logged step, with the remaining time."""
+def _line_printer(steps: int, minutes: float = 0) -> Callable[[int, Mapping[str, float]], None]:
+    """Print a line at every logged step, with the remaining time: that of the steps, or of ``minutes``."""
     start: list[tuple[float, int]] = []
 
     def line(step: int, losses: Mapping[str, float]) -> None:
         start.append((time.monotonic(), step)) if not start else None
         if losses:
             passed, taken = time.monotonic() - start[0][0], step - start[0][1]
-            left = f" ({_duration((steps - step) * passed / taken)} left)" if taken and step < steps else ""
+            seconds = (steps - step) * passed / taken if taken else 0.0
+            seconds = min(seconds, max(0.0, 60 * minutes - passed)) if minutes else seconds
+            left = f" ({_duration(seconds)} left)" if taken and step < steps else ""
             print(f"step {step} of {steps}{left}", *_shown(losses), flush=True)
 
     return line

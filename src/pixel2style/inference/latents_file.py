@@ -12,14 +12,13 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from .. import checkpoints
 from ..errors import OutputError
-from ..files import cache_folder, writing
+from ..files import locked, writing
 
 LATENTS = "latents.safetensors"
 """The file beside the pictures with every photograph's rows under its name."""
@@ -71,18 +70,10 @@ class LatentsFile:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """The only process of this machine that changes the file or its parts; the folder of parts exists."""
-        name = hashlib.sha256(str(self.file.resolve()).encode(errors="surrogateescape")).hexdigest()
-        lock = cache_folder() / "locks" / f"{name[:32]}.lock"  # not in the folder: a lock must not be removed
-        with writing(lock):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            held = FileLock(lock)
-            held.acquire()
-        try:
+        with locked(self.file):
             with writing(self.file):
                 self._parts.mkdir(exist_ok=True)
             yield
-        finally:
-            held.release()
 
 
 def rows_in(file: Path) -> dict[str, Tensor]:

@@ -12,11 +12,14 @@ import contextlib
 import math
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
+from .. import files
 from ..config import TrainConfig
 from ..errors import ConfigError, ImageError, TrainingError
 from . import checks, setup
@@ -137,6 +140,20 @@ def fit(
     """
     config, listener = checks.check_config(config), stop or Stop()
     accelerator = make_accelerator(config)
+    busy = f"{config.out}: another process is training here: wait until it ends, or choose another --out"
+    with files.locked(Path(config.out), busy) if accelerator.is_main_process else contextlib.nullcontext():
+        return _fit(config, accelerator, listener, watch, say, hold=stop is not None)
+
+
+def _fit(
+    config: TrainConfig,
+    accelerator: Accelerator,
+    listener: Stop,
+    watch: Watch | None,
+    say: Callable[[str], None] | None,
+    hold: bool,
+) -> State:
+    """``fit``, in a folder that is locked; ``hold``: a signal stays in ``listener``."""
     state = setup.initial_state(config, accelerator)
     pictures = setup.training_pictures(config, state.model)
     validation = setup.validation_pictures(config, state.model)
@@ -163,7 +180,7 @@ def fit(
             monitor.save()  # what was trained so far is kept
             raise
         accelerator.wait_for_everyone()
-    if stop is None and listener.signal is not None:
+    if not hold and listener.signal is not None:
         raise KeyboardInterrupt if listener.signal == signal.SIGINT else SystemExit(128 + listener.signal)
     return state
 
