@@ -71,3 +71,29 @@ def test_the_command_edits_a_photograph(file: Path, tmp_path: Path, capsys: pyte
     assert torch.allclose(rows - inverted, 3 * torch.load(file).expand(16, -1), atol=0.02)
     assert main(["edit", str(ASTRONAUT), "--out", str(tmp_path / "x")]) == 2
     assert "--set" in capsys.readouterr().err
+
+
+def test_mixing_all_rows_gives_the_other_and_none_gives_oneself() -> None:
+    ws, others = torch.randn(16, 512), torch.randn(2, 16, 512)
+    assert torch.allclose(edit.mixed(ws, others[:1], [3.0], "0-", 1.0), others[0])
+    assert torch.equal(edit.mixed(ws, others, [1, 1], "fine", 0.0), ws)
+    fine = edit.mixed(ws, others, [1.0, 3.0], "fine", 1.0)
+    assert torch.equal(fine[:8], ws[:8])
+    assert torch.allclose(fine[8:], others[0, 8:] / 4 + 3 * others[1, 8:] / 4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "weight"), [("a.jpg", "a.jpg", 1), ("a.jpg:0.3", "a.jpg", 0.3), ("c:/a.jpg", "c:/a.jpg", 1)]
+)
+def test_a_share_is_a_photograph_and_a_weight(text: str, path: str, weight: float) -> None:
+    assert edit.parsed_share(text) == edit.Share(Path(path), weight)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_command_mixes_a_face_with_itself_into_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["mix", str(ASTRONAUT), "--out", str(tmp_path), "--with", f"{ASTRONAUT}:2", "--rows", "medium"]
+    assert main(words) == 0
+    rows = load_file(tmp_path / "latents.safetensors")["astronaut"]
+    assert torch.allclose(rows, Session().invert(ASTRONAUT, detail=False).ws, atol=0.02)
+    assert main(["mix", str(ASTRONAUT), "--out", str(tmp_path / "x")]) == 2
+    assert "--with" in capsys.readouterr().err

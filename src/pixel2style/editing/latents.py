@@ -4,7 +4,7 @@ In ``ws`` ``[b k d]``, row ``i`` is the generator's ``i``-th style input. Early 
 colour and texture. No function changes its arguments, and gradients pass through all.
 
 Axes: ``b`` batch, ``k`` rows, ``d`` width of a row. Rows are chosen by ``Rows``: an int, ints, a slice, or a string
-such as ``"8-15"``, ``"0,3,8-"``; both ends of a range are included.
+such as ``"8-15"``, ``"0,3,8-"``; both ends of a range are included. ``GROUPS`` names some.
 """
 
 from collections.abc import Iterable
@@ -17,6 +17,8 @@ from ..generators.base import Generator
 from ..generators.sampling import draw
 
 Rows = int | str | slice | Iterable[int]
+GROUPS = {"coarse": "0-3", "medium": "4-7", "fine": "8-"}
+"""StyleGAN's names of rows: pose and shape, features of the face, colour (StyleGAN, arXiv 1812.04948, section 3.1)."""
 
 
 def parse_rows(rows: Rows, total: int) -> list[int]:
@@ -30,7 +32,7 @@ def parse_rows(rows: Rows, total: int) -> list[int]:
                 raise ConfigError(f"rows go from 0 to {total - 1}: {bound} is outside")
         return sorted(range(total)[rows])
     if isinstance(rows, str):
-        rows = _parse_text(rows, total)
+        rows = _parse_text(GROUPS.get(rows, rows), total)
     chosen = sorted({rows} if isinstance(rows, int) else set(rows))
     outside = [row for row in chosen if not 0 <= row < total]
     if outside:
@@ -46,7 +48,7 @@ def _parse_text(text: str, total: int) -> list[int]:
             start = int(first)
             stop = start if not dash else int(last) if last.strip() else total - 1
         except ValueError:
-            raise ConfigError(f'rows are written like "8-15" or "0,3,8-", got {text!r}') from None
+            raise ConfigError(f'rows are coarse, medium, fine, or like "8-15" or "0,3,8-", got {text!r}') from None
         if stop < start or stop >= total:
             raise ConfigError(f"rows go from 0 to {total - 1}, lower first: {part.strip()!r} does not fit")
         chosen += range(start, stop + 1)

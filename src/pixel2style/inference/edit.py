@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import assets
-from ..editing import directions
+from ..editing import directions, latents
 from ..editing.directions import Direction
 from ..editing.latents import Rows
 from ..errors import ConfigError
@@ -75,6 +75,31 @@ def edited(ws: Tensor, moves: Sequence[Move], rows: Rows | None = None, share: f
     for move in moves:
         moved = move.direction.apply(moved, share * move.amount, rows)
     return moved[0]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A photograph whose rows are mixed in, and its weight among others."""
+
+    photograph: Path
+    weight: float = 1.0
+
+
+def parsed_share(text: str) -> Share:
+    """The share that ``PHOTO`` or ``PHOTO:WEIGHT`` means. Raises ConfigError for a weight that is none."""
+    name, colon, number = text.rpartition(":")
+    if not colon or not re.fullmatch(r"\d+\.?\d*|\.\d+", number):
+        return Share(Path(text))
+    if float(number) <= 0:
+        raise ConfigError(f"--with {text}: a weight is above 0")
+    return Share(Path(name), float(number))
+
+
+def mixed(ws: Tensor, others: Tensor, weights: Sequence[float], rows: Rows, alpha: float) -> Tensor:
+    """Rows ``[k d]`` with a share ``alpha`` of the weighted mean of ``others [n k d]`` in ``rows``."""
+    shares = others.new_tensor(list(weights))
+    mean = torch.einsum("n,nkd->kd", shares / shares.sum(), others)
+    return latents.mix(ws[None], mean[None], rows, alpha)[0]
 
 
 def strip(ws: Tensor, moves: Sequence[Move], steps: int, rows: Rows | None = None) -> Tensor:

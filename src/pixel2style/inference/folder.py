@@ -154,6 +154,42 @@ def edit_into(
     )
 
 
+def mix_into(
+    out: Path,
+    photos: Sequence[Photo],
+    session: Session,
+    others: Sequence[str],
+    *,
+    rows: str = "fine",
+    alpha: float = 1.0,
+    align: bool = True,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> Outcomes:
+    """Invert photographs, mix the rows of ``others`` (see ``edit.parsed_share``) in, and draw them; one outcome each.
+
+    A photograph NAME gives ``NAME.png`` (the mixed picture) and ``NAME.pair.png``; the rows are the mixed ones. Raises
+    as ``invert_into`` does, and what inverting the others raises.
+    """
+    shares = [edit.parsed_share(word) for word in others]
+    if not 0 <= alpha <= 1:
+        raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {alpha}")
+    run = _Run(out, photos, PICTURES, [share.photograph for share in shares], overwrite, skip_existing)
+    parse_rows(rows, session.model.generator.rows)
+    mean = torch.stack([session.invert(share.photograph, align, detail=False).ws for share in shares])
+    weights = [share.weight for share in shares]
+    results = session.invert_many(run.remaining(), align)
+    yield from run.written(
+        (
+            photo,
+            result
+            if isinstance(result, Pixel2StyleError)
+            else session.edit(result, edit.mixed(result.ws, mean, weights, rows, alpha)),
+        )
+        for photo, result in results
+    )
+
+
 class _Run:
     """The files of a run: of each photograph, by ``kinds`` (see ``PICTURES``), and the rows of all.
 

@@ -1,0 +1,74 @@
+"""``pixel2style mix``."""
+
+from typing import Annotated
+
+import tyro
+
+from . import progress, terminal
+from .arguments import Device, Flag, Folder, Photos, Precision, Sheet
+
+
+def mix(
+    photo: Photos,
+    /,
+    out: Folder,
+    other: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(name="with", metavar="PHOTO[:WEIGHT]", help_behavior_hint=""),
+        tyro.conf.UseAppendAction,
+    ] = (),
+    rows: Annotated[str, tyro.conf.arg(metavar="coarse|medium|fine|ROWS")] = "fine",
+    alpha: Annotated[float, tyro.conf.arg(metavar="A")] = 1.0,
+    model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
+    align: Flag = True,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    overwrite: Flag = False,
+    skip_existing: Flag = False,
+    sheet: Sheet = None,
+    json: Flag = False,
+    quiet: Flag = False,
+    verbose: Flag = False,
+) -> int:
+    """Give a face the style of other faces: their colours, features or pose (style mixing).
+
+    For each photograph NAME, DIR receives NAME.png (the mixed picture) and NAME.pair.png (photograph and mixed picture
+    side by side); latents.safetensors holds the mixed rows.
+
+    Args:
+        photo: Photographs, folders of photographs, or patterns such as "shots/*.jpg".
+        out: Folder for the results; created if it does not exist.
+        other: A photograph whose rows are taken; may be given several times, with weights: a.jpg:0.3 b.jpg:0.7.
+        rows: Which rows: coarse is pose and shape, medium the features of a face, fine colours and texture. Or as 0-6.
+        alpha: How much of a row is replaced, from 0 to 1. Below 1, with all rows (0-), faces morph.
+        model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
+        align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
+        device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
+        precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
+            bf16 is faster for models of paper size.
+        overwrite: Replace results of an earlier run instead of refusing.
+        skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
+        sheet: Also write a page (.html) or a picture (.jpg) that shows all results.
+        json: Print a JSON object for each picture instead.
+        quiet: Print nothing but what failed, and why.
+        verbose: Also print the seconds of each, and the device that was used.
+    """
+    from ..errors import ConfigError
+
+    style = progress.Style(json, quiet, verbose)
+    if not other:
+        raise ConfigError("there is nothing to mix with: add --with PHOTO")
+    with terminal.importing():
+        from ..inference.contact_sheet import collected
+        from ..inference.folder import mix_into
+        from ..inference.session import Session
+
+    found = progress.find(photo, out, style)
+    session = Session(model, device, precision)
+    outcomes = mix_into(
+        out, found, session, other, rows=rows, alpha=alpha, align=align, overwrite=overwrite,
+        skip_existing=skip_existing,
+    )  # fmt: skip
+    if sheet is not None:
+        outcomes = collected(outcomes, sheet, overwrite or skip_existing)
+    return progress.report(outcomes, len(found), f"mixed into {out}", "photograph", style, lambda: session.device)
