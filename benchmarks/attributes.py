@@ -3,7 +3,7 @@
     python benchmarks/attributes.py --utkface utkface.tar --every 3 --data celebahq_val.tar ffhq_val.tar
 
 UTKFace names its files AGE_GENDER_RACE_N.jpg; every third face is aligned as in FFHQ (parts outside the photograph are
-mirrored) and judged. The bundled crops are the best of the tables. Landmarks have no truth here: they are compared with
+mirrored) and judged. The bundled crops come first in the tables. Landmarks have no truth here: they are compared with
 MTCNN's five points in the photographs of ``--data``, as a share of the distance between the eyes. Nor have expressions:
 a photograph and its mirror image are compared, and `edits.py` measures edits of smiles.
 """

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import photographs
-from edits import EDITS, Inverter, direction
+from edits import EDITS, Inverter, read_directions
 from pixel2style import checkpoints
 from pixel2style.editing import carry
 from pixel2style.metrics.lpips import LPIPS
@@ -55,7 +55,7 @@ WAYS: dict[str, Carry] = {
     "moved, not faded": carry_with(0.0),
     **{f"moved and faded, strength {fade:g}": carry_with(fade) for fade in (0.75, carry.FADE, 3.0)},
     "the same, reach 4 / 32": carry_with(carry.FADE, REACH=4 / 32),
-    "the same, stiffness .03": carry_with(carry.FADE, STIFFNESS=0.03),
+    "the same, stiffness .01": carry_with(carry.FADE, STIFFNESS=0.01),
     "the same, sharpness 50": carry_with(carry.FADE, SHARPNESS=50.0),
 }
 
@@ -74,7 +74,7 @@ def faces(model: PSP, count: int) -> Tensor:
 def run(arguments: argparse.Namespace) -> None:
     model, lpips = checkpoints.load(arguments.model), LPIPS("alex")
     invert = Inverter(model)
-    directions = {edit: direction(arguments.directions, edit, model.generator.rows) for edit in EDITS}
+    directions = read_directions(arguments.directions, model.generator)
     found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for number, rows in enumerate(faces(model, arguments.faces).split(1)):
         inversion = invert(pooled(model.decode(rows).clamp(-1, 1)))

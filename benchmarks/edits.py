@@ -2,7 +2,7 @@
 
     python benchmarks/edits.py --directions FOLDER --data celebahq_val.tar ffhq_val.tar --photographs 50
 
-``FOLDER`` holds age.pt, smile.pt and pose.pt (or .npy): directions in W, [512] or [1 k 512] (for example those of
+``FOLDER`` holds age.pt, smile.pt and pose.pt, or other files that ``editing.directions`` reads (for example those of
 omertov/encoder4editing, MIT). They are scaled to length 1, and a strength is the distance that every row moves in W.
 
 A photograph is inverted (encoder, one Newton step, detail encoder), its rows are moved, and each of ``METHODS`` draws
@@ -32,9 +32,11 @@ from torch import Tensor
 
 import photographs
 from pixel2style import checkpoints, images
+from pixel2style.editing import directions
 from pixel2style.editing.carry import carried
 from pixel2style.errors import ConfigError
 from pixel2style.faces import align, pose
+from pixel2style.generators.base import Generator
 from pixel2style.inference import refine
 from pixel2style.inference.optimize import newton, weights
 from pixel2style.metrics import attributes
@@ -143,22 +145,16 @@ class Judges:
         return float(self.lpips(torch.where(self.face, photograph, picture), photograph))
 
 
-def direction(folder: Path, edit: str, rows: int) -> Tensor:
-    """The published direction as ``[k d]`` or ``[d]``, of length 1 in each row. Raises ConfigError."""
-    for ending, read in ((".pt", _read_pt), (".npy", np.load)):
-        file = folder / f"{edit}{ending}"
-        if file.is_file():
-            found = torch.as_tensor(read(file)).float()
-            found = found[0] if found.ndim == 3 else found
-            found = found[0] if len(found) == 1 else found[:rows]
-            unit: Tensor = found / found.norm(dim=-1, keepdim=True)
-            return unit
-    raise ConfigError(f"{folder} has neither {edit}.pt nor {edit}.npy: name a folder of published directions")
-
-
-def _read_pt(file: Path) -> Tensor:
-    tensor: Tensor = torch.load(file, map_location="cpu", weights_only=True)
-    return tensor
+def read_directions(folder: Path, generator: Generator) -> dict[str, Tensor]:
+    """By edit, ``[k d]``, of length 1 in each row. Raises ConfigError and CheckpointError."""
+    found = {}
+    for edit in EDITS:
+        files = [folder / f"{edit}{suffix}" for suffix in directions.SUFFIXES if (folder / f"{edit}{suffix}").is_file()]
+        if not files:
+            raise ConfigError(f"{folder} holds no direction called {edit}: name a folder of published ones")
+        vector = directions.load(files[0], generator).vector
+        found[edit] = vector / vector.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return found
 
 
 class Inverter:
@@ -263,9 +259,9 @@ def run(arguments: argparse.Namespace) -> None:
         if name not in METHODS:
             raise ConfigError(f"no method is called {name!r}: choose some of {', '.join(METHODS)}")
     model = checkpoints.load(arguments.model)
-    directions = {edit: direction(arguments.directions, edit, model.generator.rows) for edit in EDITS}
+    along = read_directions(arguments.directions, model.generator)
     photos = photographs.spaced(photographs.read(arguments.data), arguments.photographs)
-    bench = Bench(model, directions, arguments.strengths, arguments.methods, Judges(), defaultdict(float))
+    bench = Bench(model, along, arguments.strengths, arguments.methods, Judges(), defaultdict(float))
     invert, found = Inverter(model), list[Measured]()
     for number, photo in enumerate(photos):
         photograph = images.to_tensor(photo)[None]

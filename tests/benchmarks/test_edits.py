@@ -8,7 +8,9 @@ import torch
 
 import edits
 from edits import Measured
+from pixel2style.config import GeneratorConfig
 from pixel2style.errors import ConfigError
+from pixel2style.generators import StyleGAN2
 
 
 def measurements() -> list[Measured]:
@@ -35,14 +37,17 @@ def test_a_line_of_the_table_has_every_strength() -> None:
     assert "+10.0" in lines[2] and "0.980" in lines[2] and "0.940" in lines[2] and "0.300" in lines[2]
 
 
-def test_a_direction_is_read_from_either_kind_of_file_and_scaled_to_length_one(tmp_path: Path) -> None:
-    torch.save(2 * torch.ones(1, 512), tmp_path / "age.pt")
-    np.save(tmp_path / "smile.npy", np.arange(18 * 4, dtype=np.float32).reshape(1, 18, 4) + 1)
-    assert edits.direction(tmp_path, "age", 16).shape == (512,)
-    smile = edits.direction(tmp_path, "smile", 16)
-    assert smile.shape == (16, 4) and torch.allclose(smile.norm(dim=1), torch.ones(16))
+def test_directions_of_either_kind_of_file_are_scaled_to_length_one(tmp_path: Path) -> None:
+    generator = StyleGAN2(GeneratorConfig(size=32, width=16, mapping_layers=1, channels=(8, 8, 6, 4)))
+    torch.save(2 * torch.ones(1, 16), tmp_path / "age.pt")
+    np.save(tmp_path / "smile.npy", np.arange(8 * 16, dtype=np.float32).reshape(1, 8, 16) + 1)
+    torch.save(torch.ones(16), tmp_path / "pose.pt")
+    found = edits.read_directions(tmp_path, generator)
+    for vector in found.values():
+        assert torch.allclose(vector.norm(dim=1), torch.ones(generator.rows))
+    (tmp_path / "pose.pt").unlink()
     with pytest.raises(ConfigError, match="pose"):
-        edits.direction(tmp_path, "pose", 16)
+        edits.read_directions(tmp_path, generator)
 
 
 def test_the_face_is_in_the_middle_and_not_the_whole_picture() -> None:

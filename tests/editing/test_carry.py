@@ -82,7 +82,7 @@ def test_gradients_pass_and_arguments_are_unchanged(generator: StyleGAN2, invers
 
 
 def test_the_flow_of_a_shifted_map_is_the_shift_and_moving_undoes_it() -> None:
-    smooth = torch.nn.functional.interpolate(arr("map", 1, 8, 8, 8), size=(40, 40), mode="bicubic")
+    smooth = torch.nn.functional.interpolate(arr("map", 1, 8, 16, 16), size=(40, 40), mode="bicubic")
     before, after = smooth[..., 4:36, 4:36], smooth[..., 4:36, 6:38]  # what was two pixels to the right is now here
     flow = optical_flow(before, after)
     inner = flow[..., 8:24, 8:24]

@@ -23,7 +23,7 @@ REACH = 3 / 32
 """The farthest that detail is moved, in sides of a map."""
 WINDOW = 5
 """Side of the windows that are compared to find where detail has moved, in pixels of the coarsest map."""
-STIFFNESS = 0.01
+STIFFNESS = 0.03
 """What a window must match better by, in variances of a map, to be moved by one pixel; by four times that for two."""
 SHARPNESS = 200.0
 """How much the best match counts more than others."""
