@@ -39,6 +39,7 @@ def choose_device(name: Device) -> torch.device:
     return torch.device(name)
 
 
+@functools.cache
 def keep_freed_memory() -> None:
     """Make the C library's allocator (glibc) keep freed memory for later tensors.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .. import runtime
 from ..errors import ConfigError
 from ..metrics.losses import Objective
 from ..models.inversion import Inversion
@@ -101,9 +102,11 @@ def refine(
 
     ``method`` is ``maps.descend``, which changes features, or ``weights.tune``, which changes a copy of the generator.
     ``begun`` is when the budget began (``time.monotonic``; default: now). No step begins that would exceed it, judged
-    by the slowest one so far. ``watch`` gets the state before the first step and after each.
+    by the slowest one so far. ``watch`` gets the state before the first step and after each. On Linux the process keeps
+    freed memory from then on: steps take 1.6 times as long without.
     """
     begun = time.monotonic() if begun is None else begun
+    runtime.keep_freed_memory()
     slowest, last = 0.0, time.monotonic()
     for progress in method(model, images, inversion, objective):
         now = time.monotonic()
