@@ -4,6 +4,7 @@ import os
 import resource
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from pixel2style import images
-from pixel2style.errors import NoFaceError
-from pixel2style.faces.align import FaceAligner, crop, ffhq_quad, paste_back
+from pixel2style.errors import ConfigError, NoFaceError
+from pixel2style.faces.align import Face, FaceAligner, crop, ffhq_quad, from_left, paste_back, pick
 from pixel2style.faces.mtcnn import Detections, suppress
 from tests.support.paths import ROOT
 
@@ -79,7 +80,7 @@ def test_a_face_is_found_at_the_same_place_in_a_photograph_of_any_scale(aligner,
     for side in (128, 300, 1500, 3000):
         scale = side / 512
         found = aligner.find(astronaut.resize((side, side), Image.Resampling.LANCZOS))
-        assert np.abs(found.landmarks / scale - face.landmarks).max() < 0.06 * np.sqrt(face.area), side
+        assert np.abs(found.landmarks / scale - face.landmarks).max() < 0.06 * np.sqrt(face.area(astronaut.size)), side
 
 
 def test_a_face_under_twenty_pixels_is_still_found(aligner, astronaut):
@@ -146,19 +147,101 @@ def test_a_quad_far_outside_a_tiny_picture_still_gives_a_crop():
         assert np.abs(found.astype(int) - [200, 100, 50]).max() <= 1
 
 
-def test_the_largest_face_counts_unless_another_is_asked_for(aligner, astronaut):
+@pytest.fixture(scope="module")
+def group(astronaut) -> Image.Image:
+    """Three faces: a middle, a small and a large one from the left."""
     head = astronaut.crop((120, 0, 340, 220))
     sheet = Image.new("RGB", (900, 500), (128, 128, 128))
     sheet.paste(head.resize((380, 380)), (500, 60))
     sheet.paste(head.resize((180, 180)), (330, 150))
     sheet.paste(head, (20, 140))
-    faces = aligner.detect(sheet)
+    return sheet
+
+
+def test_the_largest_face_counts_unless_another_is_asked_for(aligner, group):
+    faces = aligner.detect(group)
     assert len(faces) == 3
-    assert [round(f.area) for f in faces] == sorted((round(f.area) for f in faces), reverse=True)
-    assert aligner.find(sheet).box[0] > 500
-    assert 330 < aligner.find(sheet, "central").box[0] < 510
+    areas = [face.area(group.size) for face in faces]
+    assert areas == sorted(areas, reverse=True)
+    assert aligner.find(group).box[0] > 500
+    assert 330 < aligner.find(group, "central").box[0] < 510
     best = max(faces, key=lambda f: f.probability)
-    assert aligner.find(sheet, "most_probable").probability == best.probability
+    assert aligner.find(group, "most_probable").probability == best.probability
+
+
+def test_numbers_count_faces_from_the_left(aligner, group):
+    left = [aligner.find(group, number).box[0] for number in (1, 2, 3)]
+    assert left == sorted(left)
+    assert left[0] < 240 < left[1] < 500 < left[2]
+    with pytest.raises(NoFaceError, match="3 faces"):
+        aligner.find(group, 4)
+
+
+@pytest.mark.parametrize("choice", [0, -1, True, "second", "1", None, 1.0])
+def test_what_is_no_choice_of_a_face_is_refused(choice):
+    with pytest.raises(ConfigError, match="from the left"):
+        pick([], choice, (10, 10))
+
+
+def test_only_the_part_of_a_box_inside_the_photograph_counts(face):
+    cut = Face(np.array([-300.0, 50.0, 100.0, 450.0]), 1.0, face.landmarks)
+    whole = Face(np.array([300.0, 200.0, 520.0, 420.0]), 1.0, face.landmarks)
+    assert cut.area((800, 600)) == 100 * 400
+    assert pick([cut, whole], "largest", (800, 600)) is whole
+    assert Face(np.array([-90.0, 0.0, -10.0, 80.0]), 1.0, face.landmarks).area((800, 600)) == 0
+
+
+@pytest.mark.parametrize("way", [Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270])
+def test_a_photograph_on_its_side_or_upside_down_gives_the_upright_crop(aligner, astronaut, way):
+    upright = astronaut.crop((0, 0, 400, 512))
+    photo = upright.transpose(way)
+    found = aligner.find(photo)
+    degrees = {Image.Transpose.ROTATE_90: 270, Image.Transpose.ROTATE_180: 180, Image.Transpose.ROTATE_270: 90}
+    assert found.turned == degrees[way]
+    assert difference(crop(photo, found.quad, 256), aligner.align(upright, 256)) < 0.5
+    x, y = found.landmarks[2].round().astype(int)
+    box = found.box
+    assert box[0] < x < box[2] and box[1] < y < box[3]
+
+
+def test_numbers_count_from_the_left_as_seen_upright(aligner, group):
+    expected = [aligner.find(group, number).area(group.size) for number in (1, 2, 3)]
+    for way in (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270):
+        photo = group.transpose(way)
+        faces = from_left(aligner.detect_turned(photo), photo.size)
+        assert np.allclose([face.area(photo.size) for face in faces], expected, rtol=0.1)
+
+
+def test_a_photograph_is_turned_only_where_no_sure_face_is_found(aligner, astronaut, face, monkeypatch):
+    seen = []
+
+    def detect(image):
+        seen.append(image.size)
+        return found[len(seen) - 1]
+
+    monkeypatch.setattr(aligner, "detect", detect)
+    doubtful, surer, sure = (replace(face, probability=p) for p in (0.8, 0.9, 0.999))
+    for found, turned, looks in (
+        ([[sure]], 0, 1),
+        ([[doubtful], [], [surer], []], 0, 4),
+        ([[doubtful], [], [surer], [sure]], 270, 4),
+        ([[], [surer], [doubtful], []], 90, 4),
+    ):
+        seen.clear()
+        assert aligner.find(astronaut).turned == turned
+        assert len(seen) == looks
+
+
+@pytest.mark.skipif(not PHOTOS.is_file(), reason=f"the photographs may not be shipped: {PHOTOS} is not there")
+def test_turned_photographs_are_aligned_as_upright_ones(aligner):
+    with tarfile.open(PHOTOS) as tar:
+        for name in list(GOLDEN)[:4]:
+            photo = images.from_bytes(tar.extractfile(name).read(), name)
+            upright = aligner.align(photo, 64)
+            for degrees in (90, 180, 270):
+                turned = photo.rotate(degrees, expand=True)
+                assert aligner.find(turned).turned == 360 - degrees, name
+                assert difference(aligner.align(turned, 64), upright) < 4, name
 
 
 def test_a_gray_photograph_has_a_face_too(aligner, astronaut, face):

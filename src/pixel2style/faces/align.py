@@ -9,6 +9,7 @@ Landmarks and quads are (x, y) in pixels of the upright photograph (``images.loa
 nose, left and right mouth corner *as seen in the image*.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,16 +18,23 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from ..errors import NoFaceError
+from ..errors import ConfigError, NoFaceError
 from . import mtcnn
 
 Points = NDArray[np.float64]
-Choice = Literal["largest", "most_probable", "central"]
+Choice = Literal["largest", "most_probable", "central"] | int
+"""Which face of a photograph; a number counts from the left, from 1."""
 
 DETECTION_SIDE = 1024
 """Larger photographs are reduced to this longest side for detection; it is enough for faces worth encoding."""
 MIN_FACES = (40.0, 20.0)
 """Smallest face in pixels of the reduced photograph; the second value is tried when the first one finds nothing."""
+SURE = 0.99
+"""A photograph without a face this probable is turned too: upright faces nearly always are, others nearly never.
+
+Half of the faces that lie on their side or upside down are found as if they were upright, at lower probabilities and
+with landmarks in wrong places.
+"""
 BORDER = 0.1
 """Margin that is cropped around the quad and needed inside the photograph, in units of the quad's side."""
 EDGE = 0.3
@@ -37,16 +45,22 @@ BLUR = 0.02
 
 @dataclass(frozen=True)
 class Face:
-    """A detected face: box (left, top, right, bottom) [4], probability, landmarks [5 2]; in pixels."""
+    """A detected face: box (left, top, right, bottom) [4], probability, landmarks [5 2]; in pixels.
+
+    Boxes may reach outside the photograph. Where this lies on its side or upside down, ``turned`` says by how many
+    degrees, counter-clockwise, it has to be turned to be upright; box and landmarks are those in the photograph as it
+    is, in which the left eye then is not on the left.
+    """
 
     box: Points
     probability: float
     landmarks: Points
+    turned: int = 0
 
-    @property
-    def area(self) -> float:
-        """Area of the box in square pixels."""
-        return float(np.prod(self.box[2:] - self.box[:2]))
+    def area(self, size: tuple[int, int]) -> float:
+        """Square pixels of the box inside a photograph of ``size`` (width, height)."""
+        low, high = np.clip(self.box.reshape(2, 2), 0, size)
+        return float(np.prod(high - low))
 
     @property
     def quad(self) -> Points:
@@ -62,7 +76,7 @@ class FaceAligner:
         self._detector = mtcnn.pretrained().to(self.device)
 
     def detect(self, image: Image.Image) -> list[Face]:
-        """All faces in an upright photograph, the largest first."""
+        """All faces in an upright photograph; first the one with the largest area inside it."""
         ratio = min(1.0, DETECTION_SIDE / max(image.size))
         width, height = (max(1, round(side * ratio)) for side in image.size)
         reduced = _rgb(image).resize((width, height), Image.Resampling.BOX)
@@ -82,25 +96,94 @@ class FaceAligner:
             ]
             if faces:
                 break
-        return sorted(faces, key=lambda face: face.area, reverse=True)
+        return sorted(faces, key=lambda face: face.area(image.size), reverse=True)
+
+    def detect_turned(self, image: Image.Image) -> list[Face]:
+        """All faces in a photograph that may lie on its side or upside down, in the order of ``detect``.
+
+        It is turned only where no face, or none that is ``SURE``, is found without.
+        """
+        faces = self.detect(image)
+        if _best(faces) >= SURE:
+            return faces
+        ways = [[_turned_back(face, degrees, image.size) for face in found] for degrees, found in self._turns(image)]
+        other = max(ways, key=_best)
+        return other if other and (not faces or _best(other) >= SURE) else faces
+
+    def _turns(self, image: Image.Image) -> Iterator[tuple[int, list[Face]]]:
+        """The faces in the photograph turned by 90, 180 and 270 degrees, in pixels of the turned one."""
+        ways = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+        for degrees, way in ways.items():
+            yield degrees, self.detect(image.transpose(way))
 
     def find(self, image: Image.Image, choice: Choice = "largest") -> Face:
-        """One face of the photograph. Raises NoFaceError when there is none."""
-        faces = self.detect(image)
-        if not faces:
-            raise NoFaceError("no face was found: choose a picture that shows one, or pass --no-align if it is cropped")
-        if choice == "most_probable":
-            return max(faces, key=lambda face: face.probability)
-        if choice == "central":
-            centre = np.array(image.size) / 2
-            return min(faces, key=lambda face: float(np.hypot(*((face.box[:2] + face.box[2:]) / 2 - centre))))
-        return faces[0]
+        """One face of the photograph. Raises NoFaceError when there is none, ConfigError for an unknown choice."""
+        return pick(self.detect_turned(image), choice, image.size)
 
     def align(
         self, image: Image.Image, size: int = 256, transform_size: int | None = None, choice: Choice = "largest"
     ) -> Image.Image:
         """The FFHQ crop of one face of an upright photograph, ``size`` x ``size``. Raises NoFaceError."""
         return crop(image, self.find(image, choice).quad, size, transform_size)
+
+
+def pick(faces: Sequence[Face], choice: Choice, size: tuple[int, int]) -> Face:
+    """One of the faces of a photograph of ``size`` (width, height).
+
+    Raises NoFaceError when there is none or none of that number, ConfigError for an unknown choice.
+    """
+    check_choice(choice)
+    if not faces:
+        raise NoFaceError("no face was found: choose a picture that shows one, or pass --no-align if it is cropped")
+    if choice == "most_probable":
+        return max(faces, key=lambda face: face.probability)
+    if choice == "central":
+        centre = np.array(size) / 2
+        return min(faces, key=lambda face: float(np.hypot(*(_centre(face) - centre))))
+    if choice == "largest":
+        return max(faces, key=lambda face: face.area(size))
+    if choice > len(faces):
+        raise NoFaceError(f"there are {len(faces)} faces and none is number {choice}: choose 1 to {len(faces)}")
+    return from_left(faces, size)[choice - 1]
+
+
+def from_left(faces: Sequence[Face], size: tuple[int, int]) -> list[Face]:
+    """The faces of a photograph of ``size`` from left to right, as it is seen upright."""
+
+    def place(face: Face) -> float:
+        (x, y), (width, height) = _centre(face), size
+        return float({0: x, 90: y, 180: width - x, 270: height - y}[face.turned])
+
+    return sorted(faces, key=place)
+
+
+def check_choice(choice: object) -> None:
+    """Raise ConfigError for what is no ``Choice``."""
+    number = isinstance(choice, int) and not isinstance(choice, bool) and choice >= 1
+    if not number and choice not in ("largest", "most_probable", "central"):
+        raise ConfigError(f"a face is largest, central, or a number from 1, counted from the left; not {choice!r}")
+
+
+def _best(faces: Sequence[Face]) -> float:
+    return max((face.probability for face in faces), default=0.0)
+
+
+def _centre(face: Face) -> Points:
+    return np.asarray(face.box.reshape(2, 2).mean(axis=0))
+
+
+def _turned_back(face: Face, degrees: int, size: tuple[int, int]) -> Face:
+    """A face of a photograph of ``size`` that was turned counter-clockwise, in pixels of the photograph."""
+    width, height = size
+
+    def back(points: Points) -> Points:
+        x, y = points[:, 0], points[:, 1]
+        places = {90: (width - 1 - y, x), 180: (width - 1 - x, height - 1 - y), 270: (y, height - 1 - x)}
+        return np.stack(places[degrees], axis=1)
+
+    corners = back(face.box.reshape(2, 2))
+    box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    return Face(box, face.probability, back(face.landmarks), degrees)
 
 
 def ffhq_quad(landmarks: Points) -> Points:
