@@ -8,7 +8,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import ImageError
@@ -37,6 +37,10 @@ class Photo:
     name: str
     root: Path
     """The folder that ``name`` is relative to."""
+    landmarks: tuple[tuple[float, float], ...] | None = field(default=None, compare=False)
+    """The five landmarks of the face that is meant, where it is known (``faces.align.Face``)."""
+    turned: int = field(default=0, compare=False)
+    """By how many degrees, counter-clockwise, the photograph has to be turned to show this face upright."""
 
 
 def find(words: Sequence[str], leave_out: Path | None = None, others: Counter[str] | None = None) -> list[Photo]:

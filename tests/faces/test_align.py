@@ -215,11 +215,6 @@ def test_numbers_count_from_the_left_as_seen_upright(aligner, group):
 def test_a_photograph_is_turned_only_where_no_sure_face_is_found(aligner, astronaut, face, monkeypatch):
     seen = []
 
-    def detect(image):
-        seen.append(image.size)
-        return found[len(seen) - 1]
-
-    monkeypatch.setattr(aligner, "detect", detect)
     doubtful, surer, sure = (replace(face, probability=p) for p in (0.8, 0.9, 0.999))
     for found, turned, looks in (
         ([[sure]], 0, 1),
@@ -228,6 +223,7 @@ def test_a_photograph_is_turned_only_where_no_sure_face_is_found(aligner, astron
         ([[], [surer], [doubtful], []], 90, 4),
     ):
         seen.clear()
+        monkeypatch.setattr(aligner, "detect", lambda image, found=found: seen.append(image) or found[len(seen) - 1])
         assert aligner.find(astronaut).turned == turned
         assert len(seen) == looks
 

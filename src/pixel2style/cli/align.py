@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress
-from .arguments import Device, Flag, Folder, Photos
+from .arguments import Device, Face, Flag, Folder, Photos
 
 
 def align(
@@ -13,13 +13,14 @@ def align(
     /,
     out: Folder,
     size: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 1024,
+    face: Face = None,
     device: Device = "auto",
     overwrite: Flag = False,
     json: Flag = False,
     quiet: Flag = False,
     verbose: Flag = False,
 ) -> int:
-    """Find the largest face in each photograph and cut it out as FFHQ did.
+    """Find a face in each photograph and cut it out as FFHQ did.
 
     For each photograph NAME, DIR receives NAME.png. Folders inside a folder keep their structure.
 
@@ -27,6 +28,7 @@ def align(
         photo: Photographs, folders of photographs, or patterns such as "shots/*.jpg".
         out: Folder for the results; created if it does not exist.
         size: Side of the square that is written.
+        face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         overwrite: Replace results of an earlier run instead of refusing.
         json: Print a JSON object for each picture instead.
@@ -39,5 +41,6 @@ def align(
 
     found = progress.find(photo, out, style)
     session = Session(device=device)
-    outcomes = align_into(out, found, session, size=size, overwrite=overwrite)
+    found, choice = progress.faces(found, face, session, style)
+    outcomes = align_into(out, found, session, size=size, face=choice, overwrite=overwrite)
     return progress.report(outcomes, len(found), f"aligned into {out}", "photograph", style, lambda: session.device)

@@ -13,5 +13,8 @@ Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")]
 Seconds = Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")]
 Distance = Annotated[float | None, tyro.conf.arg(metavar="LPIPS", help_behavior_hint="")]
 Sheet = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+Face = Annotated[
+    str | None, tyro.conf.arg(metavar="largest|central|N|all", help_behavior_hint="(default: largest, with a note)")
+]
 Precision = Literal["auto", "fp32", "bf16"]
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]

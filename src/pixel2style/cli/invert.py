@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Count, Device, Distance, Flag, Folder, Photos, Precision, Seconds, Sheet
+from .arguments import Count, Device, Distance, Face, Flag, Folder, Photos, Precision, Seconds, Sheet
 
 
 def invert(
@@ -14,6 +14,7 @@ def invert(
     out: Folder,
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
+    face: Face = None,
     refine: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: 1 or 0)")] = None,
     detail: Flag = True,
     budget: Seconds = None,
@@ -41,6 +42,7 @@ def invert(
         model: A bundled model (see: pixel2style models), one of our files, or an official pSp checkpoint; or the
             address of one: hf://USER/REPO, or https://HOST/FILE#sha256=DIGEST.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
+        face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
         refine: Steps that bring rows closer to the photograph: 1 with the bundled generator, else 0 (and dozens help).
         detail: Draw from rows alone, without the features that carry what rows cannot.
         budget: Refine the features for this time, seconds for each photograph.
@@ -67,9 +69,10 @@ def invert(
 
     found = progress.find(photo, out, style)
     session = Session(model, device, precision)
+    found, choice = progress.faces(found, face, session, style, align)
     outcomes = invert_into(
         out, found, session, align=align, batch=batch, refine=refine, detail=detail, save_features=save_features,
-        budget=budget, target=target, overwrite=overwrite, skip_existing=skip_existing,
+        budget=budget, target=target, overwrite=overwrite, skip_existing=skip_existing, face=choice,
     )  # fmt: skip
     if sheet is not None:
         outcomes = collected(outcomes, sheet, overwrite or skip_existing)

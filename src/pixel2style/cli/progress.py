@@ -14,9 +14,11 @@ from .. import photos
 from ..errors import ConfigError, complain
 
 if TYPE_CHECKING:
+    from ..faces.align import Choice
     from ..inference.folder import Outcome
     from ..inference.optimize import Progress
     from ..inference.refine import Fidelity, Watch
+    from ..inference.session import Session
 
 Item = TypeVar("Item")
 
@@ -51,6 +53,27 @@ def find(words: Sequence[str], out: Path, style: Style) -> list[photos.Photo]:
     return found
 
 
+def faces(
+    found: list[photos.Photo], face: str | None, session: "Session", style: Style, align: bool = True, task: str = ""
+) -> tuple[list[photos.Photo], "Choice | None"]:
+    """The photographs, for ``--face all`` one for each face, and the choice for those whose face is not known yet.
+
+    Raises ConfigError for a word that is no choice, or where ``task`` looks for no faces.
+    """
+    from ..config import DEFAULT_TASK
+    from ..inference import prepare
+    from ..tasks.request import Request
+
+    if face is None:
+        return found, None
+    choice: Any = int(face) if face.isdecimal() else face
+    every = choice == "all"
+    prepare.check_face(Request(task or DEFAULT_TASK, align, face="largest" if every else choice))
+    if not every:
+        return found, choice
+    return [own for photo in with_bar(found, len(found), style.quiet) for own in session.each_face([photo])], None
+
+
 def report(
     outcomes: Generator["Outcome", None, None],
     total: int,
@@ -61,6 +84,7 @@ def report(
 ) -> int:
     """Show progress, name what was written, list what failed, and return the exit code."""
     failed = skipped = 0
+    said = ""
     last = time.monotonic()
     with contextlib.closing(outcomes):
         for outcome in with_bar(outcomes, total, style.quiet):
@@ -68,10 +92,12 @@ def report(
             if outcome.error:
                 path, sentence = str(outcome.photo.path), str(outcome.error)
                 complain(sentence if path in sentence else f"{path}: {sentence}")
-            elif outcome.far and not style.quiet:
-                complain(
-                    f"note: {outcome.photo.path} is far from the aligned faces that this model knows: edits may fail"
-                )
+            elif not style.quiet:
+                far = ("is far from the aligned faces that this model knows: edits may fail",) if outcome.far else ()
+                for note in (f"note: {outcome.photo.path} {words}" for words in outcome.notes + far):
+                    if note != said:  # once for all faces of a photograph
+                        complain(note)
+                        said = note
             _tell(outcome, style, total <= LISTED, time.monotonic() - last)
             last = time.monotonic()
     if not (style.quiet or style.json):
@@ -103,6 +129,7 @@ def _facts(outcome: "Outcome", seconds: float) -> dict[str, Any]:
     if outcome.error:
         return facts | {"error": str(outcome.error)}
     facts |= {"files": {kind: str(file) for kind, file in outcome.files.items()}, "skipped": outcome.skipped}
+    facts |= {"notes": list(outcome.notes)} if outcome.notes else {}
     fidelity = {} if outcome.fidelity is None else {"fidelity": asdict(outcome.fidelity), "far": outcome.far}
     return facts | fidelity | {"seconds": round(seconds, 3)}
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Count, Device, Distance, Flag, Folder, Photos, Precision, Sheet
+from .arguments import Count, Device, Distance, Face, Flag, Folder, Photos, Precision, Sheet
 
 USUAL_BUDGET = 10.0
 """Seconds for each photograph, where neither time nor distance is given."""
@@ -22,6 +22,7 @@ def refine(
     tune: Flag = False,
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
+    face: Face = None,
     save_features: Flag = True,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -47,6 +48,7 @@ def refine(
             photograph: slower. DIR also receives NAME.generator.safetensors.
         model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
+        face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
         save_features: Do not store the features, 14 MB for each photograph. Rows alone give another picture.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
@@ -68,11 +70,12 @@ def refine(
 
     found = progress.find(photo, out, style)
     session = Session(model, device, precision)
+    found, choice = progress.faces(found, face, session, style, align)
     seconds = USUAL_BUDGET if budget is None and target is None else budget
     with progress.steps() as watch:
         outcomes = invert_into(
             out, found, session, align=align, batch=batch, save_features=save_features, budget=seconds, target=target,
-            tune=tune, watch=watch, overwrite=overwrite, skip_existing=skip_existing,
+            tune=tune, watch=watch, overwrite=overwrite, skip_existing=skip_existing, face=choice,
         )  # fmt: skip
         if sheet is not None:
             outcomes = collected(outcomes, sheet, overwrite or skip_existing)

@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Count, Device, Flag, Folder, Precision, Sheet
+from .arguments import Count, Device, Face, Flag, Folder, Precision, Sheet
 
 
 def task_names() -> str:
@@ -53,6 +53,7 @@ def translate(
     ] = None,
     detail: Flag = True,
     align: Flag = True,
+    face: Face = None,
     device: Device = "auto",
     precision: Precision = "auto",
     batch: Count = 1,
@@ -83,6 +84,7 @@ def translate(
         refine: Steps that bring rows closer to what the picture shows, as for invert.
         detail: Draw from rows alone, without the features that keep what the picture shows.
         align: Use photographs as they are, cut to their middle square. Sketches and label maps always are.
+        face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
             bf16 is faster for models of paper size.
@@ -104,8 +106,8 @@ def translate(
         from ..tasks.request import Request
 
     session = Session(prepare.model_for(task) if model is None else model, device, precision)
-    request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail)
-    pictures = progress.find(picture, out, style)
+    pictures, choice = progress.faces(progress.find(picture, out, style), face, session, style, align, task)
+    request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail, face=choice)
     outcomes = translate_into(
         out,
         pictures,

@@ -43,7 +43,7 @@ BLUR = 0.02
 """Standard deviation of the blur of the padding, in the same unit."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Face:
     """A detected face: box (left, top, right, bottom) [4], probability, landmarks [5 2]; in pixels.
 

@@ -14,12 +14,15 @@ from pathlib import Path
 import torch
 
 from .. import checkpoints, images
+from ..config import DEFAULT_TASK
 from ..editing.latents import parse_rows
 from ..errors import ConfigError, NoRoomError, OutputError, Pixel2StyleError
+from ..faces.align import Choice, crop, ffhq_quad
 from ..files import claim, make_folder
 from ..photos import Photo
 from ..tasks.request import Request
 from . import edit
+from . import prepare as preparation
 from .latents_file import LatentsFile
 from .refine import Fidelity, Watch
 from .session import Result, Session, named
@@ -41,7 +44,7 @@ class Outcome:
     """The result of one photograph: the files that were written, by what they show, or the error.
 
     ``fidelity`` says how close an inversion is to its photograph, ``far`` that this is probably not what the generator
-    draws, ``skipped`` that it was there already.
+    draws, ``skipped`` that it was there already. ``notes`` are those of ``Result``.
     """
 
     photo: Photo
@@ -49,6 +52,7 @@ class Outcome:
     fidelity: Fidelity | None = None
     far: bool = False
     skipped: bool = False
+    notes: tuple[str, ...] = ()
     error: Pixel2StyleError | None = None
 
 
@@ -68,6 +72,7 @@ def invert_into(
     budget: float | None = None,
     target: float | None = None,
     tune: bool = False,
+    face: Choice | None = None,
     watch: Watch | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -88,7 +93,7 @@ def invert_into(
     yield from run.written(
         session.invert_many(
             run.remaining(), align, _checked(batch), refine, detail,
-            budget=budget, target=target, tune=tune, watch=watch,
+            budget=budget, target=target, tune=tune, face=face, watch=watch,
         ),
         session.fidelity,
     )  # fmt: skip
@@ -256,7 +261,8 @@ class _Run:
             raise
         except Pixel2StyleError as error:
             return Outcome(photo, error=error)
-        return Outcome(photo, self.files[photo], fidelity=fidelity(result) if fidelity else None, far=result.far)
+        close = fidelity(result) if fidelity else None
+        return Outcome(photo, self.files[photo], fidelity=close, far=result.far, notes=result.notes)
 
 
 def _unusable_names(files: Mapping[Photo, Mapping[str, Path]]) -> dict[Photo, Pixel2StyleError]:
@@ -297,23 +303,33 @@ def _save_one(result: Result, kind: str, file: Path) -> None:
 
 
 def align_into(
-    out: Path, photos: Sequence[Photo], session: Session, *, size: int = 1024, overwrite: bool = False
+    out: Path,
+    photos: Sequence[Photo],
+    session: Session,
+    *,
+    size: int = 1024,
+    face: Choice | None = None,
+    overwrite: bool = False,
 ) -> Generator[Outcome, None, None]:
-    """Cut the largest face out of each photograph into ``NAME.png``, ``size`` pixels wide; one outcome each.
+    """Cut a face out of each photograph into ``NAME.png``, ``size`` pixels wide; one outcome each.
 
     Raises OutputError before any work, see ``files.claim``.
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise ConfigError(f"--size must be from {SIZES[0]} to {SIZES[1]} pixels, not {size}")
+    if face is not None:
+        preparation.check_face(Request(DEFAULT_TASK, face=face))
     files = {photo: out / f"{photo.name}.png" for photo in photos}
     claim(out, list(files.values()), [photo.path for photo in photos], overwrite)
     for photo, file in files.items():
         try:
-            images.save(session.aligner.align(images.load(named(photo)), size), file)
+            picture = images.load(named(photo))
+            landmarks, notes = preparation.locate(picture, face, session.aligner, photo)
+            images.save(crop(picture, ffhq_quad(landmarks), size), file)
         except Pixel2StyleError as error:
             yield Outcome(photo, error=error)
         else:
-            yield Outcome(photo, {"aligned": file})
+            yield Outcome(photo, {"aligned": file}, notes=notes)
 
 
 def convert(source: str | Path, out: Path, *, to: checkpoints.Layout = "ours", overwrite: bool = False) -> str:

@@ -3,8 +3,10 @@
 Axes: ``c`` channels of a source, ``s`` its side, ``r`` the generator's side, ``n`` samples, ``k`` rows, ``d`` width.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -12,10 +14,11 @@ from .. import assets, images, tasks
 from ..config import ModelConfig
 from ..editing import latents
 from ..errors import CheckpointError, ConfigError
-from ..faces.align import FaceAligner
+from ..faces.align import Choice, FaceAligner, Points, check_choice, from_left, pick
 from ..generators.base import Generator
 from ..models import input_channels
 from ..ops import COMPARE_SIZE
+from ..photos import Photo
 from ..tasks import Task
 from ..tasks.request import Frame, Photograph, Prepared, Request
 
@@ -66,6 +69,8 @@ def require_refinable(name: str) -> None:
 
 def check_numbers(request: Request, rows: int) -> None:
     """Raise ConfigError for numbers that are out of range for any task; the model has ``rows`` rows."""
+    if request.face is not None:
+        check_face(request)
     if request.refine is not None and request.refine < 0:
         raise ConfigError(f"--refine is a number of steps, not {request.refine}: leave it out, or try 5")
     if not 0 <= request.samples <= MOST_SAMPLES:
@@ -76,6 +81,16 @@ def check_numbers(request: Request, rows: int) -> None:
         latents.parse_rows(request.rows, rows)
 
 
+def check_face(request: Request) -> None:
+    """Raise ConfigError where no face is looked for, or for one that is neither named nor numbered."""
+    if not needs_face(request):
+        why = "--no-align looks for none" if not request.align else f"{request.task} looks for none"
+        raise ConfigError(f"--face chooses a face in photographs, and {why}: leave one of the two out")
+    if str(request.face) == "all":
+        raise ConfigError("all faces are several results: take Session.each_face(photos), then invert_many")
+    check_choice(request.face)
+
+
 def needs_face(request: Request) -> bool:
     """Whether a face has to be found in pictures for ``request``."""
     task = tasks.find_task(request.task)
@@ -83,12 +98,16 @@ def needs_face(request: Request) -> bool:
 
 
 def prepare(
-    given: Image.Image | str | Path, request: Request, config: ModelConfig, aligner: FaceAligner | None
+    given: Image.Image | str | Path,
+    request: Request,
+    config: ModelConfig,
+    aligner: FaceAligner | None,
+    photo: Photo | None = None,
 ) -> Prepared:
     """The source that an encoder of ``config`` gets for a file, or for an upright picture.
 
-    ``aligner`` finds the face; None takes the middle square. Raises ImageError, NoFaceError, and ConfigError if the
-    task reads files of another kind and gets a picture.
+    ``aligner`` finds the face, unless ``photo`` says where it is; None takes the middle square. Raises ImageError,
+    NoFaceError, and ConfigError if the task reads files of another kind and gets a picture.
     """
     task = tasks.find_task(request.task)
     if not task.photograph:
@@ -98,11 +117,38 @@ def prepare(
         return Prepared(source, visible(source, task))
     given = given if isinstance(given, Image.Image) else Path(given)
     picture = given.convert("RGB") if isinstance(given, Image.Image) else images.load(given)
-    frame = Frame.middle(picture) if aligner is None else Frame.around(aligner.find(picture).quad)
+    frame, notes = Frame.middle(picture), tuple[str, ...]()
+    if aligner is not None:
+        landmarks, notes = locate(picture, request.face, aligner, photo)
+        frame = Frame.around(landmarks)
     photograph = Photograph(picture, frame, given)
     if task.prepare is not None:
-        return task.prepare(photograph, request, config)
-    return _plain(photograph, request, config, task)
+        return replace(task.prepare(photograph, request, config), notes=notes)
+    return replace(_plain(photograph, request, config, task), notes=notes)
+
+
+def locate(
+    picture: Image.Image, choice: Choice | None, aligner: FaceAligner, photo: Photo | None = None
+) -> tuple[Points, tuple[str, ...]]:
+    """The landmarks [5 2] of the chosen face, or of the one of ``photo``; and what the user should know about it.
+
+    Raises NoFaceError.
+    """
+    if photo is not None and photo.landmarks is not None:
+        return np.array(photo.landmarks), _turned(photo.turned)
+    faces = aligner.detect_turned(picture)
+    face = pick(faces, "largest" if choice is None else choice, picture.size)
+    notes = _turned(face.turned)
+    if len(faces) > 1 and choice is None:
+        number = from_left(faces, picture.size).index(face) + 1
+        notes += (f"shows {len(faces)} faces; the largest, number {number} from the left, was taken: see --face",)
+    return face.landmarks, notes
+
+
+def _turned(degrees: int) -> tuple[str, ...]:
+    """What a user should know of a photograph that has to be turned, counter-clockwise, to be upright."""
+    how = {90: "lies on its side", 180: "is upside down", 270: "lies on its side"}
+    return (f"{how[degrees]}: its face was turned upright",) if degrees else ()
 
 
 def _plain(photograph: Photograph, request: Request, config: ModelConfig, task: Task) -> Prepared:

@@ -24,7 +24,7 @@ from .. import checkpoints, images, tasks
 from ..config import DEFAULT_TASK
 from ..editing.carry import carried
 from ..errors import ConfigError, ImageError, Pixel2StyleError
-from ..faces.align import FaceAligner
+from ..faces.align import Choice, FaceAligner, from_left
 from ..generators.base import Generator
 from ..metrics.losses import Objective
 from ..models.inversion import Inversion
@@ -53,6 +53,8 @@ class Result:
 
     ``distance`` says how far the photograph is from what the generator draws: the loss that rows alone leave, plus
     their mean squared distance from the average in deviations of W. None where it is not known.
+
+    ``notes`` are what the user should know: that the photograph shows several faces and none was chosen, or was turned.
     """
 
     aligned: Image.Image
@@ -63,6 +65,7 @@ class Result:
     features: Mapping[int, Tensor] = field(default_factory=dict)
     generator: Generator | None = None
     distance: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def far(self) -> bool:
@@ -127,9 +130,27 @@ class Session:
         """The face detector. It runs on the CPU or with CUDA; other devices are untested."""
         return FaceAligner(self.device if self.device.type == "cuda" else "cpu")
 
-    def frame(self, image: Image.Image, align: bool = True) -> Frame:
+    def frame(self, image: Image.Image, align: bool = True, face: Choice | None = None) -> Frame:
         """The square of an upright picture that is used: the face, or the middle. Raises NoFaceError."""
-        return Frame.around(self.aligner.find(image).quad) if align else Frame.middle(image)
+        return Frame.around(preparation.locate(image, face, self.aligner)[0]) if align else Frame.middle(image)
+
+    def each_face(self, photos: Iterable[Photo]) -> Iterator[Photo]:
+        """Photographs for ``invert_many`` and the like, one for each face: NAME.1, NAME.2, ... from left to right.
+
+        One that cannot be read, or that shows no face, is in the result as it is, and fails there.
+        """
+        for photo in photos:
+            try:
+                picture = images.load(named(photo))
+            except ImageError:
+                yield photo
+                continue
+            faces = from_left(self.aligner.detect_turned(picture), picture.size)
+            for number, face in enumerate(faces, 1):
+                landmarks = tuple((float(x), float(y)) for x, y in face.landmarks)
+                yield replace(photo, name=f"{photo.name}.{number}", landmarks=landmarks, turned=face.turned)
+            if not faces:
+                yield photo
 
     def prepare(self, image: Image.Image, align: bool = True) -> Image.Image:
         """``frame``, cut out at the generator's size: what an encoder of photographs sees.
@@ -150,6 +171,7 @@ class Session:
         budget: float | None = None,
         target: float | None = None,
         tune: bool = False,
+        face: Choice | None = None,
         watch: Watch | None = None,
     ) -> Result:
         """Photograph -> rows and features -> picture; ``image`` is an upright picture, or a file.
@@ -159,11 +181,13 @@ class Session:
         known, else none; 0: the encoder's rows. ``detail``: also find features, what rows cannot carry, in one more
         forward pass, where the model has a detail encoder. ``budget``, seconds, and ``target``, a distance by LPIPS at
         256 pixels (.01 is hard to see), then refine the features until one of them is reached. With ``tune`` there are
-        no features, and the weights of a copy of the generator are refined. ``watch`` gets the state after each step.
+        no features, and the weights of a copy of the generator are refined. ``face``: "largest", "central", or a number
+        from 1, counted from the left; None takes the largest and says in ``Result.notes`` if there are others. A
+        photograph that lies on its side or upside down is turned. ``watch`` gets the state after each step.
         Raises NoFaceError when ``align`` finds no face, ImageError when the file is no picture, ConfigError when the
         model reads no photographs.
         """
-        return self._one(image, self._inversion(align, refine, detail, budget, target, tune), watch)
+        return self._one(image, self._inversion(align, refine, detail, budget, target, tune, face), watch)
 
     def translate(
         self,
@@ -179,13 +203,14 @@ class Session:
         alpha: float = 1.0,
         refine: int | None = None,
         detail: bool = True,
+        face: Choice | None = None,
     ) -> Result:
         """Apply the model's task to a file, or to an upright picture; options as of ``pixel2style translate``.
 
         Raises what ``invert`` does, and ConfigError for options that do not go with the task.
         """
         task = self.model.config.task
-        request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail)
+        request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail, face=face)
         preparation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._one(image, request)
 
@@ -224,10 +249,11 @@ class Session:
         budget: float | None = None,
         target: float | None = None,
         tune: bool = False,
+        face: Choice | None = None,
         watch: Watch | None = None,
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         """Read and invert photographs in order, ``batch`` at a time; yields the error of one that fails."""
-        return self._many(photos, self._inversion(align, refine, detail, budget, target, tune), batch, watch)
+        return self._many(photos, self._inversion(align, refine, detail, budget, target, tune, face), batch, watch)
 
     def translate_many(
         self, photos: Iterable[Photo], request: Request, batch: int = 1
@@ -237,14 +263,23 @@ class Session:
         return self._many(photos, request, batch)
 
     def _inversion(
-        self, align: bool, refine: int | None, detail: bool, budget: float | None, target: float | None, tune: bool
+        self,
+        align: bool,
+        refine: int | None,
+        detail: bool,
+        budget: float | None,
+        target: float | None,
+        tune: bool,
+        face: Choice | None,
     ) -> Request:
         channels = self.model.source_channels
         if channels != 3:
             raise ConfigError(
                 f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
             )
-        request = Request(DEFAULT_TASK, align, refine=refine, detail=detail, budget=budget, target=target, tune=tune)
+        request = Request(
+            DEFAULT_TASK, align, refine=refine, detail=detail, budget=budget, target=target, tune=tune, face=face
+        )
         if _goal_of(request):
             self._check_refinement(request)
         elif tune:
@@ -287,15 +322,15 @@ class Session:
         failed: dict[Photo, Result | Pixel2StyleError] = {}
         for photo in group:
             try:
-                ready[photo] = self._prepared(named(photo), request)
+                ready[photo] = self._prepared(named(photo), request, photo)
             except Pixel2StyleError as error:
                 failed[photo] = error
         made = self._results(list(ready.values()), request, watch) if ready else []
         return failed | dict(zip(ready, made, strict=True))
 
-    def _prepared(self, image: Image.Image | str | Path, request: Request) -> Prepared:
+    def _prepared(self, image: Image.Image | str | Path, request: Request, photo: Photo | None = None) -> Prepared:
         aligner = self.aligner if preparation.needs_face(request) else None
-        return preparation.prepare(image, request, self.model.config, aligner)
+        return preparation.prepare(image, request, self.model.config, aligner, photo)
 
     @torch.no_grad()  # not inference_mode: callers may want to optimise the rows
     def _results(self, batch: list[Prepared], request: Request, watch: Watch | None = None) -> list[Result]:
@@ -321,7 +356,8 @@ class Session:
             own, generator = inversion.part(index), tuned[index] if tuned else None
             ws = own.ws[0]
             features = {side: residual[0].float().cpu() for side, residual in own.features.items()}
-            result = Result(prepared.picture, prepared.finish(drawn), ws.float().cpu(), features=features)
+            final = prepared.finish(drawn)
+            result = Result(prepared.picture, final, ws.float().cpu(), features=features, notes=prepared.notes)
             if self._inverts and rows:
                 result = replace(result, distance=self._distance(rows[index]))
             if generator is not None:

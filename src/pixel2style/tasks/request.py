@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import images
 from ..config import ModelConfig
 from ..errors import ConfigError, ImageError
-from ..faces.align import Points, crop
+from ..faces.align import Choice, Points, crop, ffhq_quad
 from .degrade import MASKS
 
 
@@ -27,7 +27,8 @@ class Request:
     ``refine`` None: one step if the task is refinable and the generator's curvature is known, else none. ``detail``:
     whether results also have features, where the model has a detail encoder and the task ``shown``. ``budget``, seconds
     for each photograph, and ``target``, a distance by LPIPS, refine an inversion until one of them is reached: its
-    features, or with ``tune`` the weights of a copy of the generator instead.
+    features, or with ``tune`` the weights of a copy of the generator instead. ``face``: which one of a photograph is
+    aligned; None takes the largest, with a note if there are others.
     """
 
     task: str
@@ -44,6 +45,7 @@ class Request:
     budget: float | None = None
     target: float | None = None
     tune: bool = False
+    face: Choice | None = None
 
     @property
     def mask_file(self) -> Path | None:
@@ -75,16 +77,18 @@ class Request:
 class Frame:
     """The square of a picture that is used: an aligned face's ``quad`` [4 2], or the middle square (None).
 
-    ``side`` is its length in pixels of the picture.
+    ``side`` is its length in pixels of the picture, ``landmarks`` [5 2] are those of the face.
     """
 
     quad: Points | None
     side: int
+    landmarks: Points | None = None
 
     @staticmethod
-    def around(quad: Points) -> "Frame":
-        """The crop of a face."""
-        return Frame(quad, max(1, round(math.dist(quad[0], quad[3]))))
+    def around(landmarks: Points) -> "Frame":
+        """The crop of a face with these landmarks [5 2]."""
+        quad = ffhq_quad(landmarks)
+        return Frame(quad, max(1, round(math.dist(quad[0], quad[3]))), landmarks)
 
     @staticmethod
     def middle(image: Image.Image) -> "Frame":
@@ -130,6 +134,7 @@ class Prepared:
 
     ``degradation`` does to drawn pictures [b 3 256 256] what was done to the source, before the two are compared; None
     if nothing was. ``kept`` [1 r r], from 0 to 1, says how much of each pixel of ``target`` [3 r r] is put back.
+    ``notes`` are what a user should know of the photograph, sentences without a subject.
     """
 
     source: Tensor
@@ -137,6 +142,7 @@ class Prepared:
     degradation: Callable[[Tensor], Tensor] | None = None
     target: Tensor | None = None
     kept: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     def finish(self, drawn: Tensor) -> Image.Image:
         """The result of a drawn picture [3 r r]: known pixels are put back if they are to be kept."""
