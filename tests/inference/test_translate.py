@@ -440,4 +440,4 @@ def test_two_pictures_whose_sheets_and_rows_would_have_one_name_are_refused(
         Image.new("RGB", (20, 20)).save(tmp_path / name)
     words = ("translate invert --no-align --samples 1 --rows 3-", tmp_path / "a.png", tmp_path / "a.samples.png")
     assert run(*words, "--out", tmp_path / "out", "--model", models["invert"]) == 2
-    assert "two results would be called" in capsys.readouterr().err
+    assert "would replace that of" in capsys.readouterr().err
