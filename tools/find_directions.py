@@ -4,10 +4,11 @@
 
 Faces are drawn from W (truncation .8) at 256 pixels by the generator's small head and scored: age, gender, expressions
 and landmarks by ``metrics.attributes``, light and colours by the pixels of regions. The directions are the linear
-regression of ``w`` on all scores at once, so each changes one score while the others stay (on average). Then, on other
-faces drawn in full, the rows are chosen (of ``RANGES``, those with the largest share of wanted change), the length is
-set so that a unit changes the score by one standard deviation, and what else changes is measured: the largest change of
-another score, in its standard deviations, and identity by dlib's network. Scores of an interrupted run are kept.
+regression of ``w`` on all scores at once, so each changes one score while the others stay (on average). Then, on a few
+other faces, the rows are chosen (of ``RANGES``, those with the largest share of wanted change) and the length is set so
+that a unit changes the score by one standard deviation. What else changes is measured on faces drawn in full: the
+largest change of another score, in its standard deviations, and identity by dlib's network. Scores of an interrupted
+run are kept.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from pixel2style.metrics import attributes
 from pixel2style.metrics.identity import Identity
 from pixel2style.ops import pooled
 
-RANGES = ("0-", "0-3", "0-6", "3-8", "7-", "9-")
+RANGES = ("0-", "0-3", "2-6", "3-8", "8-")
 TRUNCATION = 0.8
 FIVE = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
 """Eyes, nose and corners of the mouth, for ``faces.pose``, of 68 landmarks."""
@@ -105,23 +106,28 @@ class Trial:
         w = sampling.draw(generator, count, torch.Generator().manual_seed(2), generator.w_avg, 0.7)
         self.ws = w[:, None].expand(-1, generator.rows, -1)
         self.identity = Identity("dlib")
-        self.pictures = self._drawn(self.ws)
-        self.scores = self._scored(self.pictures)
+        self.pictures = {full: self._drawn(self.ws, full) for full in (False, True)}
+        self.scores = {full: self._scored(pictures) for full, pictures in self.pictures.items()}
 
     @torch.no_grad()
-    def _drawn(self, ws: Tensor) -> Tensor:
-        return torch.cat([pooled(self.generator.synthesize(one[None])) for one in ws]).clamp(-1, 1)
+    def _drawn(self, ws: Tensor, full: bool) -> Tensor:
+        size = None if full else 256
+        return torch.cat([pooled(self.generator.synthesize(one[None], size)) for one in ws]).clamp(-1, 1)
 
     def _scored(self, pictures: Tensor) -> Tensor:
         return torch.stack([score.float() for score in self.scorer(pictures).values()], 1)
 
     @torch.no_grad()
     def change(self, vector: Tensor, amount: float, rows: str, first: int | None = None) -> tuple[Tensor, float]:
-        """Mean change of all scores ``[a]``, in their deviations, and identity, after a move of the first faces."""
-        ws = self.ws[:first]
-        drawn = self._drawn(move(ws, vector, amount, rows))
-        changes = (self._scored(drawn) - self.scores[:first]) / self.deviations
-        return changes.mean(0), float(self.identity(drawn, self.pictures[:first]).mean())
+        """Mean change of all scores ``[a]``, in their deviations, and identity, after a move of all faces.
+
+        Of the ``first`` faces alone, they are drawn by the small head, and identity is not measured.
+        """
+        ws, full = self.ws[:first], first is None
+        drawn = self._drawn(move(ws, vector, amount, rows), full)
+        changes = (self._scored(drawn) - self.scores[full][:first]) / self.deviations
+        same = float(self.identity(drawn, self.pictures[full]).mean()) if full else 1.0
+        return changes.mean(0), same
 
 
 def measured(trial: Trial, index: int, name: str, vector: Tensor, few: int) -> tuple[Tensor, str, dict[str, float]]:
@@ -155,8 +161,8 @@ def measured(trial: Trial, index: int, name: str, vector: Tensor, few: int) -> t
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=3000)
-    parser.add_argument("--faces", type=int, default=40, help="on which directions are measured")
-    parser.add_argument("--few", type=int, default=10, help="of them, on which rows and length are chosen")
+    parser.add_argument("--faces", type=int, default=24, help="on which directions are measured")
+    parser.add_argument("--few", type=int, default=8, help="of them, on which rows and length are chosen")
     parser.add_argument("--cache", type=Path, default=Path("scores.safetensors"))
     parser.add_argument("--out", type=Path, default=Path("directions_ffhq.safetensors"))
     options = parser.parse_args()
