@@ -193,20 +193,17 @@ def _tensors(path: Path, numbers: bool = True) -> dict[str, Tensor]:
         detail = quantized.add(own, _bundled_detail(header(path), path), digest, str(path))
     if "base" not in metadata:
         return quantized.complete(stored, str(path)) | detail
-    return quantized.add(stored, read_base(metadata["base"], str(path)), metadata, str(path)) | detail
+    role = "model" if isinstance(_config(metadata, path), ModelConfig) else "generator"
+    return quantized.add(stored, read_base(metadata["base"], str(path), role), metadata, str(path)) | detail
 
 
-def read_base(name: str, source: str) -> dict[str, Tensor]:
-    """The tensors of a bundled model or generator. Raises CheckpointError where it is none, or itself a difference."""
+def read_base(name: str, source: str, role: str = "model") -> dict[str, Tensor]:
+    """The tensors of a bundled model, or generator. Raises CheckpointError where it is none, or itself a difference."""
     file = assets.path(name) if name in assets.names() else None
-    if (
-        file is not None
-        and cards.role(file) in ("model", "generator")
-        and "base" not in safetensors.read_metadata(file)
-    ):
+    if file is not None and cards.role(file) == role and "base" not in safetensors.read_metadata(file):
         return quantized.complete(assets.read(name), source)
     raise CheckpointError(
-        f"{source}: is a difference to '{printable(name)}', which is no complete bundled file; update pixel2style"
+        f"{source}: is a difference to '{printable(name)}', which is no complete bundled {role}; update pixel2style"
     )
 
 
@@ -237,7 +234,8 @@ def save(
     if isinstance(model, PSP) and generator is not None and generator in assets.names():
         own = load_generator(assets.path(generator)).state_dict()
         state, metadata["generator"] = _without(state, "generator", own, generator), generator
-    base_state = None if base is None else read_base(base, base)
+    role = "model" if isinstance(model, PSP) else "generator"
+    base_state = None if base is None else read_base(base, base, role)
     if detail is None and base is not None and isinstance(model, PSP) and model.detail is not None:
         detail = _detail_of(base, model.detail)
     differing: dict[str, Tensor] = {}
