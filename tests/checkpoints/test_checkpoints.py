@@ -444,8 +444,18 @@ def test_a_model_survives_a_round_trip_through_psps_layout(paper, tmp_path):
     assert metadata(again) == metadata(paper)
 
 
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "p2s.PSP"]:
+    """A model whose generator has the usual channels, which rosinality's code builds, and its file."""
+    model = stand_in.random_model(maps=())
+    file = tmp_path_factory.mktemp("usual") / "model.safetensors"
+    p2s.save(model, file)
+    return file, model
+
+
 @pytest.mark.parametrize("to", ["rosinality", "nvidia-state"])
-def test_the_generator_of_a_model_is_written_alone(to, file, model, tmp_path):
+def test_the_generator_of_a_model_is_written_alone(to, usual, tmp_path):
+    file, model = usual
     out = tmp_path / "generator.pt"
     assert checkpoints.convert(file, out, to) == f"stylegan2 generator, 6 rows, 16 pixels for {to}"
     assert set(torch.load(out, weights_only=True)) == (
@@ -489,7 +499,8 @@ def test_a_bundled_model_is_converted_by_its_name(tmp_path, capsys):
     assert "pSp's code draws with StyleGAN2 only, and this generator is a mobilestylegan" in capsys.readouterr().err
 
 
-def test_the_command_says_what_it_wrote(file, tmp_path, capsys):
+def test_the_command_says_what_it_wrote(usual, tmp_path, capsys):
+    file, _ = usual
     out = tmp_path / "generator.pt"
     assert cli.main(["convert", str(file), str(out), "--to", "rosinality"]) == 0
     assert capsys.readouterr().out == f"{file} -> {out}: stylegan2 generator, 6 rows, 16 pixels for rosinality\n"

@@ -7,7 +7,7 @@ import os
 import pickle
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,16 @@ from pixel2style.models.backbones.ir_se import ArcFace, CurricularFace
 from pixel2style.models.psp import PSP
 from tests.support import official_layout
 from tests.support.golden_rule import GOLDEN, arr, relative_error, weights
+from tests.support.narrow import PUBLISHED, narrow_trunks
 from tests.support.official_layout import ROWS, SIDE, WIDTH, generator_state, psp_state, random_generator, random_psp
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow() -> Iterator[None]:
+    """Trunks of other widths than the published ones, so that less is written and read."""
+    with pytest.MonkeyPatch.context() as patch:
+        narrow_trunks(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -667,7 +676,8 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         foreign.read(tmp_path)
 
 
-def test_the_helper_writes_the_published_layout():
+def test_the_helper_writes_the_published_layout(monkeypatch):
+    narrow_trunks(monkeypatch, PUBLISHED)
     manifest = json.loads((GOLDEN / "generator_64_cm2.manifest.json").read_text())
     layout = generator_state(random_generator(size=64, width=512, mapping_layers=8))
     assert {key: list(value.shape) for key, value in layout.items()} == {

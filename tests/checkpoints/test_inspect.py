@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from pixel2style.generators.stylegan2 import nvidia
 from pixel2style.generators.stylegan3.network import StyleGAN3
 from pixel2style.models.backbones.ir_se import ArcFace
 from tests.support import nvidia_pickles, tensorflow_pickles
+from tests.support.narrow import narrow_trunks
 from tests.support.official_layout import generator_state, psp_state, random_generator, random_psp
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -105,6 +107,14 @@ def test_the_bundled_model_is_described_with_its_task_and_its_iterations():
     assert other["translate"] == "pixel2style translate superres PICTURE... --out DIR --model superres"
     assert "invert" not in other
     assert not any(name.startswith("as ") for name in finding.uses)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow() -> Iterator[None]:
+    """Trunks of other widths than the published ones, so that less is written and read."""
+    with pytest.MonkeyPatch.context() as patch:
+        narrow_trunks(patch)
+        yield
 
 
 @pytest.fixture(scope="module")

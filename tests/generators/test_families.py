@@ -25,6 +25,7 @@ from pixel2style.models.backbones.ir_se import ArcFace
 from pixel2style.ops import pooled
 from pixel2style.training import loop
 from tests.support import nvidia_pickles, tensorflow_pickles
+from tests.support.narrow import narrow_trunks
 from tests.support.official_layout import generator_state, psp_state, random_generator, random_psp
 from tests.support.small_run import small_config
 
@@ -101,9 +102,12 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("family", MODELS)
-def test_training_starts_from_a_model_of_any_family(family: str, tmp_path: Path) -> None:
+def test_training_starts_from_a_model_of_any_family(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow_trunks(monkeypatch)
     kind, sizes, told = MODELS[family]
-    original = random_psp(kind, **sizes)
+    original = random_psp(kind, random_generator(channels=(16, 16, 16)), **sizes)
     file = tmp_path / "model.pt"
     torch.save({"state_dict": psp_state(original), "latent_avg": original.w_avg[0], "opts": told}, file)
     looks = {"feedback": bool(sizes.get("feedback")), "iterations": 2 if "feedback" in sizes else 1}
@@ -134,8 +138,10 @@ def write_resnet(path: Path) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize(("trunk", "write"), [("ir_se50", write_arcface), ("resnet34", write_resnet)])
 def test_training_starts_from_a_pretrained_trunk(
-    trunk: Any, write: Callable[[Path], dict[str, Tensor]], tmp_path: Path
+    trunk: Any, write: Callable[[Path], dict[str, Tensor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if trunk == "ir_se50":  # torchvision's ResNet-34 has one width
+        narrow_trunks(monkeypatch)
     file = tmp_path / "trunk.pth"
     known = write(file)
     shape = EncoderShape(trunk=trunk, input_size=64, pyramid_width=32)
@@ -164,7 +170,7 @@ def test_a_run_uses_the_similarity_of_mocos_file(tmp_path: Path) -> None:
 def drawing_cars(folder: Path, feedback: bool) -> tuple[p2s.PSP, str]:
     """A model that draws the average whatever it sees, and a folder of what of that picture is 4 wide and 3 high."""
     shape = {"input_height": 48, "trunk": "mobilefacenet", "input_channels": 6 if feedback else 3}
-    model = random_psp("top", random_generator(size=64), feedback, **shape)
+    model = random_psp("top", random_generator(size=64, channels=(16,) * 5), feedback, **shape)
     for head in model.encoder.heads:
         torch.nn.init.zeros_(head.linear.weight)
         torch.nn.init.zeros_(head.linear.bias)

@@ -16,7 +16,7 @@ ROWS = 6
 KERNEL = torch.tensor([1.0, 3.0, 3.0, 1.0])
 
 
-def random_generator(**sizes: int) -> StyleGAN2:
+def random_generator(**sizes: Any) -> StyleGAN2:
     """A generator of 16 pixels, or of other ``sizes``."""
     config = GeneratorConfig(**{"size": SIDE, "width": WIDTH, "mapping_layers": 2, "channel_multiplier": 2, **sizes})
     with torch.random.fork_rng():

@@ -32,7 +32,7 @@ def small_config(folder: Path, **changes: Any) -> TrainConfig:
             for left in (140, 160):
                 astronaut.convert("RGB").crop((left, 20, left + 160, 180)).save(photos / f"{left}.png")
         torch.manual_seed(0)
-        p2s.save(StyleGAN2(GeneratorConfig(size=8, width=32, mapping_layers=1, channel_multiplier=1)), generator)
+        p2s.save(StyleGAN2(GeneratorConfig(size=8, width=32, mapping_layers=1, channels=(32, 32))), generator)
     config = TrainConfig(
         data=(str(photos),), out=str(folder / "run"), generator=str(generator), encoder=SHAPE, feedback=True,
         iterations=2, one_iteration_until=1, batch=2, generated=2, augment=True, warmup=2, steps=4, save_every=100,

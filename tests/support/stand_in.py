@@ -13,15 +13,17 @@ from pixel2style.models import encoders
 SIZE = 16
 ROWS = 6
 WIDTH = 64
+MAPS = (160, 160, 160)
+"""Channels of the generator's maps, narrow so that it is quick to draw, store and read; ``()`` for the usual 512."""
 
 
-def random_model(seed: int = 0, channels: int = 3) -> "p2s.PSP":
+def random_model(seed: int = 0, channels: int = 3, maps: tuple[int, ...] = MAPS) -> "p2s.PSP":
     """A pSp into a 16-pixel generator, quick to build and to run."""
     config = ModelConfig(
         encoder=EncoderConfig(
             kind="single_w", trunk="mobilefacenet", input_channels=channels, input_size=64, rows=ROWS, width=WIDTH
         ),
-        generator=GeneratorConfig(size=SIZE, width=WIDTH, mapping_layers=2, channel_multiplier=1),
+        generator=GeneratorConfig(size=SIZE, width=WIDTH, mapping_layers=2, channel_multiplier=1, channels=maps),
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
