@@ -1,5 +1,6 @@
 """What doctor finds before a long run, and that it writes nothing."""
 
+import math
 import shutil
 from collections import namedtuple
 from dataclasses import replace
@@ -36,6 +37,13 @@ def config(folder: Path, tmp_path: Path) -> TrainConfig:
     return small_config(folder, out=str(tmp_path / "run"), loss=loss, lr=2e-3)
 
 
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check of few steps, after which any loss will do: for tests of what the other checks find."""
+    monkeypatch.setattr(doctor, "STEPS", 5)
+    monkeypatch.setattr(doctor, "FALL", -math.inf)
+
+
 def wrong(config: TrainConfig) -> list[Finding]:
     return [finding for finding in examine(config) if finding.ok is False]
 
@@ -64,6 +72,7 @@ def test_a_run_that_can_work_has_nothing_wrong_and_leaves_nothing(
     assert everything_in(folder) | everything_in(tmp_path) == before
 
 
+@pytest.mark.usefixtures("short")
 def test_without_validation_or_a_folder_it_remarks_and_goes_on(
     config: TrainConfig, tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -104,6 +113,7 @@ def test_a_folder_that_is_not_there_is_wrong_beside_one_that_is(config: TrainCon
     assert [(finding.check, "/missing/folder" in finding.message) for finding in found] == [("validation", True)]
 
 
+@pytest.mark.usefixtures("short")
 def test_a_model_that_does_not_fit_what_it_is_to_become(config: TrainConfig, tmp_path: Path) -> None:
     """Another generator is accepted, and its rows are new; another encoder or kind of source is refused."""
     larger = tmp_path / "larger.safetensors"
@@ -152,6 +162,7 @@ def test_settings_that_contradict_one_another_are_refused_as_train_refuses_them(
 Usage = namedtuple("Usage", ["total", "used", "free"])
 
 
+@pytest.mark.usefixtures("short")
 def test_too_little_room_is_found_with_what_is_needed(config: TrainConfig, monkeypatch: Any) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 10**6))
     [found] = wrong(config)
@@ -160,6 +171,7 @@ def test_too_little_room_is_found_with_what_is_needed(config: TrainConfig, monke
     assert "choose another --out" in found.message
 
 
+@pytest.mark.usefixtures("short")
 def test_a_place_that_is_no_folder_is_found(config: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     [found] = wrong(replace(config, out=str(tmp_path / "file" / "run")))
@@ -167,6 +179,7 @@ def test_a_place_that_is_no_folder_is_found(config: TrainConfig, tmp_path: Path)
     assert "cannot be written into" in found.message
 
 
+@pytest.mark.usefixtures("short")
 def test_too_little_memory_is_found_with_advice(config: TrainConfig, monkeypatch: Any) -> None:
     memory = namedtuple("Memory", ["total", "available"])(10**8, 10**8)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
