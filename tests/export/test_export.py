@@ -223,7 +223,7 @@ def test_a_graph_is_tested_with_sources_of_its_task(task: str, channels: int) ->
         assert torch.equal(shown.sum(1), torch.ones(2, 32, 32))
 
 
-@pytest.mark.parametrize("form", export.SUFFIXES)
+@pytest.mark.parametrize("form", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_graph_with_other_numbers_is_refused_and_leaves_nothing(
     tmp_path: Path, file: Path, form: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

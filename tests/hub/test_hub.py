@@ -271,6 +271,7 @@ tell(same(p2s.load("somebody/thing"), model))
     assert sum(asked.startswith("GET") and asked.endswith(resolve.MODEL) for asked in there.asked) == 1
 
 
+@pytest.mark.slow
 def test_a_card_that_was_edited_on_the_hub_survives_the_next_push(tmp_path: Path) -> None:
     with running(Hub({"me/thing": {}})) as there:
         renewed, edited = with_hub(

@@ -95,6 +95,7 @@ def test_pictures_are_corrected_one_by_one(model: PSP, photograph: Tensor, curva
     assert relative_error(together[1:], alone) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_what_is_measured_points_where_the_bundled_directions_do(model: PSP, curvature: Curvature) -> None:
     rng = torch.Generator().manual_seed(3)

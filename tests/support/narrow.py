@@ -1,4 +1,4 @@
-"""The trunks of published encoders, a quarter as wide, for tests of files and runs in which their width is no matter."""
+"""The trunks of published encoders, a quarter as wide, for tests of files and runs to which width does not matter."""
 
 import pytest
 

@@ -65,31 +65,27 @@ def test_the_example_is_found_by_train_and_translate(tmp_path: Path) -> None:
     assert "none holds no pictures" in no_pictures
 
 
-@pytest.mark.parametrize(
-    ("code", "value"),
-    [
-        ("raise RuntimeError('no luck')", "broken_task:TASK"),
-        ("TASK = 'text'", "broken_task:TASK"),
-        ("", "broken_task:TASK"),
-        ("", "no_such_module:TASK"),
-    ],
-)
-def test_a_broken_package_is_named_in_one_sentence_and_stops_nothing_else(
-    tmp_path: Path, code: str, value: str
-) -> None:
-    (tmp_path / "broken_task.py").write_text(code)
-    installed(tmp_path, "somebodys-package", {"broken": value})
-    made = run(
-        tmp_path,
-        ["train"],
-        ["translate", "broken", "me.jpg", "--out", "out"],
-        ["train", "broken", "--data", "d", "--out", "out"],
-        ["train", "invert", "--help"],
-    )
-    assert [line.split()[-1] for line in made.stdout.splitlines() if "exit code" in line] == ["0", "2", "2", "0"]
-    lines = made.stderr.splitlines()
-    assert len(lines) == 3
-    assert all("the task broken of somebodys-package" in line and value in line for line in lines)
+BROKEN: dict[str, tuple[str, str | None]] = {
+    "unlucky": ("unlucky_task:TASK", "raise RuntimeError('no luck')"),
+    "wordy": ("wordy_task:TASK", "TASK = 'text'"),
+    "hollow": ("hollow_task:TASK", ""),
+    "absent": ("no_such_module:TASK", None),
+}
+"""Tasks that cannot be used: the entry point, and the content of its module."""
+
+
+def test_broken_tasks_are_named_in_a_sentence_each_and_stop_nothing_else(tmp_path: Path) -> None:
+    for value, code in BROKEN.values():
+        if code is not None:
+            (tmp_path / value.replace(":TASK", ".py")).write_text(code)
+    installed(tmp_path, "somebodys-package", {name: value for name, (value, _) in BROKEN.items()})
+    uses = [["translate", name, "me.jpg", "--out", "out"] for name in BROKEN]
+    uses += [["train", name, "--data", "d", "--out", "out"] for name in BROKEN]
+    made = run(tmp_path, ["train"], *uses, ["train", "invert", "--help"])
+    codes = [line.split()[-1] for line in made.stdout.splitlines() if "exit code" in line]
+    assert codes == ["0", *["2"] * len(uses), "0"]
+    for line, name in zip(made.stderr.splitlines(), [*BROKEN] * 3, strict=True):
+        assert f"the task {name} of somebodys-package" in line and BROKEN[name][0] in line
 
 
 def test_a_name_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
