@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -304,7 +305,11 @@ def test_every_option_is_explained_in_help(command: str, capsys: pytest.CaptureF
     help_text = " ".join(capsys.readouterr().out.translate(dict.fromkeys(map(ord, "│╭╮╰╯─"), " ")).split())
     for name, parameter in inspect.signature(cli.COMMANDS[command]).parameters.items():
         if parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
-            option = f"--{'no-' if parameter.default is True else ''}{name.replace('_', '-')}"
+            named = [
+                other.name for other in get_args(parameter.annotation) if isinstance(getattr(other, "name", None), str)
+            ]
+            own = named[0] if named else name.replace("_", "-")
+            option = f"--{'no-' if parameter.default is True else ''}{own}"
             _, found, after = help_text.rpartition(f" {option} ")
             assert found, option
             assert len(re.findall(r"\b[a-z]{2,}\b", after.partition(" --")[0])) > 2, option

@@ -385,7 +385,7 @@ def test_a_sheet_has_nearly_as_many_columns_as_rows() -> None:
         ("superres a.png --out {} --model {superres} --factor 0", "--factor must divide 256"),
         ("inpaint a.png --out {} --model {inpaint} --mask boxes", "boxes does not exist"),
         ("invert a.png --out {} --model {invert} --samples 2", "rows go from 0 to 5"),
-        ("invert a.png --out {} --model {invert} --samples 2 --rows two", "rows are written like"),
+        ("invert a.png --out {} --model {invert} --samples 2 --rows two", "rows are coarse, medium, fine"),
         ("invert a.png --out {} --model {invert} --samples 49", "--samples must be from 0 to 48"),
         ("invert a.png --out {} --model {invert} --samples -1", "--samples"),
         ("invert a.png --out {} --model {invert} --alpha 1.5", "--alpha must be from 0"),

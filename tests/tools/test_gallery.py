@@ -23,14 +23,16 @@ def pixels(file: Path) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def test_one_command_draws_a_face_and_says_where_it_finds_none(tmp_path: Path) -> None:
-    draw_gallery.main(["--out", str(tmp_path), "--sheets", "invert", "--pictures", "astronaut", "lying"])
+def test_one_command_draws_a_face_and_says_where_it_finds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = gallery_pictures.Picture("made: nobody", lambda: Image.new("RGB", (300, 300), "black"))
+    monkeypatch.setitem(draw_gallery.PICTURES, "nobody", empty)
+    draw_gallery.main(["--out", str(tmp_path), "--sheets", "invert", "--pictures", "astronaut", "nobody"])
     assert [file.name for file in tmp_path.iterdir()] == ["invert.jpg"]
     side = draw_gallery.SHEETS["invert"][0]
     row = pixels(tmp_path / "invert.jpg")
     assert row.shape == (side + sheets.LINE, 4 * side, 3)
-    source, output, lying, none = (row[sheets.LINE :, start : start + side] for start in range(0, 4 * side, side))
-    assert abs(source - output).mean() < 25 < abs(source - lying).mean()
+    source, output, nobody, none = (row[sheets.LINE :, start : start + side] for start in range(0, 4 * side, side))
+    assert abs(source - output).mean() < 25 < abs(source - nobody).mean()
     assert np.median(none, axis=(0, 1)).tolist() == pytest.approx([0xEE] * 3, abs=2)
     reddish = none[..., 0] - none[..., 1] > 40
     assert reddish.sum() > 50  # the words

@@ -95,7 +95,7 @@ def _in_words(sentence: str) -> str:
     wrong = re.match(r"Error parsing (--[\w-]+): .*?\b(INT|FLOAT)\b.*? from \['(.*?)'\]", sentence)
     if wrong:
         return f"{wrong[1]} is {NUMBERS[wrong[2]]}, not {wrong[3]!r}"
-    unknown = re.match(r"Unrecognized options: (-[^\s;]+\.\w+)", sentence)
+    unknown = re.match(r"Unrecognized options: (-[^-\s;][^\s;]*\.\w+)(?:;|$)", sentence)
     if unknown:
         return f"{unknown[1]} looks like an option: write -- before files whose names begin with a dash"
     return sentence
