@@ -17,7 +17,7 @@ from pixel2style.errors import CheckpointError, ConfigError, OutputError
 from pixel2style.formats import safetensors, torch_files
 from pixel2style.inference import folder as pipeline
 from tests.support import official_layout, stand_in
-from tests.support.golden_rule import arr, relative_error
+from tests.support.golden_rule import arr, img, relative_error
 
 
 @pytest.fixture(scope="module")
@@ -64,17 +64,39 @@ def test_a_saved_model_comes_back_with_the_same_outputs(model, file):
     loaded = p2s.load(file)
     assert loaded.config == model.config
     assert not loaded.training
-    pictures = arr("pictures", 2, 3, 64, 64)
+    pictures = img("pictures", 2, 3, 64, 64)
     with torch.no_grad():
         ws = loaded.encode(pictures)
         assert torch.equal(ws, model.encode(pictures))
         assert torch.equal(loaded.decode(ws), model.decode(ws))
 
 
-def test_a_loaded_model_can_be_trained_and_its_generator_cannot(file):
+def test_a_loaded_model_asks_for_no_gradients_unless_it_is_to_be_trained(file):
     loaded = p2s.load(file)
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    pictures = img("pictures", 1, 3, 64, 64).requires_grad_()
+    drawn = loaded.decode(loaded.encode(pictures))
+    drawn.sum().backward()
+    assert pictures.grad.abs().sum() > 0
+    assert not loaded.decode(loaded.encode(pictures.detach())).requires_grad
+
+
+def test_a_model_to_be_trained_asks_for_gradients_of_its_encoder_only(file):
+    loaded = p2s.load(file, trainable=True)
     assert all(parameter.requires_grad for parameter in loaded.encoder.parameters())
     assert not any(parameter.requires_grad for parameter in loaded.generator.parameters())
+
+
+@pytest.mark.parametrize("source", [None, 3, b"faces", ["faces"]])
+def test_what_names_no_model_is_refused_in_a_sentence(source):
+    for call in (p2s.load, p2s.load_generator):
+        with pytest.raises(CheckpointError, match="bundled"):
+            call(source)
+
+
+def test_a_generator_for_a_file_that_has_one_is_refused(file):
+    with pytest.raises(ConfigError, match="leave out"):
+        p2s.load(file, generator="mobilestylegan_ffhq_1024")
 
 
 @pytest.mark.parametrize("form", ["ours", "official"])
@@ -104,7 +126,7 @@ def test_half_precision_halves_a_file_and_changes_little(model, file, tmp_path):
     assert smaller.stat().st_size < 0.55 * file.stat().st_size
     loaded = p2s.load(smaller)
     assert {value.dtype for value in loaded.state_dict().values()} <= {torch.float32, torch.int64}
-    pictures = arr("pictures", 1, 3, 64, 64)
+    pictures = img("pictures", 1, 3, 64, 64)
     with torch.no_grad():
         assert relative_error(loaded.encode(pictures), model.encode(pictures)) < 5e-3
 
@@ -240,7 +262,7 @@ def test_an_official_model_converted_is_the_same_model(tmp_path):
     source.unlink()
     loaded = p2s.load(out)
     assert loaded.config == direct.config == original.config
-    pictures = arr("pictures", 1, 1, 64, 64)
+    pictures = img("pictures", 1, 1, 64, 64)
     assert same(loaded, direct)
     with torch.no_grad():  # where numbers lie in a file decides in which order they are added
         ws = loaded.encode(pictures)

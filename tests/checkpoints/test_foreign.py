@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import pixel2style as p2s
-from pixel2style.checkpoints import detect, foreign
+from pixel2style import cli
+from pixel2style.checkpoints import detect, foreign, inspect
 from pixel2style.config import GeneratorConfig
 from pixel2style.errors import CheckpointError, UnsafeFileError
 from pixel2style.formats.state_dicts import below as weights_below
@@ -28,7 +29,7 @@ from pixel2style.generators.stylegan2 import rosinality
 from pixel2style.models.backbones.ir_se import ArcFace, CurricularFace
 from pixel2style.models.psp import PSP
 from tests.support import official_layout
-from tests.support.golden_rule import GOLDEN, arr, relative_error, weights
+from tests.support.golden_rule import GOLDEN, arr, img, relative_error, weights
 from tests.support.narrow import PUBLISHED, narrow_trunks
 from tests.support.official_layout import ROWS, SIDE, WIDTH, generator_state, psp_state, random_generator, random_psp
 
@@ -107,6 +108,45 @@ def test_a_published_file_is_recognised_by_its_keys(manifest, kind):
         assert detect.find(wrapped).kind == kind
 
 
+@pytest.mark.parametrize("parts", [("encoder",), ("decoder",), ("encoder", "decoder")])
+def test_a_model_whose_parts_are_wrapped_by_dataparallel_is_a_model(parts, official, load_state):
+    wrapped = {key: value for key, value in official.items() if key.partition(".")[0] not in parts}
+    for part in parts:
+        wrapped |= {f"{part}.module.{key}": value for key, value in weights_below(official, f"{part}.").items()}
+    for content in ({"state_dict": wrapped, "latent_avg": AVERAGE}, {**wrapped, "latent_avg": AVERAGE}):
+        assert detect.find(content).kind == "psp"
+        assert same(load_state(content), load_state({"state_dict": official, "latent_avg": AVERAGE}))
+
+
+@pytest.fixture
+def encoder_alone(official, tmp_path) -> Path:
+    alone = {key: value for key, value in official.items() if key.startswith("encoder.")}
+    torch.save({"state_dict": alone, "latent_avg": AVERAGE, "opts": {"output_size": SIDE}}, tmp_path / "encoder.pt")
+    return tmp_path / "encoder.pt"
+
+
+def test_an_encoder_without_its_generator_is_called_that(encoder_alone):
+    for call in (p2s.load, p2s.load_generator, inspect.examine):
+        with pytest.raises(CheckpointError, match="without its generator"):
+            call(encoder_alone)
+
+
+def test_an_encoder_is_completed_by_the_generator_that_is_given(encoder_alone, model, official, tmp_path):
+    p2s.save(model.generator, tmp_path / "generator.safetensors")
+    loaded = p2s.load(encoder_alone, generator=tmp_path / "generator.safetensors")
+    assert same(loaded.encoder, model.encoder) and same(loaded.generator, model.generator)
+    assert torch.equal(loaded.w_avg, AVERAGE.expand(ROWS, WIDTH))
+    command = ["convert", encoder_alone, tmp_path / "whole.safetensors"]
+    assert cli.main([*map(str, command), "--generator", str(tmp_path / "generator.safetensors")]) == 0
+    assert same(p2s.load(tmp_path / "whole.safetensors"), loaded)
+
+
+def test_an_encoder_of_other_rows_than_the_generator_given_is_refused(encoder_alone, tmp_path):
+    p2s.save(random_generator(size=8, channels=(4, 4)), tmp_path / "small.safetensors")
+    with pytest.raises(CheckpointError, match="do not belong together"):
+        p2s.load(encoder_alone, generator=tmp_path / "small.safetensors")
+
+
 @pytest.mark.parametrize(
     "beside",
     [
@@ -123,7 +163,7 @@ def test_e4e_is_recognised_by_options_or_entries_beside_the_same_keys(beside, of
     assert loaded.config.encoder.kind == "e4e"
     plain = load_state({"state_dict": official, "latent_avg": AVERAGE})
     assert plain.config.encoder.kind == "pyramid"
-    pictures = arr("pictures", 1, 3, 64, 64)
+    pictures = img("pictures", 1, 3, 64, 64)
     with torch.no_grad():
         codes = plain.encoder(pictures)
         expected = torch.cat([codes[:, :1], codes[:, :1] + codes[:, 1:]], 1)
@@ -359,14 +399,14 @@ def test_an_average_that_differs_by_row_is_kept_by_row(official, load_state):
 @pytest.mark.parametrize("told", [False, None, torch.zeros(3), "no"])
 def test_without_an_average_none_is_added(official, load_state, told):
     loaded = load_state({"state_dict": official, "opts": {"start_from_latent_avg": told}})
-    pictures = arr("pictures", 1, 3, 64, 64)
+    pictures = img("pictures", 1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(loaded.encode(pictures), loaded.encoder(pictures))
 
 
 def test_an_average_that_training_used_but_did_not_save_is_computed(official, load_state):
     loaded = load_state({"state_dict": official, "opts": {"start_from_latent_avg": True}})
-    pictures = arr("pictures", 1, 3, 64, 64)
+    pictures = img("pictures", 1, 3, 64, 64)
     with torch.no_grad():
         expected = loaded.encoder(pictures) + average_w(loaded.generator)
         assert relative_error(loaded.encode(pictures), expected) < 1e-6

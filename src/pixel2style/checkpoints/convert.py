@@ -13,14 +13,14 @@ from .loading import load_any
 Layout = Literal["ours", "psp", "rosinality", "nvidia-state"]
 
 
-def convert(source: str | Path, out: str | Path, to: Layout = "ours") -> str:
+def convert(source: str | Path, out: str | Path, to: Layout = "ours", *, generator: str | Path | None = None) -> str:
     """Rewrite any readable model or generator as one complete file; returns a few words that describe it.
 
     Layouts other than ours are PyTorch files: psp for the code of pSp, e4e or ReStyle, whichever the model belongs to;
-    rosinality and nvidia-state hold the generator alone. Raises as ``load`` and ``save`` do, and ConfigError where a
-    layout has no room for the model.
+    rosinality and nvidia-state hold the generator alone. ``generator`` completes an encoder that is there without its
+    own, as in ``load``. Raises as ``load`` and ``save`` do, and ConfigError where a layout has no room for the model.
     """
-    model = load_any(source)
+    model = load_any(source, generator=generator)
     if to == "ours":
         native.save(model, out)
         return _described(model)

@@ -7,6 +7,7 @@ Axes: ``n`` rows of an average, ``d`` width of a row, ``k`` rows of the generato
 """
 
 import argparse
+import re
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -48,6 +49,9 @@ KEYS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
 MAX_DEPTH, MAX_PREFIX = 4, 500
 """Levels of dictionaries, and letters before the names of a network; no known file has as many."""
 
+WRAPPED_PART = re.compile(r"((?:^|\.)(?:encoder|decoder)\.)module\.")
+"""The start of a part's names where DataParallel wraps the part, not the network."""
+
 WITHOUT_TENSORS = ("opts", "init_kwargs")
 """Dictionaries of a file that hold no tensors."""
 
@@ -73,6 +77,11 @@ class Found(NamedTuple):
     networks: Mapping[str, str] = MappingProxyType({})
     """Of a pickle of NVIDIA's: its networks, this one first, and what they are."""
 
+    @property
+    def lacks_generator(self) -> bool:
+        """Whether it is an encoder without its generator."""
+        return self.kind in MODELS and not any(key.startswith("decoder.") for key in self.entries)
+
     def weights(self, source: str) -> dict[str, Tensor]:
         """The network's tensors. Raises CheckpointError for anything else among them."""
         return tensors(self.entries, source)
@@ -84,7 +93,7 @@ def find(state: State) -> Found:
     Raises CheckpointError when there is none that is known.
     """
     holders: dict[str, State] = {}
-    table = dict(_named(state, "", MAX_DEPTH, holders, set()))
+    table = {_unwrapped(key): value for key, value in _named(state, "", MAX_DEPTH, holders, set())}
     for kind, keys in KEYS:
         starts = [key.removesuffix(keys[0]) for key in table if key.endswith(keys[0]) and len(key) < MAX_PREFIX]
         whole = [start for start in starts if start[-1:] in ("", ".") and all(start + key in table for key in keys)]
@@ -111,6 +120,11 @@ def _named(
             yield name, value
         elif depth and len(name) < MAX_PREFIX and id(value) not in seen:
             yield from _named(value, f"{name}.", depth - 1, holders, seen)
+
+
+def _unwrapped(key: str) -> str:
+    """A name without the ``module`` that DataParallel adds to that of a part; one before the network is a prefix."""
+    return WRAPPED_PART.sub(r"\1", key)
 
 
 def _rank(prefix: str) -> tuple[bool, int, str]:

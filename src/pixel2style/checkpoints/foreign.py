@@ -33,15 +33,16 @@ from .resolve import local
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def load_model(path: str | Path) -> PSP:
+def load_model(path: str | Path, generator: Generator | None = None) -> PSP:
     """The model in a checkpoint of pSp, e4e or ReStyle, whichever encoder it has, ready to encode.
 
-    Raises CheckpointError when the file is something else or does not fit, UnsafeFileError when it contains code.
+    ``generator`` completes an encoder that is there without its own. Raises CheckpointError when the file is something
+    else or does not fit, UnsafeFileError when it contains code.
     """
     found = find(path)
     if found.kind not in MODELS:
         raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, not a model of pSp, e4e or ReStyle")
-    return psp.model(found, str(path))
+    return psp.model(found, str(path), generator)
 
 
 def load_generator(path: str | Path) -> Generator:
@@ -52,15 +53,22 @@ def load_generator(path: str | Path) -> Generator:
     found = find(path)
     if found.kind not in (*MODELS, *PUBLISHED):
         raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, not a generator")
+    if found.lacks_generator:
+        raise CheckpointError(f"{path}: is an encoder without its generator; give a generator")
     return _generator(found, str(path))
 
 
-def load_any(path: str | Path) -> PSP | Generator:
-    """The model where the file holds one, the generator where it holds no more. Raises as ``load_model`` does."""
+def load_any(path: str | Path, generator: Generator | None = None) -> PSP | Generator:
+    """The model where the file holds one, the generator where it holds no more. As ``load_model``."""
     found = find(path)
     if found.kind not in (*MODELS, *PUBLISHED):
         raise CheckpointError(f"{path}: is {DESCRIBED[found.kind]}, neither a model nor a generator")
-    return psp.model(found, str(path)) if found.kind in MODELS else _generator(found, str(path))
+    return psp.model(found, str(path), generator) if found.kind in MODELS else _generator(found, str(path))
+
+
+def lacks_generator(path: str | Path) -> bool:
+    """Whether a file holds an encoder without its generator. Raises as ``find`` does."""
+    return find(path, numbers=False).lacks_generator
 
 
 def outline(path: str | Path) -> tuple[Found, nn.Module]:

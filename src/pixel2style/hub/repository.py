@@ -31,9 +31,9 @@ CONFIG, CARD, LOG = "config.json", "README.md", "log.jsonl"
 _JSON: TypeAdapter[ModelConfig] = TypeAdapter(ModelConfig)
 
 
-def load(source: str | Path, **options: Any) -> PSP:
+def load(source: str | Path, trainable: bool = False, **options: Any) -> PSP:
     """As ``checkpoints.load``; for repositories, ``options`` are those of ``download.from_hub``."""
-    return checkpoints.load(local(source, **options) if options else source)
+    return checkpoints.load(local(source, **options) if options else source, trainable=trainable)
 
 
 OPTIONS = {

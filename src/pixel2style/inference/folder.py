@@ -332,11 +332,18 @@ def align_into(
             yield Outcome(photo, {"aligned": file}, notes=notes)
 
 
-def convert(source: str | Path, out: Path, *, to: checkpoints.Layout = "ours", overwrite: bool = False) -> str:
+def convert(
+    source: str | Path,
+    out: Path,
+    *,
+    to: checkpoints.Layout = "ours",
+    generator: str | Path | None = None,
+    overwrite: bool = False,
+) -> str:
     """Rewrite a model file as one of ours, or in another layout; returns a few words on what it is.
 
-    Raises OutputError before anything is read when ``out`` cannot be written, CheckpointError for a file that is no
-    model, ConfigError for a model that the layout cannot hold.
+    ``generator`` completes an encoder without its own. Raises OutputError before anything is read when ``out`` cannot
+    be written, CheckpointError for a file that is no model, ConfigError for a model that the layout cannot hold.
     """
     if to == "ours" and out.suffix != checkpoints.SUFFIX:
         raise OutputError(f"{out} would not be found as a model: call it NAME{checkpoints.SUFFIX}")
@@ -348,7 +355,7 @@ def convert(source: str | Path, out: Path, *, to: checkpoints.Layout = "ours", o
     if out.is_dir() or (out.exists() and not overwrite):
         raise OutputError(f"{out} exists already: give another name{'' if out.is_dir() else ', or add --overwrite'}")
     claim(out.parent, [out], [], overwrite)
-    return checkpoints.convert(file, out, to)
+    return checkpoints.convert(file, out, to, generator=generator)
 
 
 def _checked(batch: int) -> int:

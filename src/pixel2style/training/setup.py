@@ -206,7 +206,8 @@ def from_checkpoint(config: TrainConfig) -> PSP:
     Where that generator has other rows, the layers that compute rows are new and all below them is kept. Raises
     ConfigError for an encoder of another shape than the model's, and for a model of another kind of source.
     """
-    model = checkpoints.load(cast(str, config.start_from))
+    start = cast(str, config.start_from)
+    model = checkpoints.load(start, generator=config.generator if checkpoints.lacks_generator(start) else None)
     task, channels = find_task(config.task), channels_of(config.task, config.source)
     _check_model(config, model, channels)
     generator = checkpoints.load_generator(config.generator) if config.generator else model.generator

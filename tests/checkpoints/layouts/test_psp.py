@@ -198,7 +198,7 @@ def test_units_of_rows_become_part_of_the_last_layers(kind: str) -> None:
     model = PSP(plain.encoder, plain.generator, plain.config, plain.w_avg, unit).eval()
     options = {"encoder_type": "Encoder4Editing"} if kind == "e4e" else {}
     back = read({"state_dict": psp.layout(model), "latent_avg": model.w_avg, "opts": options})
-    pictures = arr("pictures", 1, 3, plain.encoder.config.input_size, plain.encoder.config.input_size)
+    pictures = img("pictures", 1, 3, plain.encoder.config.input_size, plain.encoder.config.input_size)
     assert torch.equal(back.w_unit, torch.ones(WIDTH))
     assert relative_error(back.encode(pictures), model.encode(pictures)) < 1e-5
     assert relative_error(back.encode(pictures), plain.encode(pictures)) > 1e-2

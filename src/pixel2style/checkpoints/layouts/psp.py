@@ -19,11 +19,12 @@ from ...config import EncoderConfig, GeneratorConfig, ModelConfig
 from ...errors import CheckpointError, ConfigError
 from ...formats.meta_device import shapes_only
 from ...formats.state_dicts import below, fill
+from ...generators import Generator
 from ...generators.stylegan2 import rosinality, sizes
 from ...generators.stylegan2.network import StyleGAN2
 from ...models import encoders
 from ...models.psp import PSP
-from ..detect import Found
+from ..detect import DESCRIBED, Found
 from . import options
 
 NAMES = (("pyramid.middle.", "latlayer1."), ("pyramid.fine.", "latlayer2."), ("heads.", "styles."),
@@ -37,22 +38,52 @@ MAX_STRIDES = 6
 """Strides of a head; an index beyond these is no real one (inputs of 1024 pixels)."""
 
 
-def model(found: Found, source: str) -> PSP:
-    """The model that was found in a file, ready to encode. Raises CheckpointError when its parts do not fit."""
+def model(found: Found, source: str, generator: Generator | None = None) -> PSP:
+    """The model that was found in a file, ready to encode; an encoder alone is completed with ``generator``.
+
+    Raises CheckpointError when its parts do not fit, or when it has no generator and none is given.
+    """
+    return _completed(found, source, generator) if found.lacks_generator else _whole(found, source)
+
+
+def _completed(found: Found, source: str, generator: Generator | None) -> PSP:
+    """The encoder in a file with the generator from elsewhere."""
+    if generator is None:
+        raise CheckpointError(
+            f"{source}: is the encoder of {DESCRIBED[found.kind]} without its generator: name a file of that with "
+            "--generator (convert, train), or load it with p2s.load(FILE, generator=GENERATOR)"
+        )
+    weights = found.weights(source)
+    config = _config(encoder_config(below(weights, "encoder."), generator.config), generator, found, source)
+    with shapes_only():
+        encoder = encoders.build(config.encoder)
+    fill(encoder, weights, source, lambda key: _official_name(f"encoder.{key}"))
+    average = generator.w_avg if found.average is None else rosinality.rows_of(found.average, generator, source)
+    return PSP(encoder, generator, config, average).eval()
+
+
+def _config(encoder: EncoderConfig, drawer: Generator, found: Found, source: str) -> ModelConfig:
+    """The configuration of a model. Raises CheckpointError where encoder and generator do not fit."""
+    encoder = _with_deltas(encoder, found)
+    if encoder.kind == "single_w":
+        encoder = replace(encoder, rows=drawer.rows)
+    if (encoder.rows, encoder.width) != (drawer.rows, drawer.width):
+        raise CheckpointError(
+            f"{source}: its encoder writes {encoder.rows} rows of {encoder.width}, its {drawer.size}-pixel decoder "
+            f"reads {drawer.rows} of {drawer.width}; the two do not belong together"
+        )
+    restyle = found.kind == "restyle"
+    add_average = restyle or found.average is not None or found.options.get("start_from_latent_avg") is True
+    return options.read(ModelConfig(encoder, drawer.config, add_average=add_average), found.options, restyle)
+
+
+def _whole(found: Found, source: str) -> PSP:
     average = found.average
     weights = rosinality.plain(found.weights(source))
     generator = sizes.generator(below(weights, "decoder."))
-    encoder = _with_deltas(encoder_config(below(weights, "encoder."), generator), found)
-    restyle = found.kind == "restyle"
     with shapes_only():
         drawer = StyleGAN2(generator)
-        if (encoder.rows, encoder.width) != (drawer.rows, drawer.width):
-            raise CheckpointError(
-                f"{source}: its encoder writes {encoder.rows} rows of {encoder.width}, its {drawer.size}-pixel decoder "
-                f"reads {drawer.rows} of {drawer.width}; the two do not belong together"
-            )
-        add_average = restyle or average is not None or found.options.get("start_from_latent_avg") is True
-        config = options.read(ModelConfig(encoder, generator, add_average=add_average), found.options, restyle)
+        config = _config(encoder_config(below(weights, "encoder."), generator), drawer, found, source)
         made = PSP(encoders.build(config.encoder), drawer, config, torch.zeros(drawer.width))
     blank = {
         "w_avg": torch.zeros(drawer.rows, drawer.width),

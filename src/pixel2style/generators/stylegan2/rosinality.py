@@ -19,6 +19,7 @@ from ...errors import CheckpointError, ConfigError
 from ...formats.meta_device import shapes_only
 from ...formats.state_dicts import fill, is_constant
 from ...ops import FIR
+from ..base import Generator
 from ..sampling import average_w
 from . import sizes
 from .network import StyleGAN2, channels_of
@@ -132,7 +133,7 @@ def _kernels(config: GeneratorConfig, prefix: str) -> list[str]:
     return [f"{prefix}{name}" for pair in names for name in pair]
 
 
-def rows_of(average: Tensor, generator: StyleGAN2, source: str) -> Tensor:
+def rows_of(average: Tensor, generator: Generator, source: str) -> Tensor:
     """``[n d] -> [k d]``. Raises CheckpointError unless the average has one row or all rows."""
     if len(average) not in (1, generator.rows) or average.shape[1] != generator.width:
         wanted = [generator.rows, generator.width]
