@@ -138,14 +138,93 @@ def test_a_dark_picture_of_sixteen_bits_stays_dark(tmp_path):
     assert np.asarray(images.load(tmp_path / "dark.png")).max() == 4
 
 
-def test_floating_point_gray_is_read_by_its_range(tmp_path):
-    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "unit.tiff")
-    with_gaps = np.linspace(0, 200, 64, dtype=np.float32).reshape(8, 8)
-    with_gaps[0, 0] = np.nan
-    Image.fromarray(with_gaps).save(tmp_path / "levels.tiff")
-    assert np.asarray(images.load(tmp_path / "unit.tiff"))[-1, -1].tolist() == [255, 255, 255]
-    levels = np.asarray(images.load(tmp_path / "levels.tiff"))
-    assert levels[-1, -1, 0] == 200 and levels[0, 0, 0] == 0
+def deep(path: Path, values: np.ndarray, dtype: type = np.float32) -> Path:
+    """A gray TIFF with 64 numbers of 32 bits."""
+    Image.fromarray(values.reshape(8, 8).astype(dtype)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(("white", "most"), [(1.0, 1.0), (1.0, 0.01), (255.0, 200.0), (65535.0, 60000.0)])
+def test_floating_point_gray_is_read_by_its_range(white: float, most: float, tmp_path: Path) -> None:
+    values = np.linspace(0, most, 64)
+    levels = np.asarray(images.load(deep(tmp_path / "deep.tiff", values)))[..., 0].reshape(-1)
+    assert np.abs(levels - values / white * 255).max() <= 0.51
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_what_resampling_adds_beyond_white_and_black_is_clipped(white: float, tmp_path: Path) -> None:
+    levels = np.asarray(images.load(deep(tmp_path / "deep.tiff", np.linspace(-0.1, 1.1, 64) * white)))[..., 0]
+    assert levels.min() == 0 and levels.max() == 255 and 120 < levels.mean() < 135
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (np.linspace(0, 255_000, 64), np.float32),
+        (np.linspace(0, 255_000, 64), np.int32),
+        (np.linspace(-1, 1, 64), np.float32),
+        (np.linspace(0, 3, 64), np.float32),
+        (np.linspace(0, 1023, 64), np.float32),
+        (np.linspace(-5, 255, 64), np.int32),
+        (np.where(np.arange(64) == 5, np.nan, 0.5), np.float32),
+        (np.where(np.arange(64) == 5, np.inf, 0.5), np.float32),
+    ],
+)
+def test_deep_gray_whose_white_is_not_clear_is_refused(values: np.ndarray, dtype: type, tmp_path: Path) -> None:
+    file = deep(tmp_path / "deep.tiff", values, dtype)
+    with pytest.raises(ImageError, match="numbers") as caught:
+        images.load(file)
+    assert str(file) in str(caught.value)
+    with Image.open(file) as picture, pytest.raises(ImageError, match="numbers"):
+        images.to_rgb(picture)
+
+
+@pytest.mark.parametrize("most", [255, 65535, 2**31 - 1])
+def test_whole_numbers_of_32_bits_are_read_by_their_range(most: int, tmp_path: Path) -> None:
+    loaded = np.asarray(images.load(deep(tmp_path / "deep.tiff", np.linspace(0, most, 64), np.int32)))
+    assert loaded[0, 0].tolist() == [0] * 3 and loaded[-1, -1].tolist() == [255] * 3
+
+
+def test_what_a_program_has_in_memory_is_opened_as_its_file_would_be(tmp_path: Path) -> None:
+    pixels = np.asarray(scene())
+    scene().save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    read_to_its_end = io.BytesIO(content)
+    read_to_its_end.read()
+    for given in (scene(), pixels, pixels[:, ::-1][:, ::-1], content, bytearray(content), read_to_its_end):
+        found = images.opened(given)
+        assert isinstance(found, Image.Image)
+        assert difference(images.to_rgb(found), scene()) == 0
+    assert images.opened(str(tmp_path / "a.png")) == images.opened(tmp_path / "a.png") == tmp_path / "a.png"
+    gray = images.opened(pixels[..., 0])
+    assert isinstance(gray, Image.Image) and gray.mode == "L"
+    clear = images.opened(np.zeros((4, 4, 4), np.uint8))
+    assert isinstance(clear, Image.Image)
+    assert images.to_rgb(clear).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        3,
+        torch.zeros(3, 8, 8),
+        b"",
+        b"no picture",
+        io.BytesIO(),
+        Image.new("RGB", (0, 0)),
+        np.zeros((8, 8, 3)),
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros((1, 8, 8, 3), np.uint8),
+        np.zeros((0, 0, 3), np.uint8),
+        [scene()],
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_what_is_no_picture_in_memory_is_refused_in_a_sentence(given: object) -> None:
+    with pytest.raises(ImageError) as caught:
+        images.opened(given)
+    assert ": " in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_cmyk_keeps_its_colours(tmp_path):

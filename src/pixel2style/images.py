@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,15 @@ QUALITY = {
 }
 """Options of the encoders. For photographs, run-length compressed PNGs are as small and take half the time."""
 
+WHITES = {
+    "F": ((1.0, 0.0), (255.0, 16.0), (65535.0, 4096.0)),
+    "I": ((255.0, 0.0), (65535.0, 256.0), (2.0**31, 2.0**27)),
+    "I;16": ((65535.0, 0.0),),
+}
+"""Of deep gray, by Pillow's mode: what white may be, and how bright the brightest pixel then is at least."""
+OVERSHOOT = 0.25
+"""How far resampling of floating-point numbers leads beyond white and black, as a share of white."""
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,7 +63,13 @@ _TRANSPOSED = {_UPRIGHT[number] for number in (5, 6, 7, 8)}
 _END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _TAIL = 4096
 
+Given = str | os.PathLike[str] | Image.Image | bytes | BytesIO | np.ndarray[Any, Any]
+"""What stands for a picture: see ``opened``."""
 Result = TypeVar("Result")
+
+
+class _UnclearError(Exception):
+    """An image that can be decoded but not shown; why, after its name."""
 
 
 def load(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -83,9 +98,41 @@ def size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 def from_bytes(data: bytes, name: str = "the picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The image in ``data`` as ``load`` gives it; ``name`` stands for it in an ImageError."""
-    if not data:
-        raise ImageError(f"{name} is empty: send it again")
-    return _decode(BytesIO(data), name, max_pixels, _upright_rgb)
+    return _of_bytes(data, name, max_pixels, _upright_rgb)
+
+
+def opened(given: Given) -> Image.Image | Path:
+    """What a user of the library gives for a picture: its path, or the picture in its own mode.
+
+    A PIL image stays as it is. A file in memory (bytes, BytesIO) is turned upright by its EXIF data. An array is
+    ``[h w]`` (gray), ``[h w 3]`` (RGB) or ``[h w 4]`` (RGBA), uint8. Raises ImageError for anything else.
+    """
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    if isinstance(given, BytesIO):
+        given = given.getvalue()  # wherever it is read to
+    if isinstance(given, bytes | bytearray | memoryview):
+        return _of_bytes(bytes(given), "the picture", MAX_PIXELS, _upright_raw)
+    picture = _of_array(given) if isinstance(given, np.ndarray) else given
+    if not isinstance(picture, Image.Image):
+        raise ImageError(
+            f"{type(given).__name__} is no picture: give a path, a PIL image, the bytes of a file, or a NumPy array "
+            "[h w 3] of uint8 (of a tensor in [-1, 1]: images.to_picture)"
+        )
+    if not all(picture.size):
+        raise ImageError(f"the picture has {picture.width} x {picture.height} pixels: give one that has some")
+    return picture
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A PIL image as RGB of 8 bits, as ``load`` makes it: transparent parts white, deeper gray scaled.
+
+    Raises ImageError for numbers that have no clear range.
+    """
+    try:
+        return _opaque(image)
+    except _UnclearError as error:
+        raise ImageError(f"the picture {error}") from None
 
 
 def to_tensor(image: Image.Image) -> Tensor:
@@ -145,6 +192,21 @@ def grid(images: Tensor | Sequence[Tensor] | Sequence[Image.Image], columns: int
     return sheet
 
 
+def _of_bytes(data: bytes, name: str, max_pixels: int, finish: Callable[[Image.Image], Result]) -> Result:
+    if not data:
+        raise ImageError(f"{name} is empty: send it again")
+    return _decode(BytesIO(data), name, max_pixels, finish)
+
+
+def _of_array(pixels: np.ndarray[Any, Any]) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+        raise ImageError(
+            f"an array of a picture is [h w], [h w 3] or [h w 4], uint8, not {list(pixels.shape)} of {pixels.dtype}: "
+            "convert it"
+        )
+    return Image.fromarray(np.ascontiguousarray(pixels)) if pixels.size else Image.new("RGB", pixels.shape[1::-1])
+
+
 def _read(path: str | Path, max_pixels: int, finish: Callable[[Image.Image], Result]) -> Result:
     path = Path(path)
     try:
@@ -178,6 +240,8 @@ def _decode(file: IO[bytes], name: str, max_pixels: int, finish: Callable[[Image
                 return finish(image)
         except ImageError:
             raise
+        except _UnclearError as error:
+            raise ImageError(f"{name} {error}") from None
         except Image.DecompressionBombError as error:
             raise ImageError(
                 f"{name} has far more than {max_pixels / 1e6:g} million pixels: make it smaller"
@@ -272,13 +336,21 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Gray of 16 or 32 bits or floating point as RGB, scaled by the range that its maximum suggests, never clipped."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float32))
-    maximum = float(values.max(initial=0.0))
-    if image.mode == "F":
-        white = next((limit for limit in (1.0, 255.0, 65535.0) if maximum <= limit), maximum)
-    else:
-        white = 65535.0 if maximum <= 65535.0 else 2.0**31 - 1
+    """Gray of 16 or 32 bits or floating point as RGB, scaled by the range that its numbers suggest.
+
+    Raises _UnclearError where they suggest none, or one in which the picture would be nearly black.
+    """
+    values = np.asarray(image).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise _UnclearError("has NaN or infinite numbers: replace them")
+    least, most = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    kind = image.mode if image.mode in WHITES else "I;16"
+    beyond = OVERSHOOT if kind == "F" else 0.0
+    white = next((white for white, darkest in WHITES[kind] if darkest <= most <= white * (1 + beyond)), None)
+    if white is None or least < -white * beyond:
+        raise _UnclearError(
+            f"has numbers from {least:g} to {most:g}, which is neither 0 to 1 nor 0 to 255 nor 0 to 65535: scale them"
+        )
     return Image.fromarray((values / white * 255.0).round().clip(0, 255).astype(np.uint8)).convert("RGB")
 
 

@@ -1,4 +1,4 @@
-"""``inspect`` describes what loading gives, without reading numbers."""
+"""``inspect`` describes what loading gives, without keeping numbers."""
 
 import io
 import json
@@ -134,7 +134,7 @@ def test_a_published_model_is_described_with_options_of_its_training(published):
     assert finding.uses["train"].endswith(f"--start-from {published}")
 
 
-def test_no_number_is_read(published, monkeypatch):
+def test_shapes_are_listed_without_numbers(published, monkeypatch):
     before = inspect.examine(published)
     start = time.process_time()
     monkeypatch.setattr(torch.Tensor, "contiguous", lambda self: pytest.fail("a tensor was copied"))
@@ -150,10 +150,40 @@ def test_of_an_old_file_no_number_is_read_either(tmp_path):
     del state
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    assert inspect.examine(tmp_path / "old.pt").facts["generator"].startswith("stylegan2, 8 pixels")
+    facts = inspect.examine(tmp_path / "old.pt").facts
+    assert facts["generator"].startswith("stylegan2, 8 pixels") and facts["numbers"].startswith("not read")
     assert resident("VmHWM") - before < 50e6
     p2s.load_generator(tmp_path / "old.pt")
     assert resident("VmHWM") - before > 150e6
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("form", ["ours", "zip", "safetensors"])
+def test_a_file_with_a_number_that_is_none_is_refused_as_in_loading(form, value, tmp_path):
+    generator = random_generator(size=8, channels=(4, 4))
+    generator.to_rgb1.bias.view(-1)[1] = value
+    file = tmp_path / ("file.pt" if form == "zip" else "file.safetensors")
+    if form == "ours":
+        p2s.save(generator, file)
+    elif form == "zip":
+        torch.save({"g_ema": generator_state(generator)}, file)
+    else:
+        save_file(generator_state(generator), file)
+    said = []
+    for door in (p2s.load_generator, inspect.examine):
+        with pytest.raises(CheckpointError, match="NaN or infinite") as caught:
+            door(file)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "to_rgb1.bias" in said[0]
+
+
+def test_finite_numbers_whose_sum_is_not_are_loaded(tmp_path):
+    generator = random_generator(size=8, channels=(4, 4))
+    generator.conv1.conv.weight.fill_(3e38)
+    p2s.save(generator, tmp_path / "large.safetensors")
+    assert p2s.load_generator(tmp_path / "large.safetensors").conv1.conv.weight.max() > 2e38
+    assert inspect.examine(tmp_path / "large.safetensors").facts["numbers"] == "all finite"
 
 
 def resident(line: str) -> float:

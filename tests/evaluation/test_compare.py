@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 from pixel2style import images
-from pixel2style.errors import ConfigError
+from pixel2style.errors import ConfigError, ImageError
 from pixel2style.evaluation import compare
 from pixel2style.evaluation.compare import Evaluation, Pair, Row, compared, matched, spread
 from pixel2style.faces.align import FaceAligner
@@ -157,6 +157,20 @@ def test_scores_do_not_depend_on_the_batch(
         before = scored[row.pair.name]
         assert row.scores == pytest.approx(before.scores, rel=1e-4, abs=1e-5)
         assert row.face == before.face and type(row.error) is type(before.error)
+
+
+def test_an_original_that_is_not_cut_like_its_result_is_refused(
+    tmp_path: Path, face: Image.Image, scorer: Scorer, aligner: FaceAligner
+) -> None:
+    result, cut = saved(tmp_path, "result.png", face.rotate(2)), saved(tmp_path, "cut.png", face)
+    whole = images.load(ASTRONAUT)
+    uncut = saved(tmp_path, "uncut.png", whole.crop((0, 0, min(whole.size), min(whole.size))))
+    both = [Pair(file.stem, result, file) for file in (cut, uncut)]
+    good, bad = compared(both, scorer, aligner, 2)
+    assert good.error is None and good.face
+    assert isinstance(bad.error, ImageError) and "pixel2style align" in str(bad.error)
+    assert not bad.scores
+    assert all(row.error is None for row in compared(both, scorer, None, 2))
 
 
 def test_faces_are_not_searched_where_there_are_none(pairs: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:

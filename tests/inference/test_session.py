@@ -1,16 +1,19 @@
 """A session that threads share, that is forked, and the devices it runs on."""
 
+import io
 import os
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pixel2style import images
-from pixel2style.errors import ConfigError
+from pixel2style.errors import ConfigError, ImageError
 from pixel2style.inference.session import Session
 from tests.support.paths import ASTRONAUT
 
@@ -81,3 +84,38 @@ def test_a_device_may_have_a_number() -> None:
     assert Session(device="cpu").device == torch.device("cpu")
     if torch.cuda.is_available():
         assert Session(device="cuda:0").device.index == 0
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_photograph_in_memory_is_inverted_like_its_file() -> None:
+    session, picture = Session(), images.load(ASTRONAUT)
+    content = ASTRONAUT.read_bytes()
+    of_file = session.invert(ASTRONAUT, refine=0, detail=False).ws
+    for photograph in (str(ASTRONAUT), picture, np.asarray(picture), content, io.BytesIO(content)):
+        assert torch.equal(session.invert(photograph, refine=0, detail=False).ws, of_file)
+
+
+@pytest.mark.parametrize(
+    "photograph", [None, torch.zeros(3, 64, 64), np.zeros((64, 64, 3)), b"", Image.new("RGB", (0, 0)), 5]
+)
+def test_what_is_no_photograph_is_refused_in_a_sentence(photograph: object) -> None:
+    for call in (Session().invert, Session("superres").translate):
+        with pytest.raises(ImageError):
+            call(photograph)
+
+
+@pytest.mark.parametrize("number", [1.5, "2", 1.0])
+def test_a_number_of_steps_is_a_whole_number(number: object) -> None:
+    with pytest.raises(ConfigError, match="whole number"):
+        Session().invert(ASTRONAUT, refine=number)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_session_whose_model_is_of_bfloat16_draws_nearly_the_same() -> None:
+    session, picture = Session(), images.load(ASTRONAUT)
+    plain = session.invert(picture)
+    session.model.bfloat16()
+    drawn = session.invert(picture)
+    assert drawn.ws.dtype == torch.float32
+    difference = np.asarray(drawn.reconstruction, np.float32) - np.asarray(plain.reconstruction)
+    assert np.abs(difference).mean() < 8

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
+from pixel2style.errors import ConfigError
 from pixel2style.generators.base import NO_RESIDUALS, Residuals
 from pixel2style.models import encoders
 from pixel2style.models.psp import PSP
@@ -73,7 +74,7 @@ def test_pictures_of_any_size_are_resized_and_never_folded_into_the_batch():
 
 @pytest.mark.parametrize("shape", [(2, 4, 64, 64), (2, 1, 64, 64), (3, 64, 64), (1, 2, 3, 64, 64)])
 def test_pictures_of_other_channels_are_refused_in_a_sentence(shape):
-    with pytest.raises(ValueError, match=r"expected images \[b 3 h w\], got \["):
+    with pytest.raises(ConfigError, match=r"expected images \[b 3 h w\], got \["):
         tiny().encode(torch.zeros(shape))
 
 
@@ -200,8 +201,9 @@ def test_two_iterations_differ_from_one_and_are_the_configurations_default():
     once, twice = model.encode(pictures, iterations=1), model.encode(pictures, iterations=2)
     assert not torch.allclose(once, twice)
     assert torch.equal(model.encode(pictures), twice)
-    with pytest.raises(ValueError, match="at least 1"):
-        model.encode(pictures, iterations=0)
+    for count in (0, -1, 1.5):
+        with pytest.raises(ConfigError, match="at least 1"):
+            model.encode(pictures, iterations=count)
 
 
 def test_a_call_without_gradients_does_not_change_later_gradients():
@@ -216,7 +218,7 @@ def test_a_call_without_gradients_does_not_change_later_gradients():
 def test_channels_of_feedback_are_not_the_users_to_give():
     assert tiny(channels=6, feedback=True).source_channels == 3
     assert tiny(channels=22, feedback=True).source_channels == 19
-    with pytest.raises(ValueError, match=r"\[b 3 h w\]"):
+    with pytest.raises(ConfigError, match=r"\[b 3 h w\]"):
         tiny(channels=6, feedback=True).encode(torch.zeros(1, 6, SIDE, SIDE))
     with pytest.raises(ValueError, match="three more input channels"):
         tiny(channels=3, feedback=True)

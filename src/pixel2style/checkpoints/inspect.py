@@ -1,7 +1,8 @@
 """What a model file is, without loading it: the command ``inspect``.
 
 Files are opened by the same readers as for use, but without their numbers: networks are built on the meta device, which
-has shapes and no memory. What does not fit is therefore found here too, in the same words.
+has shapes and no memory. What does not fit is therefore found here too, in the same words. The numbers of files that
+can be mapped are then read once, tensor by tensor, to find NaN; those of pickles would have to fit into memory.
 """
 
 import itertools
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from ..config import DetailConfig, EncoderConfig, GeneratorConfig, ModelConfig
-from ..formats.safetensors import is_safetensors
+from ..formats import safetensors
+from ..formats.state_dicts import require_finite
 from ..generators import Generator
 from ..generators.stylegan2 import network as stylegan2
 from ..models.psp import PSP
@@ -38,7 +40,10 @@ class Finding:
 
 
 def examine(source: str | Path) -> Finding:
-    """What the file that ``source`` names is. Raises as ``checkpoints.load`` does, for the same files."""
+    """What the file that ``source`` names is. Raises as ``checkpoints.load`` does, for the same files.
+
+    Only of pickles NaN and infinite numbers are not found.
+    """
     path = find(source)
     found = _ours(path) if native.is_ours(path) else _foreign(path)
     network = found.network
@@ -49,6 +54,7 @@ def examine(source: str | Path) -> Finding:
     elif isinstance(network, Generator):
         facts |= _generator_facts(network.config, network.rows)
     facts["weights"] = _weights(network)
+    facts["numbers"] = _checked_numbers(path)
     facts |= {name: _short(value) for name, value in found.options.items() if name in SHOWN and value not in (None, "")}
     whole = asdict(config) if config else {}
     return Finding(str(source), found.about, facts, whole, _uses(network, found.kind, str(source)))
@@ -113,7 +119,16 @@ def _container(path: str | Path) -> str:
     """How a file holds its tensors, in a few words."""
     if zipfile.is_zipfile(path):
         return "PyTorch zip"
-    return "safetensors" if is_safetensors(path) else "pickle"
+    return "safetensors" if safetensors.is_safetensors(path) else "pickle"
+
+
+def _checked_numbers(path: Path) -> str:
+    """What is known of a file's numbers. Raises CheckpointError for NaN and infinite ones."""
+    if not (zipfile.is_zipfile(path) or safetensors.is_safetensors(path)):
+        return "not read: whether all are finite is seen when it is loaded"
+    stored = safetensors.read(path) if native.is_ours(path) else foreign.find(path).entries
+    require_finite({key: value for key, value in stored.items() if isinstance(value, Tensor)}, str(path))
+    return "all finite"
 
 
 def _model_facts(model: PSP) -> dict[str, str]:

@@ -17,8 +17,8 @@ def load(source: str | Path, *, generator: str | Path | None = None, trainable: 
     ``source`` is a bundled name, a file of ours or an official checkpoint of pSp, e4e or ReStyle, by path, by address
     or on the Hugging Face Hub. ``generator`` is any source of ``load_generator``, for a file that holds an encoder
     without its generator, and for no other. Weights ask for no gradients, which still pass through to images and rows;
-    with ``trainable`` those of the encoders do. Raises CheckpointError when the file is no such thing, is damaged or does
-    not fit the generator, UnsafeFileError when it contains code, ConfigError for a generator that is not needed.
+    with ``trainable`` those of the encoders do. Raises CheckpointError when the file is no such thing, is damaged or
+    does not fit the generator, UnsafeFileError when it contains code, ConfigError for a generator that is not needed.
     """
     path = find(source)
     if native.is_ours(path):

@@ -28,7 +28,8 @@ def evaluate(
 
     Args:
         results: Folder of the pictures to measure, or one picture.
-        originals: Folder of the pictures they should be, of the same names, suffix aside; or one picture.
+        originals: Folder of the pictures they should be, of the same names, suffix aside, cut as the results are (see
+            align); or one picture.
         out: Folder for the report; created if it does not exist.
         faces: The pictures show no aligned faces: leave out identity, and look for no faces.
         inception: Also measure FID with torch-fidelity and its file of Inception weights.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import images, photos
 from ..errors import ConfigError, ImageError, Pixel2StyleError
-from ..faces.align import FaceAligner
+from ..faces.align import Face, FaceAligner
 from ..metrics import frechet
 from ..metrics.lpips import how_to_get
 from ..metrics.scores import METRICS, Scorer
@@ -26,6 +26,9 @@ from ..ops import pooled
 COMPANIONS = (".pair", ".aligned")
 """What ``pixel2style invert`` writes beside NAME.png; NAME.aligned is the original of NAME."""
 READERS = 4
+MOST_MOVED, MOST_SCALED = 0.15, 1.5
+"""How far the middle of a face may lie from that of its original's, as a share of the picture, and how many times as
+far its mouth from its eyes: more than models change, less than an uncut photograph differs."""
 RATIO_TOLERANCE = 0.01
 """How much the aspect ratios of a pair may differ: enough for rounding, too little for another crop."""
 
@@ -202,9 +205,28 @@ def _rows(
             yield Row(pair, error=both)
             continue
         assert scores is not None
-        face = bool(faces.detect(images.to_picture(both[0]))) if faces else None
-        yield Row(pair, scores.of(place), face, None if scores.vgg is None else scores.vgg[place])
+        found = faces.detect(images.to_picture(both[0])) if faces else []
+        if faces and found and _is_elsewhere(found[0], both[1], pair, faces):
+            yield Row(pair, error=ImageError(
+                f"{pair.original} shows its face elsewhere than {pair.result}, so it is not cut as that was: cut it "
+                "with pixel2style align, or compare them as they are with --no-faces"
+            ))  # fmt: skip
+        else:
+            face = bool(found) if faces else None
+            yield Row(pair, scores.of(place), face, None if scores.vgg is None else scores.vgg[place])
         place += 1
+
+
+def _is_elsewhere(face: Face, original: Tensor, pair: Pair, faces: FaceAligner) -> bool:
+    """Whether an original ``[3 h w]`` shows its face at another place or in another size than its result does."""
+    if pair.original.stem.endswith(COMPANIONS):
+        return False  # cut when the result was made
+    expected = faces.detect(images.to_picture(original))
+    if not expected:
+        return False
+    places = [one.landmarks.mean(0) for one in (face, expected[0])]
+    sizes = [math.dist(one.landmarks[:2].mean(0), one.landmarks[3:].mean(0)) for one in (face, expected[0])]
+    return math.dist(*places) > MOST_MOVED * max(original.shape) or max(sizes) > MOST_SCALED * min(sizes)
 
 
 def _read(pair: Pair) -> Tensor | ImageError:

@@ -1,5 +1,6 @@
 """State dicts: check their tensors, and fill networks with exactly these."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,15 +20,35 @@ MAX_SHARED = 64 << 20
 def tensors(state: Mapping[Any, Any], source: str) -> dict[str, Tensor]:
     """The tensors of a state dict, floating-point ones as float32.
 
-    Raises CheckpointError for anything else in it, and where tensors that share their numbers would take much more
-    memory than these.
+    Raises CheckpointError for anything else in it, for NaN and infinite numbers, and where tensors that share their
+    numbers would take much more memory than these.
     """
     found = [value for value in state.values() if isinstance(value, Tensor) and value.device.type == "cpu"]
     plain = [value for value in found if value.layout is torch.strided]
     storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in plain}
     if sum(value.nbytes for value in plain) > 2 * sum(storages.values()) + MAX_SHARED:
         raise CheckpointError(f"{source}: its tensors claim more numbers than the file holds; the file is damaged")
-    return {str(key): _tensor(str(key), value, source) for key, value in state.items()}
+    read = {str(key): _tensor(str(key), value, source) for key, value in state.items()}
+    require_finite(read, source)
+    return read
+
+
+def require_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError where a tensor has NaN or infinite numbers: a network with one of them draws black."""
+    broken = [key for key, value in state.items() if not is_finite(value)]
+    if broken:
+        raise CheckpointError(
+            f"{source}: holds NaN or infinite numbers in {_listed('tensors', broken)}, as after a training that "
+            "diverged; use an earlier file"
+        )
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether a tensor has only finite numbers; True for whole numbers and for meta tensors."""
+    if value.is_meta or not value.is_floating_point():
+        return True
+    # a sum takes a tenth of the time of isfinite; that of large numbers may be infinite, too
+    return math.isfinite(float(value.float().sum())) or bool(value.isfinite().all())
 
 
 def _tensor(key: str, value: Any, source: str) -> Tensor:

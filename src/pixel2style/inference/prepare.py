@@ -4,6 +4,7 @@ Axes: ``c`` channels of a source, ``s`` its side, ``r`` the generator's side, ``
 """
 
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,10 @@ def check_numbers(request: Request, rows: int) -> None:
     """Raise ConfigError for numbers that are out of range for any task; the model has ``rows`` rows."""
     if request.face is not None:
         check_face(request)
+    numbers: dict[str, object] = {"refine": request.refine, "samples": request.samples, "seed": request.seed}
+    for name, number in numbers.items():
+        if number is not None and not isinstance(number, Integral):
+            raise ConfigError(f"--{name} is a whole number, not {number!r}")
     if request.refine is not None and request.refine < 0:
         raise ConfigError(f"--refine is a number of steps, not {request.refine}: leave it out, or try 5")
     if not 0 <= request.samples <= MOST_SAMPLES:
@@ -98,30 +103,30 @@ def needs_face(request: Request) -> bool:
 
 
 def prepare(
-    given: Image.Image | str | Path,
+    given: images.Given,
     request: Request,
     config: ModelConfig,
     aligner: FaceAligner | None,
     photo: Photo | None = None,
 ) -> Prepared:
-    """The source that an encoder of ``config`` gets for a file, or for an upright picture.
+    """The source that an encoder of ``config`` gets for a file, or for a picture as ``images.opened`` takes it.
 
     ``aligner`` finds the face, unless ``photo`` says where it is; None takes the middle square. Raises ImageError,
     NoFaceError, and ConfigError if the task reads files of another kind and gets a picture.
     """
     task = tasks.find_task(request.task)
+    opened = images.opened(given)
     if not task.photograph:
-        if isinstance(given, Image.Image):
+        if isinstance(opened, Image.Image):
             raise ConfigError(f"sources of {request.task} are read from files: give the path of one")
-        source = tasks.read_source(task, Path(given), config.encoder.input_size, config.source)
+        source = tasks.read_source(task, opened, config.encoder.input_size, config.source)
         return Prepared(source, visible(source, task))
-    given = given if isinstance(given, Image.Image) else Path(given)
-    picture = given.convert("RGB") if isinstance(given, Image.Image) else images.load(given)
+    picture = images.to_rgb(opened) if isinstance(opened, Image.Image) else images.load(opened)
     frame, notes = Frame.middle(picture), tuple[str, ...]()
     if aligner is not None:
         landmarks, notes = locate(picture, request.face, aligner, photo)
         frame = Frame.around(landmarks)
-    photograph = Photograph(picture, frame, given)
+    photograph = Photograph(picture, frame, opened)
     if task.prepare is not None:
         return replace(task.prepare(photograph, request, config), notes=notes)
     return replace(_plain(photograph, request, config, task), notes=notes)

@@ -99,8 +99,8 @@ class Session:
     model was loaded it works with one thread.
 
     ``precision`` "bf16" computes in bfloat16, "fp32" in float32; "auto" encodes and draws in float32, and refines and
-    finds features in bfloat16 on processors that have instructions for it, so results depend on the processor by what
-    is rounded. Raises ConfigError for another.
+    finds features in bfloat16 on processors that have instructions for it, so results depend on the processor, and
+    on the number of threads, by what is rounded. Raises ConfigError for another.
     """
 
     def __init__(self, model: str | Path = "faces", device: Device = "auto", precision: Precision = "auto"):
@@ -163,7 +163,7 @@ class Session:
 
     def invert(
         self,
-        image: Image.Image | str | Path,
+        image: images.Given,
         align: bool = True,
         refine: int | None = None,
         detail: bool = True,
@@ -174,7 +174,10 @@ class Session:
         face: Choice | None = None,
         watch: Watch | None = None,
     ) -> Result:
-        """Photograph -> rows and features -> picture; ``image`` is an upright picture, or a file.
+        """Photograph -> rows and features -> picture.
+
+        ``image`` is a path, the bytes of a file (bytes, BytesIO), an upright PIL image, or an upright NumPy array
+        ``[h w 3]``, RGB of uint8 (also ``[h w]`` and ``[h w 4]``).
 
         After the encoder, rows take ``refine`` steps towards the photograph: Newton steps if the generator's curvature
         is known (the bundled one), else steps of Adam, which needs ten times as many. None: one step if curvature is
@@ -191,7 +194,7 @@ class Session:
 
     def translate(
         self,
-        image: Image.Image | str | Path,
+        image: images.Given,
         align: bool = True,
         *,
         factor: int | None = None,
@@ -205,7 +208,7 @@ class Session:
         detail: bool = True,
         face: Choice | None = None,
     ) -> Result:
-        """Apply the model's task to a file, or to an upright picture; options as of ``pixel2style translate``.
+        """Apply the model's task to a picture, given as to ``invert``; options as of ``pixel2style translate``.
 
         Raises what ``invert`` does, and ConfigError for options that do not go with the task.
         """
@@ -300,7 +303,7 @@ class Session:
             if not request.detail:
                 raise ConfigError("--budget and --target refine features, and --no-detail leaves them out: choose one")
 
-    def _one(self, image: Image.Image | str | Path, request: Request, watch: Watch | None = None) -> Result:
+    def _one(self, image: images.Given, request: Request, watch: Watch | None = None) -> Result:
         with self._lock:
             return self._results([self._prepared(image, request.opened())], request, watch)[0]
 
@@ -328,7 +331,7 @@ class Session:
         made = self._results(list(ready.values()), request, watch) if ready else []
         return failed | dict(zip(ready, made, strict=True))
 
-    def _prepared(self, image: Image.Image | str | Path, request: Request, photo: Photo | None = None) -> Prepared:
+    def _prepared(self, image: images.Given, request: Request, photo: Photo | None = None) -> Prepared:
         aligner = self.aligner if preparation.needs_face(request) else None
         return preparation.prepare(image, request, self.model.config, aligner, photo)
 

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from ..errors import ConfigError
 from ..generators.base import NO_RESIDUALS, Generator, Residuals
 from ..images import resize
 from ..ops import COMPARE_SIZE, pooled
+from . import given
 from .detail import DetailEncoder
 from .encoders import Encoder
 from .inversion import Inversion
@@ -69,33 +71,38 @@ class PSP(nn.Module):
     def encode(self, images: Tensor, iterations: int | None = None) -> Tensor:
         """Images ``[b c h w]`` of any size to rows ``[b k d]``.
 
-        Photographs are in [-1, 1], sketches and label maps in [0, 1]. ``iterations`` (default: the configuration's) are
-        passes of an encoder with feedback; others make one. Raises ValueError when the channels do not fit.
+        Photographs are in [-1, 1], sketches and label maps in [0, 1], of any floating-point type. ``iterations``
+        (default: the configuration's) are passes of an encoder with feedback; others make one. Raises ConfigError for
+        images of other types, shapes or channels, and, unless this is being compiled or exported, for numbers that are
+        not finite or far outside; a warning says that RGB is probably in [0, 1].
         """
         iterations = self.config.iterations if iterations is None else iterations
-        images = self.fit(images)
+        if not isinstance(iterations, int) or iterations < 1:
+            raise ConfigError(f"iterations must be a whole number of at least 1, got {iterations}")
+        images = self.fit(given.images_of(images, self.source_channels, self.w_avg.dtype))
+        given.check_pixels(images)
         if not self.corrects_itself:
             return self.step(images, None, None)
-        ws, drawn = None, None
-        for iteration in range(iterations):
-            ws = self.step(images, ws, drawn)
-            if iteration + 1 < iterations:
-                drawn = self.redraw(ws)
-        if ws is None:
-            raise ValueError(f"iterations must be at least 1, got {iterations}")
+        ws = self.step(images, None, None)
+        for _ in range(1, iterations):
+            ws = self.step(images, ws, self.redraw(ws))
         return ws
 
     def decode(self, ws: Tensor, size: int | None = None, features: Residuals = NO_RESIDUALS) -> Tensor:
-        """Rows ``[b k d]`` to images ``[b 3 r r]`` in about [-1, 1]; deterministic.
+        """Rows ``[b k d]``, or ``[b d]`` for all rows alike, to images ``[b 3 r r]`` in about [-1, 1]; deterministic.
 
-        ``features`` are an inversion's: residuals ``[b c s s]`` by the side of the map that they are added to.
+        ``features`` are an inversion's: residuals ``[b c s s]`` by the side of the map that they are added to. Raises
+        ConfigError for rows, size or features that do not fit, for rows with NaN, and for ``[k d]``, which may be the
+        rows of one picture or the vectors of ``k`` pictures.
         """
+        ws = given.rows_of(ws, self.generator.rows, self.generator.width)
         return self.generator.synthesize(ws, size, residuals=features)
 
     def invert(self, images: Tensor, iterations: int | None = None) -> Inversion:
         """Photographs ``[b 3 h w]`` in [-1, 1] to rows and, where the model has a detail encoder, features.
 
         Rows alone where the detail encoder needs what a task makes of its sources: ``inference.Session`` has both.
+        Raises ConfigError as ``encode`` does.
         """
         ws = self.encode(images, iterations)
         whole = self.detail is not None and not self.detail.config.needs_task
@@ -113,19 +120,20 @@ class PSP(nn.Module):
         if self.detail is None:
             return Inversion(ws)
         size = self.detail.input_size
-        drawn = self.decode(ws, min(size, self.generator.size)) if drawn is None else drawn
+        drawn = self.generator.synthesize(ws, min(size, self.generator.size)) if drawn is None else drawn
         drawn = resize(drawn, size).clamp(-1, 1)
         if not isinstance(images, Tensor):
             with torch.autocast(drawn.device.type, enabled=False):
                 images = images(drawn.float())
         features = self.generator.features(ws, self.detail.config.side)
-        return Inversion(ws, self.detail(resize(images, size), drawn, features))
+        return Inversion(ws, self.detail(resize(images.to(self.w_avg.dtype), size), drawn, features))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> "PSP":
         """The model in a folder or in a repository of the Hugging Face Hub (``USER/REPO``), as from ``p2s.load``.
 
-        ``options``: ``revision``, ``token``, ``cache_dir``, ``force_download``, ``local_files_only``.
+        ``options``: ``trainable`` as in ``p2s.load``, and ``revision``, ``token``, ``cache_dir``, ``force_download``,
+        ``local_files_only``.
         """
         from ..hub import repository
 
@@ -183,9 +191,9 @@ class PSP(nn.Module):
         return self.encoder.config.input_channels - (3 if self.corrects_itself else 0)
 
     def fit(self, images: Tensor) -> Tensor:
-        """Resize images ``[b c h w]`` to the encoder's input. Raises ValueError when the channels do not fit."""
+        """Resize images ``[b c h w]`` to the encoder's input. Raises ConfigError when the channels do not fit."""
         if images.ndim != 4 or images.shape[1] != self.source_channels:
-            raise ValueError(f"expected images [b {self.source_channels} h w], got {list(images.shape)}")
+            raise ConfigError(f"expected images [b {self.source_channels} h w], got {list(images.shape)}")
         return resize(images, self.encoder.config.input_shape)
 
     def framed(self, drawn: Tensor) -> Tensor:
@@ -205,7 +213,7 @@ class PSP(nn.Module):
 
         They are generated at ``compare_size``, which costs a tenth with a 256-pixel head, or at full size.
         """
-        return self.to_compare(self.decode(ws, None if full_size else self.compare_size))
+        return self.to_compare(self.generator.synthesize(ws, None if full_size else self.compare_size))
 
     def to_compare(self, drawn: Tensor) -> Tensor:
         """Generated images ``[b 3 r r]`` for losses and scores: ``framed``, float32, resized to ``[b 3 256 256]``."""
@@ -224,7 +232,7 @@ class PSP(nn.Module):
     def redraw(self, ws: Tensor) -> Tensor:
         """The image of rows as an input of the encoder: ``[b k d] -> [b 3 h w]``."""
         side = self.encoder.config.input_size
-        return self.framed(resize(self.decode(ws, min(side, self.generator.size)), side))
+        return self.framed(resize(self.generator.synthesize(ws, min(side, self.generator.size)), side))
 
     @torch.no_grad()
     def average_image(self) -> Tensor:

@@ -204,7 +204,8 @@ class MobileStyleGAN(Generator):
         """
         self.check_side(side)
         self.check_residuals(residuals, ws)
-        return self._features(ws, side.bit_length() - 3, residuals)
+        ws = rows_of(ws, self.rows, self.width).to(self.constant.dtype)
+        return self._features(ws, side.bit_length() - 3, self._in_own_type(residuals))
 
     def _features(self, ws: Tensor, blocks: int, residuals: Residuals) -> Tensor:
         """The map after ``blocks`` blocks: ``[b k d] -> [b c h w]``."""
@@ -251,12 +252,18 @@ class MobileStyleGAN(Generator):
         """
         self.check_residuals(residuals, ws)
         ws = rows_of(ws, self.rows, self.width).to(self.constant.dtype)
+        residuals = self._in_own_type(residuals)
         size = size_of(size, self.size)
         if size <= HEAD_SIZE:
             image = self._run(ws, HEAD_BLOCK + 1, self.head, 2, residuals)
         else:
             image = self._run(ws, len(CHANNELS), lambda maps, own: self.to_rgb(maps, own[:, -1]), 0, residuals)
         return image if image.shape[-1] == size else area(image, size)
+
+    def _in_own_type(self, residuals: Residuals) -> Residuals:
+        """Residuals for a generator of lower precision; float32 takes all types."""
+        dtype = self.constant.dtype
+        return residuals if dtype == torch.float32 else {side: own.to(dtype) for side, own in residuals.items()}
 
 
 def _adding(step: Step, residual: Tensor) -> Step:

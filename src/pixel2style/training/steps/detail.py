@@ -88,7 +88,7 @@ def loss_of(batch: Batch, model: PSP, context: TrainContext) -> tuple[Tensor, di
     """The loss of a batch, and its unweighted terms."""
     objective, weights = context.objective, context.config.loss
     residuals = _residuals(model, batch.shown, batch.drawn, batch.ws)
-    made = model.decode(batch.ws, batch.size, residuals).float()
+    made = model.generator.synthesize(batch.ws, batch.size, residuals=residuals).float()
     none = batch.ws[:0]
     loss, terms = objective(Reconstruction(objective.target_of(batch.images), none, none, pooled(made)))
     own = _residual_terms(model, residuals)

@@ -1,0 +1,140 @@
+"""What users give to ``encode`` and ``decode``: used where it has one meaning, else refused in a sentence."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pixel2style import images
+from pixel2style.errors import ConfigError
+from pixel2style.models import given
+from pixel2style.models.psp import PSP
+from tests.models.test_psp import ROWS, SIDE, WIDTH, tiny
+from tests.support.golden_rule import arr, img
+from tests.support.paths import ASTRONAUT
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def model() -> PSP:
+    return tiny().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def photograph() -> Tensor:
+    return images.to_tensor(images.load(ASTRONAUT).resize((SIDE, SIDE)))[None]
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "uint8": (lambda: torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), "127.5"),
+    "bool": (lambda: torch.zeros(1, 3, SIDE, SIDE, dtype=torch.bool), "127.5"),
+    "0 to 255": (lambda: torch.linspace(0, 255, 3 * SIDE * SIDE).view(1, 3, SIDE, SIDE), "127.5"),
+    "NumPy": (lambda: np.zeros((1, 3, SIDE, SIDE), np.float32), "ndarray"),
+    "PIL": (lambda: Image.new("RGB", (SIDE, SIDE)), "to_tensor"),
+    "a path": (lambda: "me.jpg", "str"),
+    "nothing": (lambda: None, "NoneType"),
+    "no picture": (lambda: torch.zeros(0, 3, SIDE, SIDE), "empty"),
+    "no pixel": (lambda: torch.zeros(1, 3, 0, SIDE), "empty"),
+    "NaN": (lambda: torch.zeros(1, 3, SIDE, SIDE).index_fill(3, torch.tensor([5]), float("nan")), "NaN"),
+    "infinite": (lambda: torch.zeros(1, 3, 512, 512).index_fill(3, torch.tensor([5]), float("inf")), "NaN"),
+    "too dark": (lambda: torch.full((1, 3, SIDE, SIDE), -3.0), "from -3 to -3"),
+}
+
+
+@pytest.mark.parametrize("call", ["encode", "invert"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_images_that_can_only_be_a_mistake_are_refused(name: str, call: str, model: PSP) -> None:
+    make, word = REFUSED[name]
+    with pytest.raises(ConfigError, match=word):
+        getattr(model, call)(make())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_images_of_any_floating_point_type_are_encoded(dtype: torch.dtype, model: PSP, photograph: Tensor) -> None:
+    ws = model.encode(photograph.to(dtype))
+    assert ws.dtype == torch.float32
+    assert torch.equal(ws, model.encode(photograph.to(dtype).float()))
+
+
+def test_a_model_of_bfloat16_encodes_and_draws(photograph: Tensor) -> None:
+    model = tiny().requires_grad_(False).bfloat16()
+    ws = model.encode(photograph)
+    assert ws.dtype == torch.bfloat16
+    assert model.decode(ws).isfinite().all()
+
+
+def test_photographs_raise_no_warning_and_those_in_zero_to_one_do(model: PSP, photograph: Tensor) -> None:
+    model.encode(photograph)
+    model.encode(1.4 * photograph)
+    model.encode(torch.ones_like(photograph))
+    with pytest.warns(UserWarning, match=r"images \* 2 - 1"):
+        model.encode(photograph / 2 + 0.5)
+
+
+@pytest.mark.parametrize(("channels", "refused"), [(1, True), (4, True), (7, False)])
+def test_pixels_have_a_range_and_other_channels_do_not(channels: int, refused: bool) -> None:
+    model, source = tiny(channels).requires_grad_(False), torch.full((1, channels, SIDE, SIDE), 200.0)
+    if refused:
+        with pytest.raises(ConfigError, match="255"):
+            model.encode(source)
+    else:
+        assert model.encode(source).shape == (1, ROWS, WIDTH)
+    with pytest.raises(ConfigError, match="NaN"):
+        model.encode(source * float("nan"))
+
+
+def test_numbers_are_read_only_where_there_are_any() -> None:
+    seen = []
+
+    def traced(x: Tensor) -> Tensor:
+        seen.append(given.is_readable(x))
+        return x * 1
+
+    x = img("x", 1, 3, 8, 8)
+    torch.func.vmap(traced)(x)
+    traced(x.to("meta"))
+    traced(x)
+    assert seen == [False, False, True]
+
+
+def test_an_exported_encoder_gives_the_same_rows(model: PSP, photograph: Tensor) -> None:
+    class Encode(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            return self.model.encode(pictures)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(Encode(), (photograph,))
+    assert torch.allclose(program.module()(photograph), model.encode(photograph), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ws", "word"),
+    [
+        (torch.zeros(ROWS, WIDTH), r"ws\[None\]"),
+        (torch.full((1, ROWS, WIDTH), float("nan")), "NaN"),
+        (torch.full((1, ROWS, WIDTH), float("inf")), "NaN"),
+        (torch.zeros(1, ROWS, WIDTH, dtype=torch.int64), "int64"),
+        (np.zeros((1, ROWS, WIDTH), np.float32), "ndarray"),
+        (None, "NoneType"),
+    ],
+    ids=["rows without a batch", "NaN", "infinite", "whole numbers", "NumPy", "nothing"],
+)
+def test_rows_that_can_only_be_a_mistake_are_refused(ws: Any, word: str, model: PSP) -> None:
+    with pytest.raises(ConfigError, match=word):
+        model.decode(ws)
+
+
+def test_vectors_of_w_are_rows_that_are_all_alike() -> None:
+    ws = arr("ws", 2, WIDTH)
+    assert given.rows_of(ws, ROWS, WIDTH) is ws
