@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=3000)
     parser.add_argument("--faces", type=int, default=24, help="on which directions are measured")
     parser.add_argument("--few", type=int, default=8, help="of them, on which rows and length are chosen")
+    parser.add_argument("--leave-out", nargs="*", default=["surprise", "roll"], help="scores that are only held")
     parser.add_argument("--cache", type=Path, default=Path("scores.safetensors"))
     parser.add_argument("--out", type=Path, default=Path("directions_ffhq.safetensors"))
     options = parser.parse_args()
@@ -174,6 +175,8 @@ def main() -> None:
     trial = Trial(generator, options.faces, scorer, scores.std(0))
     stored, facts = {}, {}
     for index, name in enumerate(names):
+        if name in options.leave_out:
+            continue
         vector, rows, figures = measured(trial, index, name, found[index], options.few)
         unit = f"{figures['deviation']:.1f} {UNITS[name]}" if name in UNITS else "one standard deviation"
         stored[name], facts[name] = vector.half(), {"rows": rows, "unit": unit, "figures": figures}

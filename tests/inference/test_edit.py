@@ -8,11 +8,14 @@ from safetensors.torch import load_file
 
 from pixel2style import images
 from pixel2style.cli import main
+from pixel2style.config import GeneratorConfig
 from pixel2style.editing.directions import Direction
 from pixel2style.errors import CheckpointError, ConfigError
+from pixel2style.generators import StyleGAN2, sampling
 from pixel2style.inference import edit
 from pixel2style.inference.edit import Move
 from pixel2style.inference.session import Session
+from pixel2style.metrics import attributes
 from tests.support.paths import ASTRONAUT
 
 
@@ -97,3 +100,31 @@ def test_the_command_mixes_a_face_with_itself_into_itself(tmp_path: Path, capsys
     assert torch.allclose(rows, Session().invert(ASTRONAUT, detail=False).ws, atol=0.02)
     assert main(["mix", str(ASTRONAUT), "--out", str(tmp_path / "x")]) == 2
     assert "--with" in capsys.readouterr().err
+
+
+def test_bundled_directions_have_figures_and_belong_to_the_bundled_generator_only(session: Session) -> None:
+    known = edit.bundled(session.model.generator)
+    assert {"age", "smile", "yaw", "masculine", "light"} <= known.keys()
+    for name, direction in known.items():
+        assert direction.name == name and direction.vector.shape == (16, 512)
+        assert 0.5 < direction.figures["wanted"] < 1.5 and direction.figures["identity"] > 0.94
+    torch.manual_seed(0)
+    assert edit.bundled(StyleGAN2(GeneratorConfig(size=32, width=512, mapping_layers=1))) == {}
+
+
+def test_age_makes_generated_faces_older_and_younger(session: Session) -> None:
+    generator = session.model.generator
+    w = sampling.draw(generator, 4, torch.Generator().manual_seed(9), generator.w_avg, 0.7)
+    move = edit.parsed("age=1.5", generator)
+    networks = attributes.pretrained()
+    ages = []
+    for share in (-1.0, 0.0, 1.0):
+        ws = torch.stack([edit.edited(one.expand(16, -1), [move], share=share) for one in w])
+        ages.append(float(networks(generator.synthesize(ws, 256).clamp(-1, 1)).age.mean()))
+    assert ages[0] + 8 < ages[1] < ages[2] - 8
+
+
+def test_the_list_names_every_direction(capsys: pytest.CaptureFixture[str], session: Session) -> None:
+    assert main(["directions"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in said] == list(edit.bundled(session.model.generator))
