@@ -3,6 +3,7 @@
 import inspect
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -32,7 +33,9 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path: Path, monkeypatch:
 
 def test_the_readme_names_no_option_that_does_not_exist() -> None:
     commands = cli.COMMANDS.values()
-    names = {name.replace("_", "-") for command in commands for name in inspect.signature(command).parameters}
+    own = [item for command in commands for item in inspect.signature(command).parameters.items()]
+    names = {name.replace("_", "-") for name, _ in own}
+    names |= {str(getattr(argument, "name", "")) for _, option in own for argument in get_args(option.annotation)}
     names |= set(re.findall(r"^--(\S+) =", (GOLDEN / "train_options.txt").read_text(encoding="utf-8"), re.MULTILINE))
     for script in re.findall(r"(?:benchmarks|tools)/\w+\.py", README):
         names |= set(re.findall(r'add_argument\("--([a-z0-9-]+)"', (ROOT / script).read_text(encoding="utf-8")))
