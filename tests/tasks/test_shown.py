@@ -42,7 +42,7 @@ def test_inpaint_resizes_what_rows_draw() -> None:
 def test_continued_values_lie_between_the_known_ones() -> None:
     known = (img("known", 2, 1, 37, 50) > 0.8).float()
     values = img("values", 2, 3, 37, 50) * known
-    continued = inpaint.continued(values, known)
+    continued = degrade.continued(values, known)
     assert continued.shape == values.shape
     assert torch.allclose(continued * known, values, atol=1e-6)
     assert continued.max() <= values.max() + 1e-5
@@ -50,7 +50,7 @@ def test_continued_values_lie_between_the_known_ones() -> None:
 
 
 def test_continued_values_are_zero_where_nothing_is_known() -> None:
-    assert not inpaint.continued(torch.zeros(1, 3, 20, 20), torch.zeros(1, 1, 20, 20)).any()
+    assert not degrade.continued(torch.zeros(1, 3, 20, 20), torch.zeros(1, 1, 20, 20)).any()
 
 
 def test_superres_shows_what_the_small_picture_says() -> None:

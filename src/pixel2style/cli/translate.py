@@ -40,12 +40,10 @@ def translate(
     samples: Count = 0,
     single_samples: Flag = False,
     rows: Annotated[str, tyro.conf.arg(metavar="ROWS")] = "8-",
-    seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0,
+    seed: Annotated[str, tyro.conf.arg(metavar="S,...")] = "0",
     alpha: Annotated[float, tyro.conf.arg(metavar="A")] = 1.0,
     factor: Annotated[int | None, tyro.conf.arg(metavar="F", help_behavior_hint=lambda _: _own("factor"))] = None,
-    mask: Annotated[
-        str | None, tyro.conf.arg(metavar="box|half|strokes|FILE", help_behavior_hint=lambda _: _own("mask"))
-    ] = None,
+    mask: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help_behavior_hint=lambda _: _own("mask"))] = None,
     keep_known: Annotated[bool, tyro.conf.arg(help_behavior_hint=lambda _: _own("keep_known"))] = False,
     refine: Annotated[
         int | None,
@@ -79,7 +77,8 @@ def translate(
         samples: Also draw this number of variants, with other rows.
         single_samples: Also write each variant as a file, NAME.sample1.png and so on.
         rows: Which rows vary: late ones are colour and texture. As 8-15, 8- (to the last) or 3,5,8-11.
-        seed: Determines variants and drawn masks; the same for every picture.
+        seed: Determines variants and drawn masks; the same for every picture. Several, as 1,2,3 or 1-3: one result for
+            each, NAME.seed1 and so on.
         alpha: How much of a row is replaced, from 0 to 1.
         refine: Steps that bring rows closer to what the picture shows, as for invert.
         detail: Draw from rows alone, without the features that keep what the picture shows.
@@ -103,17 +102,21 @@ def translate(
         from ..inference.folder import translate_into
         from ..inference.latents_file import LATENTS
         from ..inference.session import Session
-        from ..tasks.request import Request
+        from ..tasks.request import Request, parse_seeds
 
+    seeds = parse_seeds(seed)
     session = Session(prepare.model_for(task) if model is None else model, device, precision)
     pictures, choice = progress.faces(progress.find(picture, out, style), face, session, style, align, task)
-    request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail, face=choice)
+    request = Request(
+        task, align, factor, mask, keep_known, samples, rows, seeds[0], alpha, refine, detail, face=choice
+    )
     outcomes = translate_into(
         out,
         pictures,
         session,
         request,
         batch=batch,
+        seeds=seeds if len(seeds) > 1 else (),
         single_samples=single_samples,
         overwrite=overwrite,
         skip_existing=skip_existing,
@@ -122,7 +125,7 @@ def translate(
         outcomes = collected(outcomes, sheet, overwrite or skip_existing)
     return progress.report(
         outcomes,
-        len(pictures),
+        len(pictures) * len(seeds),
         f"translated into {out}, rows in {out / LATENTS}",
         "picture",
         style,

@@ -204,6 +204,12 @@ def ffhq_quad(landmarks: Points) -> Points:
     return np.stack([centre - axis - normal, centre - axis + normal, centre + axis + normal, centre + axis - normal])
 
 
+def in_square(points: Points, quad: Points) -> Points:
+    """Points [n 2] of a photograph in units of the quad's side, from its top left corner."""
+    across, down = quad[3] - quad[0], quad[1] - quad[0]
+    return np.asarray((points - quad[0]) @ np.stack([across, down], axis=1) / (across @ across))
+
+
 def crop(image: Image.Image, quad: Points, size: int = 256, transform_size: int | None = None) -> Image.Image:
     """The part of ``image`` in ``quad`` [4 2], resampled to ``size`` x ``size``.
 

@@ -5,10 +5,11 @@ Nothing is kept in memory until the end but names, so a run may be of any length
 Axes: ``n`` samples, ``k`` rows, ``d`` width of a row.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -106,6 +107,7 @@ def translate_into(
     request: Request,
     *,
     batch: int = 1,
+    seeds: Sequence[int] = (),
     single_samples: bool = False,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -114,14 +116,18 @@ def translate_into(
 
     A picture NAME gives ``NAME.png``, ``NAME.pair.png`` (what the encoder saw beside it) and, with samples,
     ``NAME.samples.png`` (the pair, then the samples), with ``single_samples`` also ``NAME.sample1.png`` and so on; rows
-    as ``invert_into``, those of samples [n k d] as ``NAME.samples``. Raises as ``invert_into`` does.
+    as ``invert_into``, those of samples [n k d] as ``NAME.samples``. With ``seeds``, which replace that of ``request``,
+    results of each are called ``NAME.seed1`` and so on. Raises as ``invert_into`` does.
     """
     kinds = PICTURES | ({"sheet": ".samples.png"} if request.samples else {})
     if single_samples:
         kinds |= {f"{SAMPLE}{number}": f".sample{number}.png" for number in range(1, request.samples + 1)}
     masks = [request.mask_file] if request.mask_file else []
-    run = _Run(out, photos, kinds, masks, overwrite, skip_existing)
-    yield from run.written(session.translate_many(run.remaining(), request, _checked(batch)))
+    seed_of = {replace(photo, name=f"{photo.name}.seed{seed}"): seed for seed in seeds for photo in photos}
+    run = _Run(out, list(seed_of) or photos, kinds, masks, overwrite, skip_existing)
+    groups = itertools.groupby(run.remaining(), lambda photo: seed_of.get(photo, request.seed))
+    results = (session.translate_many(group, replace(request, seed=seed), _checked(batch)) for seed, group in groups)
+    yield from run.written(itertools.chain.from_iterable(results))
 
 
 def edit_into(

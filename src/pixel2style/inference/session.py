@@ -29,6 +29,7 @@ from ..generators.base import Generator
 from ..metrics.losses import Objective
 from ..models.inversion import Inversion
 from ..models.psp import PSP
+from ..ops import COMPARE_SIZE
 from ..photos import Photo
 from ..runtime import Device, Precision, bf16_of, choose_device, fast_in_bf16, survive_fork
 from ..tasks import Task
@@ -359,7 +360,7 @@ class Session:
             own, generator = inversion.part(index), tuned[index] if tuned else None
             ws = own.ws[0]
             features = {side: residual[0].float().cpu() for side, residual in own.features.items()}
-            final = prepared.finish(drawn)
+            final = self._finished(prepared, drawn, own)
             result = Result(prepared.picture, final, ws.float().cpu(), features=features, notes=prepared.notes)
             if self._inverts and rows:
                 result = replace(result, distance=self._distance(rows[index]))
@@ -369,8 +370,8 @@ class Session:
                 many = preparation.resampled(ws, self.model.generator, request)
                 # one at a time, so that memory does not grow with their number
                 variants = (self._sampled(prepared, one[None], own, request) for one in many)
-                samples = (self._draw(variant, generator)[0] for variant in variants)
-                result = replace(result, samples=tuple(map(prepared.finish, samples)), sample_ws=many.float().cpu())
+                samples = [self._finished(prepared, self._draw(one, generator)[0], one) for one in variants]
+                result = replace(result, samples=tuple(samples), sample_ws=many.float().cpu())
             results.append(result)
         return results
 
@@ -389,6 +390,13 @@ class Session:
         fast = fast_in_bf16(self.device) if self._bf16 is None else self._bf16
         with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
             return self.model.with_detail(images, ws, drawn)
+
+    def _finished(self, prepared: Prepared, drawn: Tensor, own: Inversion) -> Image.Image:
+        """The result of the picture [3 h r] of one inversion."""
+        if prepared.kept is None or not own.features:
+            return prepared.finish(drawn)
+        rows = self.model.decode(own.ws, min(COMPARE_SIZE, self.model.generator.size))[0].float().cpu()
+        return prepared.finish(drawn, rows.clamp(-1, 1))
 
     def _sampled(self, prepared: Prepared, ws: Tensor, own: Inversion, request: Request) -> Inversion:
         """A sample's rows ``[1 k d]`` with the result's ``own`` features, or with new ones if the source is degraded.

@@ -195,6 +195,21 @@ def soften(known: Tensor) -> Tensor:
     return 1 - grown[0]
 
 
+def continued(values: Tensor, known: Tensor) -> Tensor:
+    """Known values ``[b c h w]`` (0 elsewhere) continued smoothly: ``known`` ``[b 1 h w]`` is 1 where they are known.
+
+    Means over ever larger blocks of known pixels fill what smaller ones leave open (pull-push: Gortler et al., The
+    Lumigraph, 1996, section 3.4). Where nothing is known at all, values are 0.
+    """
+    size = values.shape[-2:]
+    means = values / known.clamp(min=1e-6)
+    if max(size) == 1:
+        return means
+    fewer = (F.avg_pool2d(maps, 2, ceil_mode=True) for maps in (values, known))
+    wide = F.interpolate(continued(*fewer), size, mode="bilinear", align_corners=False)
+    return known * means + (1 - known) * wide
+
+
 def _half(side: int, rng: torch.Generator) -> Tensor:
     known = torch.ones(1, side, side)
     known[:, : side // 2] = 0

@@ -55,7 +55,7 @@ def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -
     from .. import images
     from ..models import input_channels
     from ..ops import COMPARE_SIZE
-    from . import degrade
+    from . import degrade, face_masks
     from .request import Prepared
 
     size = config.generator.size
@@ -65,7 +65,7 @@ def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -
         level = images.to_tensor(photograph.frame.cut(hidden, size))[:1].add(1).mul(127.5)
         known = (level <= TOUCHED).float()
     else:
-        known = degrade.mask(str(request.mask), size, request.random())
+        known = face_masks.mask(str(request.mask), size, photograph.frame.places(), request.random())
     target = images.to_tensor(photograph.cut(size))
     small = images.resize(torch.cat([target, known])[None], COMPARE_SIZE)[0]
     # the mask is resized as the picture is, so that a pixel which a hidden one has contributed to is hidden too
@@ -92,27 +92,11 @@ def shown(sources: "Tensor", drawn: "Tensor", degradation: "Degradation | None")
     At the border of the hidden part the difference between the two continues smoothly, so that it shows no edge.
     """
     from ..images import resize
+    from .degrade import continued
 
     known, drawn = sources[:, 3:], resize(drawn, sources.shape[-1])
     difference = (sources[:, :3] - drawn) * known
     return (drawn + difference + continued(difference, known) * (1 - known)).clamp(-1, 1)
-
-
-def continued(values: "Tensor", known: "Tensor") -> "Tensor":
-    """Known values ``[b c h w]`` (0 elsewhere) continued smoothly: ``known`` ``[b 1 h w]`` is 1 where they are known.
-
-    Means over ever larger blocks of known pixels fill what smaller ones leave open (pull-push: Gortler et al., The
-    Lumigraph, 1996, section 3.4). Where nothing is known at all, values are 0.
-    """
-    from torch.nn import functional as F
-
-    size = values.shape[-2:]
-    means = values / known.clamp(min=1e-6)
-    if max(size) == 1:
-        return means
-    fewer = (F.avg_pool2d(maps, 2, ceil_mode=True) for maps in (values, known))
-    wide = F.interpolate(continued(*fewer), size, mode="bilinear", align_corners=False)
-    return known * means + (1 - known) * wide
 
 
 def check_request(request: "Request", config: ModelConfig) -> None:
@@ -137,8 +121,10 @@ TASK = Task(
     read=read,
     prepare=prepare,
     options={
-        "mask": "what to fill: a drawn mask, or a picture, white is filled. Left out: whatever is transparent.",
-        "keep_known": "put the known pixels back at full size, with a soft seam.",
+        "mask": "what to fill: mouth, eyes, nose, face, left, right, top, bottom (of the face, as seen); box, half or "
+        "strokes, drawn at random over the face; or a picture, white is filled. Left out: whatever is transparent.",
+        "keep_known": "put the known pixels back at full size, with a soft seam; filled pixels beside them get colours "
+        "that continue theirs.",
     },
     check_request=check_request,
 )

@@ -4,6 +4,7 @@ Axes: ``c`` channels of a source, ``s`` its side, ``r`` the generator's side.
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +16,19 @@ from torch import Tensor
 from .. import images
 from ..config import ModelConfig
 from ..errors import ConfigError, ImageError
-from ..faces.align import Choice, Points, crop, ffhq_quad
-from .degrade import MASKS
+from ..faces.align import Choice, Points, crop, ffhq_quad, in_square
+from . import seam
+from .face_masks import ALIGNED, MASKS
+
+MOST_SEEDS = 100
+"""More results of one picture are asked for by mistake."""
 
 
 @dataclass(frozen=True)
 class Request:
     """What a user asks for: the options of ``pixel2style translate`` and ``invert``.
 
-    ``mask`` is one of ``degrade.MASKS``, a file, or (``opened``) a gray picture, white where pixels are hidden.
+    ``mask`` is one of ``face_masks.MASKS``, a file, or (``opened``) a gray picture, white where pixels are hidden.
     ``refine`` None: one step if the task is refinable and the generator's curvature is known, else none. ``detail``:
     whether results also have features, where the model has a detail encoder and the task ``shown``. ``budget``, seconds
     for each photograph, and ``target``, a distance by LPIPS, refine an inversion until one of them is reached: its
@@ -73,6 +78,20 @@ class Request:
             )
 
 
+def parse_seeds(text: str) -> list[int]:
+    """Seeds as ``1,2,3`` or ``1-3``, each once. Raises ConfigError for other words and more than ``MOST_SEEDS``."""
+    chosen: dict[int, None] = {}
+    for part in text.split(","):
+        found = re.fullmatch(r"(-?\d{1,18})(?:-(\d{1,18}))?", part.strip(), re.ASCII)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last < first + MOST_SEEDS:
+            raise ConfigError(f"--seed is a number or up to {MOST_SEEDS}, as 1,2,3 or 1-3; not {text!r}")
+        chosen |= dict.fromkeys(range(first, last + 1))
+    if len(chosen) > MOST_SEEDS:
+        raise ConfigError(f"--seed takes up to {MOST_SEEDS} numbers, not {len(chosen)}")
+    return list(chosen)
+
+
 @dataclass(frozen=True)
 class Frame:
     """The square of a picture that is used: an aligned face's ``quad`` [4 2], or the middle square (None).
@@ -94,6 +113,10 @@ class Frame:
     def middle(image: Image.Image) -> "Frame":
         """The largest square around the middle."""
         return Frame(None, min(image.size))
+
+    def places(self) -> Points:
+        """The face's landmarks [5 2] in units of the square's side; those of an aligned face where none was found."""
+        return ALIGNED if self.quad is None or self.landmarks is None else in_square(self.landmarks, self.quad)
 
     def cut(self, image: Image.Image, size: int, height: int | None = None) -> Image.Image:
         """This square of a picture as RGB, ``size`` pixels wide; with ``height``, the middle of that height."""
@@ -133,7 +156,8 @@ class Prepared:
     """A user's picture, ready for the encoder: ``source`` [c s s], and ``picture``, the same for people.
 
     ``degradation`` does to drawn pictures [b 3 256 256] what was done to the source, before the two are compared; None
-    if nothing was. ``kept`` [1 r r], from 0 to 1, says how much of each pixel of ``target`` [3 r r] is put back.
+    if nothing was. ``kept`` [1 r r], from 0 to 1, says how much of each pixel of ``target`` [3 r r] is put back,
+    and drawn pixels beside them get colours that continue theirs.
     ``notes`` are what a user should know of the photograph, sentences without a subject.
     """
 
@@ -144,8 +168,12 @@ class Prepared:
     kept: Tensor | None = None
     notes: tuple[str, ...] = ()
 
-    def finish(self, drawn: Tensor) -> Image.Image:
-        """The result of a drawn picture [3 r r]: known pixels are put back if they are to be kept."""
+    def finish(self, drawn: Tensor, rows: Tensor | None = None) -> Image.Image:
+        """The result of a drawn picture [3 r r]: known pixels are put back if they are to be kept.
+
+        ``rows`` [3 s s] is what rows alone draw, if ``drawn`` is drawn from features, too.
+        """
         if self.target is None or self.kept is None:
             return images.to_picture(drawn)
-        return images.to_picture(self.kept * self.target + (1 - self.kept) * drawn.to(self.target))
+        drawn = seam.matched(drawn.to(self.target), self.target, self.kept, rows)
+        return images.to_picture(self.kept * self.target + (1 - self.kept) * drawn)
