@@ -132,9 +132,11 @@ def test_its_parameters_are_ordinary_ones(stored: Path) -> None:
     loaded = p2s.load(stored)
     for parameter in loaded.encoder.parameters():
         assert parameter.dtype == torch.float32
-        assert parameter.requires_grad
+        assert not parameter.requires_grad
         assert parameter.is_contiguous()
-    assert not any(parameter.requires_grad for parameter in loaded.generator.parameters())
+    trainable = p2s.load(stored, trainable=True)
+    assert all(parameter.requires_grad for parameter in trainable.encoder.parameters())
+    assert not any(parameter.requires_grad for parameter in trainable.generator.parameters())
     before = stored.read_bytes()
     for value in loaded.state_dict().values():
         value.add_(1)

@@ -43,7 +43,7 @@ def sound() -> dict[str, bytes]:
         "bmp": (smooth, "BMP", {}),
         "tiff": (smooth, "TIFF", {}),
         "lzw": (smooth, "TIFF", {"compression": "tiff_lzw"}),
-        "float": (Image.fromarray(rng.random(SIDES, np.float32) * 9), "TIFF", {}),
+        "float": (Image.fromarray(rng.random(SIDES, np.float32)), "TIFF", {}),
         "gif": (smooth.quantize(32), "GIF", {"save_all": True, "append_images": [colour.quantize(8)]}),
         "ppm": (smooth, "PPM", {}),
     }

@@ -64,7 +64,7 @@ def rows_of(ws: Any, rows: int, width: int) -> Tensor:
     if not isinstance(ws, Tensor) or not ws.is_floating_point():
         what = ws.dtype if isinstance(ws, Tensor) else type(ws).__name__
         raise ConfigError(f"rows are a tensor [b {rows} {width}] of floating-point numbers, not {what}: convert them")
-    if ws.shape == (rows, width):
+    if ws.ndim == 2 and ws.shape == (rows, width):  # by ndim first: exports have an open batch axis
         raise ConfigError(
             f"rows [{rows} {width}] may be one picture or {rows}: give ws[None] for one picture, or ws[:, None].expand"
             f"(-1, {rows}, -1) for a vector of W for each of {rows} pictures"
