@@ -72,6 +72,15 @@ def carried_over(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[
     return inversion.ws, draw
 
 
+def more_faded(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
+    """``carried_over`` with more than twice the strength: the edit counts more than the photograph."""
+
+    def draw(ws: Tensor) -> Tensor:
+        return model.decode(ws, features=carried(model.generator, inversion, ws, MORE).features)
+
+    return inversion.ws, draw
+
+
 def refined(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
     """``pixel2style refine``: features after ``STEPS`` steps towards the photograph, carried over."""
     goal = refine.Goal(steps=STEPS)
@@ -91,9 +100,11 @@ METHODS: dict[str, Method] = {
     "rows": rows_alone,
     "kept": kept,
     "carried": carried_over,
+    "carried-4": more_faded,
     "refined": refined,
     "tuned": tuned,
 }
+MORE = 4.0
 STEPS = 10
 """Steps of ``refined`` and ``tuned``: about what ten seconds on two free cores give."""
 EDITS = ("age", "smile", "pose")
