@@ -9,6 +9,14 @@ import torch
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder of the tests' own: what a user's holds, such as VGG's weights, would change scores and times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIXEL2STYLE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """For networks so small that a second thread only waits: on a busy machine it makes them tens of times slower."""

@@ -26,7 +26,13 @@ from tests.support.web_server import Site, serving
 
 CONTENT = random.Random(0).randbytes(700_001)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-FETCH = "import sys; from pixel2style.checkpoints.resolve import local; print(local(sys.argv[1]))"
+FETCH = """
+import os, sys
+from pixel2style.checkpoints.resolve import local
+child = os.fork()
+print(local(sys.argv[1]), flush=True)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else 0)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -132,12 +138,10 @@ def test_a_silent_server_times_out(site: Site, monkeypatch: pytest.MonkeyPatch) 
 
 def test_two_processes_at_once_fetch_a_file_once(site: Site) -> None:
     site.pause = lambda: time.sleep(0.05)
-    both = [
-        subprocess.Popen([sys.executable, "-c", FETCH, url(site)], stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    said = [process.communicate(timeout=120)[0].strip() for process in both]
-    assert said[0] == said[1]
-    assert Path(said[0]).read_bytes() == CONTENT
+    command = [sys.executable, "-c", FETCH, url(site)]
+    first, second = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True).stdout.split()
+    assert first == second
+    assert Path(first).read_bytes() == CONTENT
     assert len(site.asked) == 1
 
 

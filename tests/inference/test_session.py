@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from pixel2style import images
 from pixel2style.errors import ConfigError, ImageError
 from pixel2style.inference.session import Session
+from tests.support import stand_in
 from tests.support.paths import ASTRONAUT
 
 
@@ -87,8 +89,8 @@ def test_a_device_may_have_a_number() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_photograph_in_memory_is_inverted_like_its_file() -> None:
-    session, picture = Session(), images.load(ASTRONAUT)
+def test_a_photograph_in_memory_is_inverted_like_its_file(tmp_path: Path) -> None:
+    session, picture = Session(stand_in.save_random_model(tmp_path / "random.safetensors")), images.load(ASTRONAUT)
     content = ASTRONAUT.read_bytes()
     of_file = session.invert(ASTRONAUT, refine=0, detail=False).ws
     for photograph in (str(ASTRONAUT), picture, np.asarray(picture), content, io.BytesIO(content)):

@@ -13,6 +13,9 @@ from pixel2style.files import cache_folder
 from pixel2style.metrics.lpips import LPIPS, NETS
 from tests.support.golden_rule import GOLDEN, arr, figures, img, relative_error, weights
 
+USERS_CACHE = cache_folder()
+"""Read before the tests get a folder of their own."""
+
 
 @pytest.fixture(scope="module")
 def lpips():
@@ -51,9 +54,10 @@ def test_the_bundled_weights_give_the_published_distance_up_to_storage(lpips):
 
 
 @pytest.mark.slow
-def test_the_published_vgg_gives_the_published_distance():
-    if not (cache_folder() / "lpips_vgg.safetensors").is_file():
+def test_the_published_vgg_gives_the_published_distance(monkeypatch):
+    if not (USERS_CACHE / "lpips_vgg.safetensors").is_file():
         pytest.skip("VGG16 is not bundled: tools/convert_lpips.py writes it to the cache folder")
+    monkeypatch.setenv("PIXEL2STYLE_CACHE", str(USERS_CACHE))
     unlike, near = _distances(LPIPS("vgg"))
     expected = figures("lpips_published")
     assert relative_error(unlike, expected["vgg"]) < 1e-3
