@@ -103,19 +103,22 @@ def test_numbers_are_read_only_where_there_are_any() -> None:
     assert seen == [False, False, True]
 
 
-def test_an_exported_encoder_gives_the_same_rows(model: PSP, photograph: Tensor) -> None:
-    class Encode(torch.nn.Module):
+def test_an_exported_model_takes_any_number_of_images(model: PSP, photograph: Tensor) -> None:
+    class Redraw(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
         def forward(self, pictures: Tensor) -> Tensor:
-            return self.model.encode(pictures)
+            return self.model.decode(self.model.encode(pictures))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(Encode(), (photograph,))
-    assert torch.allclose(program.module()(photograph), model.encode(photograph), atol=1e-5)
+        batch = ({0: torch.export.Dim("batch", max=64)},)
+        program = torch.export.export(Redraw(), (photograph.expand(2, -1, -1, -1),), dynamic_shapes=batch, strict=False)
+    for count in (1, ROWS):
+        drawn = program.module()(photograph.expand(count, -1, -1, -1))
+        assert torch.allclose(drawn, model.decode(model.encode(photograph)).expand_as(drawn), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def images_of(images: Any, channels: int, dtype: torch.dtype) -> Tensor:
         )
     if images.ndim != 4 or images.shape[1] != channels:
         raise ConfigError(f"expected images [b {channels} h w], got {list(images.shape)}")
-    if not images.numel():
+    if is_readable(images) and not images.numel():
         raise ConfigError(f"expected images [b {channels} h w], got an empty tensor {list(images.shape)}: give one")
     if not images.is_floating_point():
         raise ConfigError(f"images are floating-point numbers, not {images.dtype}: {_how_to_convert(channels)}")
