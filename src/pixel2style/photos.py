@@ -41,6 +41,13 @@ class Photo:
     """The five landmarks of the face that is meant, where it is known (``faces.align.Face``)."""
     turned: int = field(default=0, compare=False)
     """By how many degrees, counter-clockwise, the photograph has to be turned to show this face upright."""
+    whole: str = field(default="", compare=False)
+    """The name of results of the whole photograph, where ``name`` is that of one of its faces."""
+
+    @property
+    def whole_name(self) -> str:
+        """The name of results of the whole photograph."""
+        return self.whole or self.name
 
 
 def find(words: Sequence[str], leave_out: Path | None = None, others: Counter[str] | None = None) -> list[Photo]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Count, Device, Flag, Folder, Photos, Precision, Seconds, Sheet
+from .arguments import Count, Device, Face, Flag, Folder, Photos, Precision, Seconds, Sheet
 
 
 def edit(
@@ -20,6 +20,8 @@ def edit(
     budget: Seconds = None,
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
+    face: Face = None,
+    paste: Flag = False,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Flag = False,
@@ -44,6 +46,8 @@ def edit(
         budget: First refine the inversion for this time, seconds for each photograph.
         model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
+        face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
+        paste: Also put the results back into the whole photograph, NAME.pasted.png, of its own size.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
             bf16 is faster for models of paper size.
@@ -66,9 +70,10 @@ def edit(
 
     found = progress.find(photo, out, style)
     session = Session(model, device, precision)
+    found, choice = progress.faces(found, face, session, style, align)
     outcomes = edit_into(
-        out, found, session, set, rows=rows, steps=strip, align=align, budget=budget, overwrite=overwrite,
-        skip_existing=skip_existing,
+        out, found, session, set, rows=rows, steps=strip, align=align, face=choice, paste=paste, budget=budget,
+        overwrite=overwrite, skip_existing=skip_existing,
     )  # fmt: skip
     if sheet is not None:
         outcomes = collected(outcomes, sheet, overwrite or skip_existing)

@@ -15,6 +15,7 @@ def invert(
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
     face: Face = None,
+    paste: Flag = False,
     refine: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: 1 or 0)")] = None,
     detail: Flag = True,
     budget: Seconds = None,
@@ -43,6 +44,7 @@ def invert(
             address of one: hf://USER/REPO, or https://HOST/FILE#sha256=DIGEST.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
         face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
+        paste: Also put the results back into the whole photograph, NAME.pasted.png, of its own size.
         refine: Steps that bring rows closer to the photograph: 1 with the bundled generator, else 0 (and dozens help).
             Rounding in bfloat16 makes them depend on processor and threads a little: --precision fp32 does not.
         detail: Draw from rows alone, without the features that carry what rows cannot.
@@ -73,7 +75,7 @@ def invert(
     found, choice = progress.faces(found, face, session, style, align)
     outcomes = invert_into(
         out, found, session, align=align, batch=batch, refine=refine, detail=detail, save_features=save_features,
-        budget=budget, target=target, overwrite=overwrite, skip_existing=skip_existing, face=choice,
+        budget=budget, target=target, overwrite=overwrite, skip_existing=skip_existing, face=choice, paste=paste,
     )  # fmt: skip
     if sheet is not None:
         outcomes = collected(outcomes, sheet, overwrite or skip_existing)

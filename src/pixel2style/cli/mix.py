@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Device, Flag, Folder, Photos, Precision, Sheet
+from .arguments import Device, Face, Flag, Folder, Photos, Precision, Sheet
 
 
 def mix(
@@ -21,6 +21,8 @@ def mix(
     alpha: Annotated[float, tyro.conf.arg(metavar="A")] = 1.0,
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
+    face: Face = None,
+    paste: Flag = False,
     device: Device = "auto",
     precision: Precision = "auto",
     overwrite: Flag = False,
@@ -43,6 +45,8 @@ def mix(
         alpha: How much of a row is replaced, from 0 to 1. Below 1, with all rows (0-), faces morph.
         model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
+        face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
+        paste: Also put the results back into the whole photograph, NAME.pasted.png, of its own size.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
             bf16 is faster for models of paper size.
@@ -65,8 +69,9 @@ def mix(
 
     found = progress.find(photo, out, style)
     session = Session(model, device, precision)
+    found, choice = progress.faces(found, face, session, style, align)
     outcomes = mix_into(
-        out, found, session, other, rows=rows, alpha=alpha, align=align, overwrite=overwrite,
+        out, found, session, other, rows=rows, alpha=alpha, align=align, face=choice, paste=paste, overwrite=overwrite,
         skip_existing=skip_existing,
     )  # fmt: skip
     if sheet is not None:

@@ -23,6 +23,7 @@ def refine(
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
     face: Face = None,
+    paste: Flag = False,
     save_features: Flag = True,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -49,6 +50,7 @@ def refine(
         model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
         face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
+        paste: Also put the results back into the whole photograph, NAME.pasted.png, of its own size.
         save_features: Do not store the features, 14 MB for each photograph. Rows alone give another picture.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
@@ -76,6 +78,7 @@ def refine(
         outcomes = invert_into(
             out, found, session, align=align, batch=batch, save_features=save_features, budget=seconds, target=target,
             tune=tune, watch=watch, overwrite=overwrite, skip_existing=skip_existing, face=choice,
+            paste=paste,
         )  # fmt: skip
         if sheet is not None:
             outcomes = collected(outcomes, sheet, overwrite or skip_existing)

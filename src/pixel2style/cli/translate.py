@@ -52,6 +52,7 @@ def translate(
     detail: Flag = True,
     align: Flag = True,
     face: Face = None,
+    paste: Flag = False,
     device: Device = "auto",
     precision: Precision = "auto",
     batch: Count = 1,
@@ -84,6 +85,7 @@ def translate(
         detail: Draw from rows alone, without the features that keep what the picture shows.
         align: Use photographs as they are, cut to their middle square. Sketches and label maps always are.
         face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
+        paste: Also put the results back into the whole photograph, NAME.pasted.png, of its own size.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
             bf16 is faster for models of paper size.
@@ -118,6 +120,7 @@ def translate(
         batch=batch,
         seeds=seeds if len(seeds) > 1 else (),
         single_samples=single_samples,
+        paste=paste,
         overwrite=overwrite,
         skip_existing=skip_existing,
     )

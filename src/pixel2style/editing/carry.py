@@ -54,7 +54,7 @@ def carried(generator: Generator, inversion: Inversion, ws_edited: Tensor, stren
         before, after = generator.features(ws, side).float(), generator.features(ws_edited, side).float()
         flow = optical_flow(before, after) if flow is None else enlarged(flow, side)
         change = (after - moved(before, flow)).square().mean(1, keepdim=True) / _variance(before)
-        factor = torch.exp(-strength * _blurred(change, BLUR * side))
+        factor = torch.exp(-strength * blurred(change, BLUR * side))
         features[side] = torch.where(edited, moved(residuals[side], flow) * factor, residuals[side])
     return Inversion(ws_edited, features)
 
@@ -98,7 +98,7 @@ def _weighted(before: Tensor, after: Tensor) -> Tensor:
         costs.append(matched + STIFFNESS * (down * down + across * across))
     weights = (-SHARPNESS * torch.cat(costs, 1)).softmax(1)
     flow = torch.einsum("bnhw,nd->bdhw", weights, weights.new_tensor(steps))
-    return _blurred(flow, BLUR * side)
+    return blurred(flow, BLUR * side)
 
 
 def _variance(maps: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def _variance(maps: Tensor) -> Tensor:
     return maps.var((1, 2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
 
 
-def _blurred(maps: Tensor, deviation: float) -> Tensor:
+def blurred(maps: Tensor, deviation: float) -> Tensor:
     """Gaussian blur of ``[b c s s]``; ``deviation`` in pixels."""
     reach = max(1, round(3 * deviation))
     at = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)

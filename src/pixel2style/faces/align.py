@@ -239,10 +239,13 @@ def crop(image: Image.Image, quad: Points, size: int = 256, transform_size: int 
     return square if transform_size == size else square.resize((size, size), Image.Resampling.LANCZOS)
 
 
-def paste_back(photo: Image.Image, aligned: Image.Image, quad: Points, feather: float = 0.1) -> Image.Image:
+def paste_back(
+    photo: Image.Image, aligned: Image.Image, quad: Points, feather: float = 0.1, mask: Image.Image | None = None
+) -> Image.Image:
     """``photo`` with the image ``aligned`` inserted at ``quad`` [4 2].
 
-    It is blended at its edges over ``feather`` times the quad's side.
+    ``mask``, gray and of any size, says how much of each part is inserted; by default all. It is also blended at the
+    edges of the quad over ``feather`` times its side. Where nothing is inserted, pixels are those of ``photo``.
     """
     photo = _rgb(photo)
     quad = np.asarray(quad, dtype=np.float64)
@@ -258,7 +261,10 @@ def paste_back(photo: Image.Image, aligned: Image.Image, quad: Points, feather: 
     patch = _rgb(aligned).resize((length, length), Image.Resampling.LANCZOS)
     depth = np.minimum(np.arange(length) + 0.5, length - 0.5 - np.arange(length)) / length
     depth = np.minimum(depth[None, :], depth[:, None]) / max(feather, 0.5 / length)
-    patch.putalpha(Image.fromarray((depth.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)))
+    share = depth.clip(0.0, 1.0)
+    if mask is not None:
+        share *= np.asarray(mask.convert("L").resize((length, length), Image.Resampling.BILINEAR)) / 255.0
+    opacity = Image.fromarray((share * 255.0).round().astype(np.uint8))
 
     # A point p of the photograph has the coordinates ((p - corner) . across, (p - corner) . down) / side^2 in the quad.
     # Pillow passes pixel centres, which are half a pixel to the right of and below the landmarks' coordinates.
@@ -266,9 +272,10 @@ def paste_back(photo: Image.Image, aligned: Image.Image, quad: Points, feather: 
     offset = rows @ (low - quad[0] - 0.5)
     matrix = (*rows[0].tolist(), float(offset[0]), *rows[1].tolist(), float(offset[1]))
     extent = (int(high[0] - low[0]), int(high[1] - low[1]))
-    placed = patch.transform(extent, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    placed = patch.transform(extent, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    opacity = opacity.transform(extent, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     result = photo.copy()
-    result.paste(placed.convert("RGB"), (int(low[0]), int(low[1])), placed.getchannel("A"))
+    result.paste(placed, (int(low[0]), int(low[1])), opacity)
     return result
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from .. import checkpoints, images
 from ..config import DEFAULT_TASK
@@ -34,6 +35,10 @@ FEATURES = ".features.safetensors"
 """The end of the name of a file of features."""
 PICTURES = {"reconstruction": ".png", "pair": ".pair.png"}
 """What every run writes: attributes of a result, and the ends of their files' names."""
+PASTED = ".pasted"
+"""The end of the name of a whole photograph, before its suffix."""
+LOSSLESS = frozenset(suffix for suffix, kind in images.SUFFIXES.items() if kind in ("PNG", "BMP", "TIFF"))
+"""Suffixes of photographs that are written in their own format, so that pixels stay as they are."""
 LONGEST_NAME = 238
 """Bytes in the name of a file, with room for that of its temporary one."""
 SIZES = (16, 4096)
@@ -74,6 +79,7 @@ def invert_into(
     target: float | None = None,
     tune: bool = False,
     face: Choice | None = None,
+    paste: bool = False,
     watch: Watch | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -84,13 +90,15 @@ def invert_into(
     ``NAME.aligned.png``. Its rows are in ``latents.safetensors`` (see ``latents_file``) before its pictures are
     written; with ``save_features`` the features are in ``NAME.features.safetensors``, fp16, by the sides of their maps.
     With ``tune`` the generator of each is written as ``NAME.generator.safetensors``, for the bundled one as a small
-    difference. ``skip_existing`` leaves out photographs that have all of this already. Raises OutputError before any
-    work when results cannot be written, see ``files.claim``, and NoRoomError when the disk is full.
+    difference. With ``paste``, ``NAME.pasted.png`` is the whole photograph with the results of all its faces, of its
+    size, in its own format if that keeps pixels (``LOSSLESS``). ``skip_existing`` leaves out photographs that have all
+    of this already. Raises OutputError before any work when results cannot be written, see ``files.claim``, and
+    NoRoomError when the disk is full.
     """
     kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
     kinds |= {"generator": ".generator.safetensors"} if tune else {}
     kinds |= {"features": FEATURES} if save_features and detail and not tune else {}
-    run = _Run(out, photos, kinds, [], overwrite, skip_existing)
+    run = _Run(out, photos, kinds, [], overwrite, skip_existing, session.pasted if paste else None)
     yield from run.written(
         session.invert_many(
             run.remaining(), align, _checked(batch), refine, detail,
@@ -109,6 +117,7 @@ def translate_into(
     batch: int = 1,
     seeds: Sequence[int] = (),
     single_samples: bool = False,
+    paste: bool = False,
     overwrite: bool = False,
     skip_existing: bool = False,
 ) -> Outcomes:
@@ -117,14 +126,21 @@ def translate_into(
     A picture NAME gives ``NAME.png``, ``NAME.pair.png`` (what the encoder saw beside it) and, with samples,
     ``NAME.samples.png`` (the pair, then the samples), with ``single_samples`` also ``NAME.sample1.png`` and so on; rows
     as ``invert_into``, those of samples [n k d] as ``NAME.samples``. With ``seeds``, which replace that of ``request``,
-    results of each are called ``NAME.seed1`` and so on. Raises as ``invert_into`` does.
+    results of each are called ``NAME.seed1`` and so on. ``paste`` as for ``invert_into``. Raises as it does, and
+    ConfigError where ``paste`` is asked of a task whose pictures are no photographs.
     """
+    if paste:
+        preparation.require_photographs(request)
     kinds = PICTURES | ({"sheet": ".samples.png"} if request.samples else {})
     if single_samples:
         kinds |= {f"{SAMPLE}{number}": f".sample{number}.png" for number in range(1, request.samples + 1)}
     masks = [request.mask_file] if request.mask_file else []
-    seed_of = {replace(photo, name=f"{photo.name}.seed{seed}"): seed for seed in seeds for photo in photos}
-    run = _Run(out, list(seed_of) or photos, kinds, masks, overwrite, skip_existing)
+    seed_of = {
+        replace(photo, name=f"{photo.name}.seed{seed}", whole=f"{photo.whole_name}.seed{seed}"): seed
+        for seed in seeds
+        for photo in photos
+    }
+    run = _Run(out, list(seed_of) or photos, kinds, masks, overwrite, skip_existing, session.pasted if paste else None)
     groups = itertools.groupby(run.remaining(), lambda photo: seed_of.get(photo, request.seed))
     results = (session.translate_many(group, replace(request, seed=seed), _checked(batch)) for seed, group in groups)
     yield from run.written(itertools.chain.from_iterable(results))
@@ -139,6 +155,8 @@ def edit_into(
     rows: str | None = None,
     steps: int = 0,
     align: bool = True,
+    face: Choice | None = None,
+    paste: bool = False,
     budget: float | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
@@ -147,9 +165,11 @@ def edit_into(
 
     A photograph NAME gives ``NAME.png`` (the edited picture), ``NAME.pair.png`` and, with ``steps``,
     ``NAME.strip.png``: so many pictures from the opposite of the moves to the moves. The rows are the edited ones.
-    Raises as ``invert_into`` does, ConfigError and CheckpointError for moves that are none.
+    ``paste`` as for ``invert_into``. Raises as ``invert_into`` does, ConfigError and CheckpointError for moves that are
+    none.
     """
-    run = _Run(out, photos, PICTURES | ({"strip": ".strip.png"} if steps else {}), [], overwrite, skip_existing)
+    kinds = PICTURES | ({"strip": ".strip.png"} if steps else {})
+    run = _Run(out, photos, kinds, [], overwrite, skip_existing, session.pasted if paste else None)
     generator = session.model.generator
     parsed = [edit.parsed(move, generator) for move in moves]
     if rows is not None:
@@ -159,7 +179,7 @@ def edit_into(
         strip = edit.strip(result.ws, parsed, steps, rows) if steps else None
         return session.edit(result, edit.edited(result.ws, parsed, rows), strip)
 
-    results = session.invert_many(run.remaining(), align, budget=budget)
+    results = session.invert_many(run.remaining(), align, budget=budget, face=face)
     yield from run.written(
         (photo, result if isinstance(result, Pixel2StyleError) else edited(result)) for photo, result in results
     )
@@ -174,22 +194,26 @@ def mix_into(
     rows: str = "fine",
     alpha: float = 1.0,
     align: bool = True,
+    face: Choice | None = None,
+    paste: bool = False,
     overwrite: bool = False,
     skip_existing: bool = False,
 ) -> Outcomes:
     """Invert photographs, mix the rows of ``others`` (see ``edit.parsed_share``) in, and draw them; one outcome each.
 
-    A photograph NAME gives ``NAME.png`` (the mixed picture) and ``NAME.pair.png``; the rows are the mixed ones. Raises
-    as ``invert_into`` does, and what inverting the others raises.
+    A photograph NAME gives ``NAME.png`` (the mixed picture) and ``NAME.pair.png``; the rows are the mixed ones. Of the
+    others the largest face is taken, of the photographs ``face``; ``paste`` as for ``invert_into``. Raises as
+    ``invert_into`` does, and what inverting the others raises.
     """
     shares = [edit.parsed_share(word) for word in others]
     if not 0 <= alpha <= 1:
         raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {alpha}")
-    run = _Run(out, photos, PICTURES, [share.photograph for share in shares], overwrite, skip_existing)
+    sources = [share.photograph for share in shares]
+    run = _Run(out, photos, PICTURES, sources, overwrite, skip_existing, session.pasted if paste else None)
     parse_rows(rows, session.model.generator.rows)
     mean = torch.stack([session.invert(share.photograph, align, detail=False).ws for share in shares])
     weights = [share.weight for share in shares]
-    results = session.invert_many(run.remaining(), align)
+    results = session.invert_many(run.remaining(), align, face=face)
     yield from run.written(
         (
             photo,
@@ -204,7 +228,9 @@ def mix_into(
 class _Run:
     """The files of a run: of each photograph, by ``kinds`` (see ``PICTURES``), and the rows of all.
 
-    Raises OutputError when these files cannot be written, or would replace a photograph or a mask.
+    ``paste`` puts a result into its photograph, or into one that has other results already; that of the last face of a
+    photograph is written. Raises OutputError when these files cannot be written, or would replace a photograph or a
+    mask.
     """
 
     def __init__(
@@ -215,8 +241,16 @@ class _Run:
         masks: Sequence[Path],
         overwrite: bool,
         skip_existing: bool,
+        paste: Callable[[Result, Image.Image | None], Image.Image] | None = None,
     ):
         self.files = {photo: {kind: out / (photo.name + end) for kind, end in kinds.items()} for photo in photos}
+        self.paste, self.part = paste, _Part("", None)
+        if paste:
+            for photo in {photo.whole_name: photo for photo in photos}.values():
+                suffix = photo.path.suffix.lower()
+                self.files[photo]["pasted"] = out / (
+                    photo.whole_name + PASTED + (suffix if suffix in LOSSLESS else ".png")
+                )
         self.skip_existing = skip_existing
         self.failed = _unusable_names(self.files)
         for photo in self.failed:
@@ -231,10 +265,15 @@ class _Run:
 
     def remaining(self) -> Iterator[Photo]:
         """The photographs that are to be processed; each is looked at when its turn comes."""
-        for photo, own in self.files.items():
-            done = self.skip_existing and self.rows.has(photo.name) and all(file.exists() for file in own.values())
-            if not done:
+        again = set[str]()  # photographs of which a face is missing: all are pasted together
+        if self.skip_existing and self.paste:
+            again = {photo.whole_name for photo in self.files if not self._done(photo)}
+        for photo in self.files:
+            if photo.whole_name in again or not (self.skip_existing and self._done(photo)):
                 yield photo
+
+    def _done(self, photo: Photo) -> bool:
+        return self.rows.has(photo.name) and all(file.exists() for file in self.files[photo].values())
 
     def written(
         self,
@@ -258,17 +297,40 @@ class _Run:
         self, photo: Photo, result: Result | Pixel2StyleError, fidelity: Callable[[Result], Fidelity] | None
     ) -> Outcome:
         if isinstance(result, Pixel2StyleError):
+            self.part = _Part(photo.whole_name, None, complete=False)
             return Outcome(photo, error=result)
         try:
+            result = self._pasted(photo, result)
             samples = {} if result.sample_ws is None else {f"{photo.name}.samples": result.sample_ws}
             self.rows.add(photo.name, {photo.name: result.ws} | samples)
-            _save(result, self.files[photo])
+            files = {kind: file for kind, file in self.files[photo].items() if kind != "pasted" or result.pasted}
+            _save(result, files)
         except NoRoomError:
             raise
         except Pixel2StyleError as error:
+            self.part = _Part(photo.whole_name, None, complete=False)
             return Outcome(photo, error=error)
         close = fidelity(result) if fidelity else None
-        return Outcome(photo, self.files[photo], fidelity=close, far=result.far, notes=result.notes)
+        return Outcome(photo, files, fidelity=close, far=result.far, notes=result.notes)
+
+    def _pasted(self, photo: Photo, result: Result) -> Result:
+        """The result with its whole photograph, if it is that of the last face and none before has failed."""
+        if self.paste is None:
+            return result
+        before = self.part if self.part.name == photo.whole_name else _Part(photo.whole_name, None)
+        if not before.complete:
+            return result
+        self.part = replace(before, pasted=self.paste(result, before.pasted))
+        return replace(result, pasted=self.part.pasted) if "pasted" in self.files[photo] else result
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The photograph ``name`` with the results of its faces so far; not ``complete`` if one has failed."""
+
+    name: str
+    pasted: Image.Image | None
+    complete: bool = True
 
 
 def _unusable_names(files: Mapping[Photo, Mapping[str, Path]]) -> dict[Photo, Pixel2StyleError]:

@@ -68,6 +68,12 @@ def require_refinable(name: str) -> None:
         raise ConfigError(f"--refine optimises towards what the picture shows, and {name} changes that: leave it out")
 
 
+def require_photographs(request: Request) -> None:
+    """Raise ConfigError where sources are no photographs, so that results cannot be pasted into them."""
+    if not tasks.find_task(request.task).photograph:
+        raise ConfigError(f"--paste puts faces into photographs, and {request.task} has none: leave it out")
+
+
 def check_numbers(request: Request, rows: int) -> None:
     """Raise ConfigError for numbers that are out of range for any task; the model has ``rows`` rows."""
     if request.face is not None:
@@ -128,8 +134,8 @@ def prepare(
         frame = Frame.around(landmarks)
     photograph = Photograph(picture, frame, opened)
     if task.prepare is not None:
-        return replace(task.prepare(photograph, request, config), notes=notes)
-    return replace(_plain(photograph, request, config, task), notes=notes)
+        return replace(task.prepare(photograph, request, config), notes=notes, photograph=photograph)
+    return replace(_plain(photograph, request, config, task), notes=notes, photograph=photograph)
 
 
 def locate(

@@ -26,6 +26,8 @@ from ..editing.carry import carried
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import Choice, FaceAligner, from_left
 from ..generators.base import Generator
+from ..metrics import attributes
+from ..metrics.attributes import FaceAttributes
 from ..metrics.losses import Objective
 from ..models.inversion import Inversion
 from ..models.psp import PSP
@@ -33,9 +35,10 @@ from ..ops import COMPARE_SIZE
 from ..photos import Photo
 from ..runtime import Device, Precision, bf16_of, choose_device, fast_in_bf16, survive_fork
 from ..tasks import Task
-from ..tasks.request import Frame, Prepared, Request
+from ..tasks.request import Frame, Photograph, Prepared, Request
 from . import prepare as preparation
 from . import refine as refinement
+from . import whole
 from .optimize import adam, maps, newton, weights
 from .refine import Fidelity, Goal, Watch
 
@@ -56,6 +59,8 @@ class Result:
     their mean squared distance from the average in deviations of W. None where it is not known.
 
     ``notes`` are what the user should know: that the photograph shows several faces and none was chosen, or was turned.
+    ``photograph`` is the whole one, and where its face lies; None where a task's sources are files. ``pasted`` is the
+    whole photograph with all its results, where that was asked for.
     """
 
     aligned: Image.Image
@@ -67,6 +72,8 @@ class Result:
     generator: Generator | None = None
     distance: float | None = None
     notes: tuple[str, ...] = ()
+    photograph: Photograph | None = None
+    pasted: Image.Image | None = None
 
     @property
     def far(self) -> bool:
@@ -149,7 +156,8 @@ class Session:
             faces = from_left(self.aligner.detect_turned(picture), picture.size)
             for number, face in enumerate(faces, 1):
                 landmarks = tuple((float(x), float(y)) for x, y in face.landmarks)
-                yield replace(photo, name=f"{photo.name}.{number}", landmarks=landmarks, turned=face.turned)
+                name, whole = f"{photo.name}.{number}", photo.name
+                yield replace(photo, name=name, landmarks=landmarks, turned=face.turned, whole=whole)
             if not faces:
                 yield photo
 
@@ -241,6 +249,15 @@ class Session:
                 carried_along = carried(generator, own, one[None].to(own.ws))
                 pictures.append(images.to_picture(self._draw(carried_along, generator)[0]))
         return replace(result, reconstruction=pictures[0], ws=ws, samples=tuple(pictures[1:]), sample_ws=steps)
+
+    def pasted(self, result: Result, onto: Image.Image | None = None) -> Image.Image:
+        """The whole photograph of a result, with what was drawn in the place of the face; of the photograph's size.
+
+        ``onto`` is the photograph with other faces pasted already. Pixels outside a soft mask around the head, before
+        and after, are those of the photograph. Raises ConfigError where there is no photograph, or of wide pictures.
+        """
+        with self._lock, torch.no_grad():
+            return whole.pasted(result.reconstruction, result.aligned, result.photograph, self._attributes, onto)
 
     def invert_many(
         self,
@@ -361,7 +378,10 @@ class Session:
             ws = own.ws[0]
             features = {side: residual[0].float().cpu() for side, residual in own.features.items()}
             final = self._finished(prepared, drawn, own)
-            result = Result(prepared.picture, final, ws.float().cpu(), features=features, notes=prepared.notes)
+            result = Result(
+                prepared.picture, final, ws.float().cpu(),
+                features=features, notes=prepared.notes, photograph=prepared.photograph,
+            )  # fmt: skip
             if self._inverts and rows:
                 result = replace(result, distance=self._distance(rows[index]))
             if generator is not None:
@@ -464,6 +484,12 @@ class Session:
         """The loss of refinement, and its networks, which ``_newton_objective`` shares."""
         with torch.inference_mode(False):
             return refinement.objective_of(self._task is None or self._task.faces).to(self.device)
+
+    @cached_property
+    def _attributes(self) -> FaceAttributes:
+        """Finds the landmarks that regions of a face follow. It is small: the CPU is enough."""
+        with torch.inference_mode(False):
+            return attributes.pretrained()
 
     @cached_property
     def _newton_objective(self) -> Objective:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -118,6 +119,14 @@ class Frame:
         """The face's landmarks [5 2] in units of the square's side; those of an aligned face where none was found."""
         return ALIGNED if self.quad is None or self.landmarks is None else in_square(self.landmarks, self.quad)
 
+    def corners(self, size: tuple[int, int]) -> Points:
+        """The quad [4 2] of this square in a picture of ``size`` (width, height), as ``faces.align`` gives quads."""
+        if self.quad is not None:
+            return self.quad
+        left, top = ((length - self.side) / 2 - 0.5 for length in size)
+        right, bottom = left + self.side, top + self.side
+        return np.array([[left, top], [left, bottom], [right, bottom], [right, top]])
+
     def cut(self, image: Image.Image, size: int, height: int | None = None) -> Image.Image:
         """This square of a picture as RGB, ``size`` pixels wide; with ``height``, the middle of that height."""
         shape = (size, size if height is None else height)
@@ -158,7 +167,8 @@ class Prepared:
     ``degradation`` does to drawn pictures [b 3 256 256] what was done to the source, before the two are compared; None
     if nothing was. ``kept`` [1 r r], from 0 to 1, says how much of each pixel of ``target`` [3 r r] is put back,
     and drawn pixels beside them get colours that continue theirs.
-    ``notes`` are what a user should know of the photograph, sentences without a subject.
+    ``notes`` are what a user should know of the photograph, sentences without a subject. ``photograph`` is what the
+    picture was cut from; None for files of sources.
     """
 
     source: Tensor
@@ -167,6 +177,7 @@ class Prepared:
     target: Tensor | None = None
     kept: Tensor | None = None
     notes: tuple[str, ...] = ()
+    photograph: Photograph | None = None
 
     def finish(self, drawn: Tensor, rows: Tensor | None = None) -> Image.Image:
         """The result of a drawn picture [3 r r]: known pixels are put back if they are to be kept.

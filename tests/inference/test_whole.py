@@ -1,0 +1,131 @@
+"""Results put back into whole photographs: what changes, what stays to the bit, and how files are called."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pixel2style as p2s
+from pixel2style import cli, images
+from pixel2style.inference import whole
+from pixel2style.metrics import attributes
+from pixel2style.tasks.request import Frame
+from tests.support import stand_in
+from tests.support.paths import ASTRONAUT
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stand_in.save_random_model(tmp_path_factory.mktemp("model") / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def session(model: Path) -> p2s.Session:
+    return p2s.Session(model, "cpu")
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two faces far from each other."""
+    head = images.load(ASTRONAUT).crop((120, 0, 340, 220))
+    sheet = Image.new("RGB", (800, 300), (128, 128, 128))
+    sheet.paste(head.resize((180, 180)), (40, 60))
+    sheet.paste(head, (540, 40))
+    file = tmp_path_factory.mktemp("group") / "group.tiff"
+    sheet.save(file)
+    return file
+
+
+def pixels(picture: Image.Image | Path) -> np.ndarray:
+    return np.asarray(images.load(picture) if isinstance(picture, Path) else picture).astype(int)
+
+
+def run(*words: object) -> int:
+    try:
+        return cli.main([str(word) for word in words])
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_an_unchanged_face_changes_almost_nothing(session: p2s.Session) -> None:
+    photograph = session.invert(ASTRONAUT).photograph
+    assert photograph is not None
+    aligned = photograph.cut(512)
+    again = whole.pasted(aligned, aligned, photograph, attributes.pretrained())
+    difference = np.abs(pixels(again) - pixels(photograph.picture))
+    assert difference.mean() < 0.2 and np.percentile(difference, 99) <= 6
+
+
+def test_pixels_outside_the_head_are_those_of_the_photograph(session: p2s.Session) -> None:
+    result = session.invert(ASTRONAUT)
+    made, photograph = pixels(session.pasted(result)), pixels(ASTRONAUT)
+    assert made.shape == photograph.shape
+    assert (made[260:] == photograph[260:]).all()
+    face = np.abs(made - photograph)[60:170, 180:270]
+    assert face.mean() > 10, "a random generator draws something else"
+
+
+def test_a_photograph_on_its_side_stays_as_it_is(session: p2s.Session) -> None:
+    lying = images.load(ASTRONAUT).transpose(Image.Transpose.ROTATE_90)
+    result = session.invert(lying)
+    made = pixels(session.pasted(result).transpose(Image.Transpose.ROTATE_270))
+    upright = pixels(session.pasted(session.invert(ASTRONAUT)))
+    assert np.abs(made - upright).mean() < 1
+
+
+def test_the_middle_square_has_the_corners_it_was_cut_at() -> None:
+    picture = images.load(ASTRONAUT).crop((0, 0, 400, 300))
+    frame = Frame.middle(picture)
+    corners = frame.corners(picture.size)
+    assert corners.tolist() == [[49.5, -0.5], [49.5, 299.5], [349.5, 299.5], [349.5, -0.5]]
+
+
+def test_all_faces_are_pasted_into_one_photograph(group: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("invert", group, "--model", model, "--face", "all", "--paste", "--out", out)
+    assert run(*words) == 0
+    names = {file.name for file in out.iterdir()}
+    assert {"group.1.png", "group.2.png", "group.pasted.tiff"} <= names
+    assert "group.1.pasted.tiff" not in names
+    made, photograph = pixels(out / "group.pasted.tiff"), pixels(group)
+    changed = (made != photograph).any(2)
+    assert changed[:, 40:220].mean() > 0.05 and changed[:, 540:760].mean() > 0.05
+    assert not changed[:, 340:400].any() and not changed[:20].any()
+    (out / "group.1.png").unlink()
+    before = (out / "group.pasted.tiff").read_bytes()
+    assert run(*words, "--skip-existing") == 0, "a face that is missing is pasted together with the others"
+    assert (out / "group.pasted.tiff").read_bytes() == before
+
+
+def test_one_face_and_formats_that_lose_pixels(model: Path, tmp_path: Path) -> None:
+    images.load(ASTRONAUT).save(tmp_path / "a.jpg")
+    assert run("invert", tmp_path / "a.jpg", "--model", model, "--paste", "--out", tmp_path / "out") == 0
+    made = tmp_path / "out" / "a.pasted.png"
+    assert (pixels(made)[260:] == pixels(tmp_path / "a.jpg")[260:]).all()
+
+
+def test_a_photograph_of_which_a_face_fails_is_not_pasted(
+    group: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pasted, calls = p2s.Session.pasted, []
+
+    def failing(self: p2s.Session, result: p2s.Result, onto: Image.Image | None = None) -> Image.Image:
+        calls.append(onto)
+        if len(calls) == 1:
+            raise p2s.ConfigError("no")
+        return pasted(self, result, onto)
+
+    monkeypatch.setattr(p2s.Session, "pasted", failing)
+    words = ("invert", group, "--model", model, "--face", "all", "--paste", "--out", tmp_path / "out")
+    assert run(*words) == 2
+    assert (tmp_path / "out" / "group.2.png").exists()
+    assert not (tmp_path / "out" / "group.pasted.tiff").exists()
+
+
+def test_pictures_of_other_kinds_cannot_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("translate", "sketch", ASTRONAUT, "--model", "x.safetensors", "--paste", "--out", tmp_path / "out")
+    assert run(*words) == 2
+    assert "--paste" in capsys.readouterr().err
