@@ -56,7 +56,7 @@ WAYS: dict[str, Carry] = {
     **{f"moved and faded, strength {fade:g}": carry_with(fade) for fade in (0.75, carry.FADE, 3.0)},
     "the same, reach 4 / 32": carry_with(carry.FADE, REACH=4 / 32),
     "the same, stiffness .01": carry_with(carry.FADE, STIFFNESS=0.01),
-    "the same, sharpness 50": carry_with(carry.FADE, SHARPNESS=50.0),
+    "the same, sharpness 200": carry_with(carry.FADE, SHARPNESS=200.0),
 }
 
 

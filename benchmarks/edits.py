@@ -81,6 +81,17 @@ def more_faded(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Te
     return inversion.ws, draw
 
 
+def near_w(share: float) -> Method:
+    """``carried_over`` with rows that share of the way to their mean, nearer to W, and features found for them."""
+
+    def method(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
+        ws = inversion.ws.lerp(inversion.ws.mean(1, keepdim=True).expand_as(inversion.ws), share)
+        with torch.no_grad():
+            return carried_over(model, photograph, model.with_detail(photograph, ws))
+
+    return method
+
+
 def refined(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
     """``pixel2style refine``: features after ``STEPS`` steps towards the photograph, carried over."""
     goal = refine.Goal(steps=STEPS)
@@ -101,6 +112,8 @@ METHODS: dict[str, Method] = {
     "kept": kept,
     "carried": carried_over,
     "carried-4": more_faded,
+    "near-w": near_w(0.25),
+    "nearer-w": near_w(0.5),
     "refined": refined,
     "tuned": tuned,
 }

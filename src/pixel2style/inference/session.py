@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .. import checkpoints, images, tasks
 from ..config import DEFAULT_TASK
-from ..editing.carry import carried
+from ..editing.carry import Carrier
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import Choice, FaceAligner, from_left
 from ..generators.base import Generator
@@ -245,8 +245,9 @@ class Session:
         generator = self.model.generator if result.generator is None else result.generator
         pictures = []
         with self._lock, torch.no_grad():
+            carrier = Carrier(generator, own)
             for one in every:
-                carried_along = carried(generator, own, one[None].to(own.ws))
+                carried_along = carrier(one[None].to(own.ws))
                 pictures.append(images.to_picture(self._draw(carried_along, generator)[0]))
         return replace(result, reconstruction=pictures[0], ws=ws, samples=tuple(pictures[1:]), sample_ws=steps)
 
