@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from pixel2style import images
 from pixel2style.cli import main
 from pixel2style.config import GeneratorConfig
+from pixel2style.editing import local
 from pixel2style.editing.directions import Direction
 from pixel2style.errors import CheckpointError, ConfigError
 from pixel2style.generators import StyleGAN2, sampling
@@ -16,6 +18,7 @@ from pixel2style.inference import edit
 from pixel2style.inference.edit import Move
 from pixel2style.inference.session import Session
 from pixel2style.metrics import attributes
+from pixel2style.models.inversion import Inversion
 from tests.support.paths import ASTRONAUT
 
 
@@ -128,3 +131,42 @@ def test_the_list_names_every_direction(capsys: pytest.CaptureFixture[str], sess
     assert main(["directions"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in said] == list(edit.bundled(session.model.generator))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_edit_of_a_region_changes_it_and_nothing_else(session: Session) -> None:
+    result = session.invert(ASTRONAUT, refine=0)
+    moves = [edit.parsed("smile=-2", session.model.generator)]
+    ws = edit.edited(result.ws, moves)
+    made = images.to_tensor(session.edit(result, ws, only="mouth").reconstruction)
+    before = images.to_tensor(result.reconstruction)
+    change = (made - before).abs().amax(0)
+    assert float(change[:560].amax()) == 0, "eyes and hair are the inversion's, to the bit"
+    assert float(change[680:860, 400:620].mean()) > 0.05
+    left = Image.new("L", images.load(ASTRONAUT).size)
+    left.paste(255, (0, 0, 200, 512))  # of the photograph
+    masked = images.to_tensor(session.edit(result, ws, only=left).reconstruction)
+    share = images.resize(session.region(result, left)[None], 1024)[0, 0]
+    assert 0.1 < float(share.mean()) < 0.6
+    assert torch.equal(masked[:, share == 0], before[:, share == 0])
+
+
+def test_joined_maps_are_the_edit_s_inside_and_the_inversion_s_outside(session: Session) -> None:
+    generator = session.model.generator
+    rng = torch.Generator().manual_seed(3)
+    ws, other = (sampling.draw(generator, 1, rng, generator.w_avg, 0.7)[:, None].expand(1, 16, -1) for _ in range(2))
+    residual = {32: torch.randn(1, 512, 32, 32, generator=rng)}
+    inversion, edited = Inversion(ws, residual), Inversion(other, {32: 0.5 * residual[32]})
+    for mask, same in ((torch.zeros(1, 256, 256), inversion), (torch.ones(1, 256, 256), edited)):
+        joined = local.joined(generator, inversion, edited, mask)
+        for side in (16, 32, 64):
+            wanted = generator.features(same.ws, side, residuals={k: v for k, v in same.features.items() if k <= side})
+            found = generator.features(other, side, residuals={k: v for k, v in joined.features.items() if k <= side})
+            assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.std()), rtol=1e-3)
+
+
+def test_words_that_are_no_region_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["edit", str(ASTRONAUT), "--set", "age=1", "--only", "elbow", "--out", str(tmp_path)]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "elbow" in said and "mouth" in said and said.count("\n") == 1

@@ -16,6 +16,9 @@ def edit(
         tuple[str, ...], tyro.conf.arg(metavar="NAME=AMOUNT", help_behavior_hint=""), tyro.conf.UseAppendAction
     ] = (),
     rows: Annotated[str | None, tyro.conf.arg(metavar="ROWS", help_behavior_hint="(default: the direction's)")] = None,
+    only: Annotated[
+        str | None, tyro.conf.arg(metavar="eyes|mouth|nose|skin|face|head|FILE", help_behavior_hint="")
+    ] = None,
     strip: Count = 0,
     budget: Seconds = None,
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
@@ -42,6 +45,8 @@ def edit(
         out: Folder for the results; created if it does not exist.
         set: A direction and how far to go, such as age=+2, smile=-1 or FILE.pt=3; may be given several times.
         rows: Change only these rows: early ones are pose and shape, late ones colour. As 0-6 or 3,5,8-11.
+        only: Change only this part of the face; or a picture of the photograph's size, white where it may change.
+            Everywhere else pixels are those of the inversion.
         strip: Also draw this number of pictures, from the opposite of the edit to the edit.
         budget: First refine the inversion for this time, seconds for each photograph.
         model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
@@ -72,8 +77,8 @@ def edit(
     session = Session(model, device, precision)
     found, choice = progress.faces(found, face, session, style, align)
     outcomes = edit_into(
-        out, found, session, set, rows=rows, steps=strip, align=align, face=choice, paste=paste, budget=budget,
-        overwrite=overwrite, skip_existing=skip_existing,
+        out, found, session, set, rows=rows, only=only, steps=strip, align=align, face=choice, paste=paste,
+        budget=budget, overwrite=overwrite, skip_existing=skip_existing,
     )  # fmt: skip
     if sheet is not None:
         outcomes = collected(outcomes, sheet, overwrite or skip_existing)

@@ -33,8 +33,9 @@ LEFT_BROW, RIGHT_BROW, LEFT_EYE, RIGHT_EYE = slice(17, 22), slice(22, 27), slice
 NOSE, LIPS = slice(27, 36), slice(48, 60)
 FOREHEAD = 0.55
 """How far the skin reaches above the brows, in distances from brows to the tip of the nose."""
-HEAD = (0.95, 0.95)
-"""Half axes of the ellipse around a head, in widths of the jaw and in heights from chin to forehead."""
+HEAD, AROUND = (0.72, 0.75), (0.95, 0.95)
+"""Half axes of ellipses: around a head, and with room for other hair and another pose; in widths of the jaw and in
+heights from chin to forehead."""
 
 
 def _up(points: Points) -> Points:
@@ -48,14 +49,14 @@ def _face(points: Points) -> Polygons:
     return [np.concatenate([points[JAW], forehead])]
 
 
-def _head(points: Points) -> Polygons:
-    """An ellipse around the face and most of the hair."""
+def _ellipse(points: Points, axes: tuple[float, float]) -> Polygons:
+    """Around the face and most of the hair."""
     chin, top = points[8], points[BROWS].mean(0) + FOREHEAD * _up(points)
     centre, down = (chin + top) / 2, chin - top
     down = down / np.hypot(*down)
     across = np.array([-down[1], down[0]])
     angles = np.linspace(0, 2 * np.pi, 90)[:, None]
-    long, wide = HEAD[1] * np.hypot(*(chin - top)), HEAD[0] * np.hypot(*(points[16] - points[0]))
+    long, wide = axes[1] * np.hypot(*(chin - top)), axes[0] * np.hypot(*(points[16] - points[0]))
     return [centre + across * wide * np.cos(angles) + down * long * np.sin(angles)]
 
 
@@ -64,11 +65,14 @@ SHAPES: Mapping[str, Callable[[Points], Polygons]] = {
     "nose": lambda p: [p[NOSE]],
     "mouth": lambda p: [p[LIPS]],
     "face": _face,
-    "head": _head,
+    "head": lambda p: _ellipse(p, HEAD),
+    "around": lambda p: _ellipse(p, AROUND),
 }
 """The polygons of each region."""
-GROWN = {"eyes": 7, "nose": 9, "mouth": 8, "face": 6, "head": 0}
+GROWN = {"eyes": 7, "nose": 9, "mouth": 8, "face": 6, "head": 0, "around": 0}
 """By how many pixels it is grown."""
+POINTS = {"eyes": [*range(17, 27), *range(36, 48)], "nose": list(range(27, 36)), "mouth": list(range(48, 68))}
+"""The landmarks of some regions."""
 WITHOUT = {"skin": ("face", ("eyes", "mouth"))}
 """Regions that are others without some."""
 NAMES = (*SHAPES, *WITHOUT)

@@ -23,9 +23,10 @@ from ..faces.align import Choice, crop, ffhq_quad
 from ..files import claim, make_folder
 from ..photos import Photo
 from ..tasks.request import Request
-from . import edit
+from . import edit, whole
 from . import prepare as preparation
 from .latents_file import LatentsFile
+from .paint import Painting, painted
 from .refine import Fidelity, Watch
 from .session import Result, Session, named
 
@@ -153,6 +154,7 @@ def edit_into(
     moves: Sequence[str],
     *,
     rows: str | None = None,
+    only: str | None = None,
     steps: int = 0,
     align: bool = True,
     face: Choice | None = None,
@@ -174,10 +176,12 @@ def edit_into(
     parsed = [edit.parsed(move, generator) for move in moves]
     if rows is not None:
         parse_rows(rows, generator.rows)
+    if only is not None:
+        whole.check_region(only)
 
     def edited(result: Result) -> Result:
         strip = edit.strip(result.ws, parsed, steps, rows) if steps else None
-        return session.edit(result, edit.edited(result.ws, parsed, rows), strip)
+        return session.edit(result, edit.edited(result.ws, parsed, rows), strip, only=only)
 
     results = session.invert_many(run.remaining(), align, budget=budget, face=face)
     yield from run.written(
@@ -223,6 +227,41 @@ def mix_into(
         )
         for photo, result in results
     )
+
+
+def paint_into(
+    out: Path,
+    photos: Sequence[Photo],
+    session: Session,
+    painting: Painting,
+    *,
+    align: bool = True,
+    face: Choice | None = None,
+    paste: bool = False,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> Outcomes:
+    """Invert photographs, paint on them (see ``paint.Painting``), and draw faces of that; one outcome each.
+
+    A photograph NAME gives ``NAME.png`` (the painted face) and ``NAME.pair.png``; the rows are those of the painting.
+    ``paste`` as for ``invert_into``. Raises as that does, and what ``paint.painted`` raises.
+    """
+    painting.check()
+    given = [one for one in (painting.patch, painting.mask, painting.source) if isinstance(one, str | Path)]
+    if isinstance(painting.mask, str):
+        whole.check_region(painting.mask)
+    run = _Run(
+        out, photos, PICTURES, [Path(one) for one in given], overwrite, skip_existing, session.pasted if paste else None
+    )
+    results = session.invert_many(run.remaining(), align, face=face)
+
+    def made(result: Result | Pixel2StyleError) -> Result | Pixel2StyleError:
+        try:
+            return result if isinstance(result, Pixel2StyleError) else painted(session, result, painting)
+        except Pixel2StyleError as error:
+            return error
+
+    yield from run.written((photo, made(result)) for photo, result in results)
 
 
 class _Run:

@@ -17,11 +17,13 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from .. import checkpoints, images, tasks
 from ..config import DEFAULT_TASK
+from ..editing import local, regions
 from ..editing.carry import Carrier
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import Choice, FaceAligner, from_left
@@ -36,9 +38,9 @@ from ..photos import Photo
 from ..runtime import Device, Precision, bf16_of, choose_device, fast_in_bf16, survive_fork
 from ..tasks import Task
 from ..tasks.request import Frame, Photograph, Prepared, Request
+from . import paint, whole
 from . import prepare as preparation
 from . import refine as refinement
-from . import whole
 from .optimize import adam, maps, newton, weights
 from .refine import Fidelity, Goal, Watch
 
@@ -234,22 +236,81 @@ class Session:
             images.to_tensor(result.reconstruction), images.to_tensor(photograph), self._objective
         )
 
-    def edit(self, result: Result, ws: Tensor, steps: Tensor | None = None) -> Result:
+    def edit(
+        self, result: Result, ws: Tensor, steps: Tensor | None = None, *, only: whole.Region | None = None
+    ) -> Result:
         """An inversion with other rows ``ws [k d]``: its features are carried along, see ``editing.carry``.
 
-        ``steps`` [n k d] are drawn as its ``samples``. Rows that are the inversion's own give its own picture. Raises
-        ConfigError for rows that are not of the model's generator.
+        ``steps`` [n k d] are drawn as its ``samples``. Rows that are the inversion's own give its own picture. ``only``
+        limits the edit to a region (see ``region``): the generator's maps are joined there (``editing.local``), and all
+        pixels outside are the inversion's. Raises ConfigError for rows that are not of the model's generator, and what
+        ``region`` raises.
         """
         every = ws[None] if steps is None else torch.cat([ws[None], steps])
-        own = Inversion(result.ws[None], {side: part[None] for side, part in result.features.items()}).to(self.device)
+        own = self._inversion_of(result)
         generator = self.model.generator if result.generator is None else result.generator
         pictures = []
         with self._lock, torch.no_grad():
             carrier = Carrier(generator, own)
             for one in every:
-                carried_along = carrier(one[None].to(own.ws))
-                pictures.append(images.to_picture(self._draw(carried_along, generator)[0]))
+                edited = carrier(one[None].to(own.ws))
+                if only is None:
+                    drawn = self._draw(edited, generator)[0]
+                else:
+                    drawn = self._drawn_within(result, own, edited, generator, only)
+                pictures.append(images.to_picture(drawn))
         return replace(result, reconstruction=pictures[0], ws=ws, samples=tuple(pictures[1:]), sample_ws=steps)
+
+    def region(self, result: Result, region: whole.Region, *others: Image.Image) -> Tensor:
+        """How much of each pixel of a result's square is in a region: ``[1 s s]``, from 0 to 1.
+
+        ``region`` is a name of ``editing.regions.NAMES``, found in the aligned photograph and in ``others``, pictures
+        of the same square; or a mask of the photograph, white where the region is: a picture or a file of one. Raises
+        ConfigError for another name, ImageError for a file that is no picture.
+        """
+        with self._lock, torch.no_grad():
+            return whole.region(region, [result.aligned, *others], result.photograph, self.landmarks)
+
+    def paint(self, result: Result, painted: Image.Image, region: whole.Region | Tensor, keep: float = 0.0) -> Result:
+        """An inversion with what was painted on its face, as a face: rough paint becomes hair, lips, a beard.
+
+        ``painted`` is the square ``result.aligned`` of any size, painted on; ``region`` says where, as for ``region``
+        or as the mask ``[1 s s]`` that it gives. The painting is encoded, and where it was painted drawn from rows
+        alone and a share ``keep`` of its features; elsewhere all pixels are the inversion's. ``inference.paint`` makes
+        paintings of patches, other faces and colours. Raises what ``region`` does.
+        """
+        mask = region if isinstance(region, Tensor) else self.region(result, region)
+        steps = None if self._curvature is None else paint.STEPS
+        rough = self.invert(painted, align=False, refine=steps)
+        wide = regions.softened(regions.grow(images.resize(mask[None], regions.SIDE), paint.GROWN))[0].to(self.device)
+        own, other = (self._inversion_of(one) for one in (result, rough))
+        features = {
+            side: residual * (1 - (1 - keep) * F.interpolate(wide[None], (side, side), mode="area"))
+            for side, residual in other.features.items()
+        }
+        generator = self.model.generator if result.generator is None else result.generator
+        with self._lock, torch.no_grad():
+            drawn = self._joined(result, own, Inversion(other.ws, features), generator, wide)
+        return replace(result, reconstruction=images.to_picture(drawn), ws=rough.ws, samples=(), sample_ws=None)
+
+    def _inversion_of(self, result: Result) -> Inversion:
+        """A result's rows ``[1 k d]`` and features, where the model is."""
+        return Inversion(result.ws[None], {side: part[None] for side, part in result.features.items()}).to(self.device)
+
+    def _joined(self, result: Result, own: Inversion, edited: Inversion, generator: Generator, mask: Tensor) -> Tensor:
+        """The picture ``[3 r r]`` of an inversion with that of an edit where ``mask`` is 1."""
+        drawn = self._draw(local.joined(generator, own, edited, mask), generator)[0]
+        before = images.to_tensor(result.reconstruction)
+        share = images.resize(mask[None].cpu(), before.shape[-1])[0]
+        return share * drawn.clamp(-1, 1) + (1 - share) * before
+
+    def _drawn_within(
+        self, result: Result, own: Inversion, edited: Inversion, generator: Generator, region: whole.Region
+    ) -> Tensor:
+        """The picture ``[3 r r]`` of an inversion with that of an edit in a region."""
+        small = generator.synthesize(edited.ws, min(COMPARE_SIZE, generator.size), residuals=edited.features)
+        mask = self.region(result, region, images.to_picture(small[0].float()))
+        return self._joined(result, own, edited, generator, mask.to(self.device))
 
     def pasted(self, result: Result, onto: Image.Image | None = None) -> Image.Image:
         """The whole photograph of a result, with what was drawn in the place of the face; of the photograph's size.
@@ -258,7 +319,7 @@ class Session:
         and after, are those of the photograph. Raises ConfigError where there is no photograph, or of wide pictures.
         """
         with self._lock, torch.no_grad():
-            return whole.pasted(result.reconstruction, result.aligned, result.photograph, self._attributes, onto)
+            return whole.pasted(result.reconstruction, result.aligned, result.photograph, self.landmarks, onto)
 
     def invert_many(
         self,
@@ -487,7 +548,7 @@ class Session:
             return refinement.objective_of(self._task is None or self._task.faces).to(self.device)
 
     @cached_property
-    def _attributes(self) -> FaceAttributes:
+    def landmarks(self) -> FaceAttributes:
         """Finds the landmarks that regions of a face follow. It is small: the CPU is enough."""
         with torch.inference_mode(False):
             return attributes.pretrained()

@@ -1,10 +1,14 @@
-"""Results put back into their whole photographs.
+"""Regions of a photograph, and results put back into it.
 
 Axes: ``r`` the generator's side.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import torch
 from PIL import Image
+from torch import Tensor
 
 from .. import images
 from ..editing import regions
@@ -14,6 +18,10 @@ from ..metrics.attributes import FaceAttributes
 from ..tasks import seam
 from ..tasks.request import Photograph
 
+Region = str | Path | Image.Image
+"""A name of ``editing.regions.NAMES``, or a mask of the photograph, white where the region is, or a file of one."""
+MASK_SOFT = 1.5
+"""Standard deviation of the blur of a mask's edge, in pixels of ``regions.SIDE``."""
 FEATHER = 0.08
 """Width of the transition at the edges of the aligned square, in its sides."""
 
@@ -38,9 +46,39 @@ def pasted(
         images.to_tensor(picture.resize(drawn.size, Image.Resampling.LANCZOS)) for picture in (aligned, drawn)
     )
     both = torch.stack([before, after])
-    head, face = (regions.mask(name, both, networks) for name in ("head", "face"))
-    matched = seam.matched(after, before, 1 - images.resize(head[None], drawn.width)[0])
-    mask = torch.maximum(face, head * regions.changed(before, matched))
+    around, face = (regions.mask(name, both, networks) for name in ("around", "face"))
+    matched = seam.matched(after, before, 1 - images.resize(around[None], drawn.width)[0])
+    mask = torch.maximum(face, around * regions.changed(before, matched))
     picture = photograph.picture if onto is None else onto
     quad = photograph.frame.corners(picture.size)
     return paste_back(picture, images.to_picture(matched), quad, FEATHER, images.to_picture(2 * mask - 1))
+
+
+def check_region(wanted: str) -> None:
+    """Raise ConfigError for a word that is neither a region's name nor a file."""
+    if wanted not in regions.NAMES and not Path(wanted).is_file():
+        raise ConfigError(
+            f"there is no region {wanted!r}: choose one of {', '.join(regions.NAMES)}, or a picture of it"
+        )
+
+
+def region(
+    wanted: Region, pictures: Sequence[Image.Image], photograph: Photograph | None, networks: FaceAttributes
+) -> Tensor:
+    """How much of each pixel of an aligned square is in a region: ``[1 s s]``, from 0 to 1.
+
+    One with a name is the union of those in ``pictures``, squares of one face; a mask is cut as the photograph was.
+    Raises ConfigError for a word that is neither a name nor a file, ImageError for a file that is no picture.
+    """
+    if isinstance(wanted, str):
+        check_region(wanted)
+    if wanted in regions.NAMES:
+        side = regions.SIDE
+        squares = [images.to_tensor(one.resize((side, side), Image.Resampling.BOX)) for one in pictures]
+        return regions.mask(str(wanted), torch.stack(squares), networks)
+    given = wanted if isinstance(wanted, Image.Image) else images.load(wanted)
+    if photograph is None:
+        raise ConfigError("a mask is one of a photograph, and this result was made of another file")
+    whole_mask = given.convert("L").resize(photograph.picture.size, Image.Resampling.BILINEAR)
+    cut = images.to_tensor(photograph.frame.cut(whole_mask, regions.SIDE))[:1]
+    return regions.softened((cut[None] + 1) / 2, MASK_SOFT)[0]
