@@ -158,11 +158,14 @@ class SourceConfig:
     """Classes of label maps: their numbers go from 0 to one less than this."""
     colours: tuple[str, ...] = ()
     """For label maps drawn in colours: #rrggbb of each class in order, or one file that lists them."""
+    sided: tuple[Count, ...] = ()
+    """For label maps: classes that change places in a mirrored map, two by two (of CelebAMask-HQ: 4 5 6 7 8 9). Without
+    them maps are never mirrored."""
     factors: tuple[Positive, ...] = (1, 2, 4, 8, 16, 32)
     """How many times smaller sources of few pixels are, drawn at random from these."""
     masks: tuple[Literal["box", "half", "strokes"], ...] = ("box", "half", "strokes")
     """What hides a part of the source, drawn at random from these."""
-    sketches: tuple[Literal["pencil", "lines", "shaded"], ...] = ("pencil", "lines", "shaded")
+    sketches: tuple[Literal["pencil", "lines", "shaded", "outline"], ...] = ("pencil", "lines", "shaded")
     """Styles of sketches that are made from photographs, drawn at random from these."""
 
 
@@ -282,6 +285,11 @@ class TrainConfig:
     loss: LossConfig = LossConfig()
     iterations: Positive = 1
     """Passes of the encoder over each picture; more than one needs feedback."""
+    rows_until: Count = 0
+    """Step until which nothing is drawn: rows are compared to those that ``teacher`` gives to the target, which costs a
+    third."""
+    teacher: str = "faces"
+    """The model of photographs that rows_until compares with."""
     one_iteration_until: Count = 0
     """Step until which only one iteration is made, so that the second starts from useful rows."""
     batch: Positive = 8

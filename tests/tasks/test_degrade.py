@@ -17,13 +17,12 @@ from pixel2style.tasks.degrade import (
     luma,
     mask,
     reduction,
-    sketch,
 )
 from tests.support.golden_rule import figures, img, relative_error
 from tests.support.paths import ASTRONAUT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-STYLES, MASKS = ["pencil", "lines", "shaded"], ["box", "half", "strokes"]
+MASKS = ["box", "half", "strokes"]
 
 
 @pytest.fixture(scope="module")
@@ -100,57 +99,6 @@ def test_fewer_pixels_hold_less_detail_in_the_same_side_and_range(astronaut):
     assert detail == sorted(detail, reverse=True)
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_a_sketch_is_one_channel_of_paper_with_darker_lines(astronaut, style):
-    drawing = sketch(astronaut, style, dice(0))
-    assert drawing.shape == (1, 256, 256)
-    assert 0 <= drawing.min() < 0.4
-    assert drawing.max() <= 1
-    assert drawing.median() > 0.5  # more paper than lead
-
-
-@pytest.mark.parametrize("style", STYLES)
-def test_a_sketch_follows_from_its_dice_and_no_two_lines_are_alike(astronaut, style):
-    drawings = [sketch(astronaut, style, dice(seed)) for seed in range(4)]
-    assert torch.equal(sketch(astronaut, style, dice(2)), drawings[2])
-    for first in range(4):
-        for second in range(first):
-            assert (drawings[first] - drawings[second]).abs().max() > 0.05
-
-
-@pytest.mark.parametrize("style", STYLES)
-def test_a_batch_is_drawn_as_each_of_its_pictures_is(astronaut, style):
-    batch = torch.stack([astronaut, astronaut.flip(2)])
-    drawn = sketch(batch, style, dice(5))
-    assert drawn.shape == (2, 1, 256, 256)
-    for picture, drawing in zip(batch, drawn, strict=True):
-        assert torch.allclose(sketch(picture, style, dice(5)), drawing, atol=1e-5)
-
-
-@pytest.mark.parametrize("style", ["pencil", "lines"])
-def test_where_a_picture_is_even_a_sketch_is_paper(style):
-    even = torch.full((3, 64, 64), -0.3)
-    assert sketch(even, style, dice(0)).min() > 0.99
-
-
-@pytest.mark.parametrize("bright", [0.2, 0.5, 0.9])
-def test_an_edge_becomes_a_line_on_its_dark_side_in_shadow_as_in_light(bright):
-    """A line says where a thing ends, not how dark it is: the dark side beyond the line is paper."""
-    edge = torch.full((3, 256, 256), bright)
-    edge[..., 128:] *= 0.5
-    drawn = sketch(edge * 2 - 1, "lines", dice(1))[0, 128]
-    assert 128 <= int(drawn.argmin()) <= 131
-    assert drawn.min() < 0.7
-    assert drawn[:126].min() > 0.99
-    assert drawn[140:].min() > 0.99
-
-
-def test_shade_is_darker_where_the_picture_is():
-    light = torch.linspace(-1, 1, 64).expand(3, 64, 64)
-    drawn = sketch(light, "shaded", dice(0))[0, 32]
-    assert drawn[8] < drawn[32] < drawn[56]
-
-
 @pytest.mark.parametrize("sigma", [0.5, 2.0, 30.0])
 def test_a_blur_keeps_brightness_and_spreads_a_point_by_its_sigma(sigma):
     assert torch.allclose(blurred(torch.full((1, 9, 12), 0.7), sigma), torch.tensor(0.7))
@@ -201,8 +149,6 @@ def test_hidden_pixels_are_middle_gray_and_the_mask_comes_along():
     assert torch.equal(hide(photo[0], known), shown[0])
 
 
-def test_unknown_styles_and_masks_are_named(astronaut):
-    with pytest.raises(ConfigError, match="charcoal"):
-        sketch(astronaut, "charcoal", dice(0))
+def test_unknown_masks_are_named():
     with pytest.raises(ConfigError, match="hole"):
         mask("hole", 64, dice(0))

@@ -11,7 +11,7 @@ from torch import Tensor
 from pixel2style import images
 from pixel2style.config import SourceConfig
 from pixel2style.errors import ConfigError, ImageError
-from pixel2style.tasks import TASKS, Task, channels_of, degrade, find_task, read_source
+from pixel2style.tasks import TASKS, Task, channels_of, degrade, find_task, pencils, read_source
 from tests.support.golden_rule import img
 from tests.support.paths import ROOT
 
@@ -108,7 +108,7 @@ def test_only_the_drawings_that_are_asked_for_are_made(astronaut):
     source = SourceConfig(sketches=("lines",))
     rng = dice(3)
     torch.randint(1, (), generator=rng)  # which of the one
-    assert torch.equal(shown("sketch", astronaut, 3, source), degrade.sketch(astronaut, "lines", rng))
+    assert torch.equal(shown("sketch", astronaut, 3, source), pencils.sketch(astronaut, "lines", rng))
 
 
 def test_a_wrong_name_is_answered_with_the_nearest():
@@ -195,7 +195,7 @@ def test_every_command_of_the_document_is_one_and_every_preset_of_a_task_is_ther
     for name, config in said.items():
         assert config.task == name.removesuffix("-compact")
         assert config.data and config.out
-        assert bool(config.targets) == (TASKS[config.task].source is None)
+        assert bool(config.targets) == (config.task == "segmentation")
 
 
 def test_the_document_shows_the_example_as_it_is():

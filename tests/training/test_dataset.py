@@ -391,7 +391,7 @@ def test_sources_of_generated_pictures_are_mirrored_only_where_the_task_mirrors_
 
 def test_a_task_whose_sources_are_files_makes_none_of_generated_pictures():
     with pytest.raises(ConfigError, match="makes no sources"):
-        make_sources(TASKS["segmentation"], img("made", 1, 3, 8, 8), [0], SOURCE)
+        make_sources(Task("files", source=None), img("made", 1, 3, 8, 8), [0], SOURCE)
 
 
 def test_what_a_source_is_made_of_is_the_augmented_target(tmp_path):

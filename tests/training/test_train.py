@@ -18,7 +18,7 @@ from torch import Tensor
 
 import pixel2style as p2s
 from pixel2style import checkpoints
-from pixel2style.config import EncoderShape, GeneratorConfig, LossConfig, TrainConfig
+from pixel2style.config import EncoderShape, GeneratorConfig, LossConfig, SourceConfig, TrainConfig
 from pixel2style.errors import CheckpointError, ConfigError, TrainingError
 from pixel2style.generators.stylegan2.network import StyleGAN2
 from pixel2style.metrics.scores import Scorer
@@ -450,8 +450,9 @@ def test_a_model_changed_to_read_sketches_reads_them_as_gray_pictures(unbroken):
         ({"start_from": "faces", "encoder": replace(SHAPE, neck=2)}, "--encoder"),
         ({"frugal": True}, "--frugal"),
         ({"batch": 3, "accumulate": 2}, "multiples of 2"),
-        ({"task": "segmentation", "generated": 0}, "--targets"),
-        ({"task": "segmentation"}, "--generated"),
+        ({"task": "segmentation", "source": SourceConfig(classes=7)}, "19 classes"),
+        ({"task": "segmentation", "source": SourceConfig(sided=(4,))}, "--source.sided"),
+        ({"rows_until": 2}, "--teacher faces"),
         ({"encoder": replace(SHAPE, input_size=100)}, "100.*--encoder"),
         ({"generator": "nowhere.pt"}, "nowhere.pt"),
         ({"loss": LossConfig(l2=0.0, lpips=0.0, identity=0.0)}, "every loss"),

@@ -31,7 +31,9 @@ from . import (
     mix,
     models,
     paint,
+    parse,
     refine,
+    sketch,
     terminal,
     train,
     translate,
@@ -55,6 +57,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "directions": directions.directions,
     "translate": translate.translate,
     "align": align.align,
+    "parse": parse.parse,
+    "sketch": sketch.sketch,
     "evaluate": evaluate.evaluate,
     "inspect": inspect.inspect,
     "convert": convert.convert,
@@ -113,7 +117,7 @@ def _parsed(words: Sequence[str]) -> Callable[[], int]:
             bound.__doc__ = about.replace("{tasks}", translate.task_names())
         return bound
 
-    def parse() -> Callable[[], int]:
+    def chosen() -> Callable[[], int]:
         command: Callable[[], int] = tyro.extras.subcommand_cli_from_dict(
             {name: later(command) for name, command in COMMANDS.items()},
             prog="pixel2style",
@@ -123,4 +127,4 @@ def _parsed(words: Sequence[str]) -> Callable[[], int]:
         )
         return command
 
-    return terminal.parsed(parse)
+    return terminal.parsed(chosen)

@@ -54,11 +54,18 @@ def find(words: Sequence[str], out: Path, style: Style) -> list[photos.Photo]:
 
 
 def faces(
-    found: list[photos.Photo], face: str | None, session: "Session", style: Style, align: bool = True, task: str = ""
+    found: list[photos.Photo],
+    face: str | None,
+    session: "Session",
+    style: Style,
+    align: bool = True,
+    task: str = "",
+    drawn: bool = False,
 ) -> tuple[list[photos.Photo], "Choice | None"]:
     """The photographs, for ``--face all`` one for each face, and the choice for those whose face is not known yet.
 
-    Raises ConfigError for a word that is no choice, or where ``task`` looks for no faces.
+    ``drawn``: the task draws the photographs first. Raises ConfigError for a word that is no choice, or where ``task``
+    looks for no faces.
     """
     from ..config import DEFAULT_TASK
     from ..inference import prepare
@@ -68,7 +75,7 @@ def faces(
         return found, None
     choice: Any = int(face) if face.isdecimal() else face
     every = choice == "all"
-    prepare.check_face(Request(task or DEFAULT_TASK, align, face="largest" if every else choice))
+    prepare.check_face(Request(task or DEFAULT_TASK, align, face="largest" if every else choice, make_labels=drawn))
     if not every:
         return found, choice
     return [own for photo in with_bar(found, len(found), style.quiet) for own in session.each_face([photo])], None

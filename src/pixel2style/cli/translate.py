@@ -1,6 +1,6 @@
 """``pixel2style translate``. What help says of tasks and their options comes from ``tasks``, when help is shown."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -26,7 +26,11 @@ def _own(option: str) -> str:
     """The help of an option that some tasks have."""
     from ..tasks import TASKS
 
-    return " ".join(f"{name}: {task.options[option]}" for name, task in TASKS.items() if option in task.options)
+    helps: dict[str, list[str]] = {}
+    for name, task in TASKS.items():
+        if option in task.options:
+            helps.setdefault(task.options[option], []).append(name)
+    return " ".join(f"{', '.join(names)}: {words}" for words, names in helps.items())
 
 
 def translate(
@@ -45,6 +49,12 @@ def translate(
     factor: Annotated[int | None, tyro.conf.arg(metavar="F", help_behavior_hint=lambda _: _own("factor"))] = None,
     mask: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help_behavior_hint=lambda _: _own("mask"))] = None,
     keep_known: Annotated[bool, tyro.conf.arg(help_behavior_hint=lambda _: _own("keep_known"))] = False,
+    make_sketch: Annotated[
+        Literal["pencil", "lines", "shaded", "outline"] | None,
+        tyro.conf.arg(help_behavior_hint=lambda _: _own("make_sketch")),
+    ] = None,
+    make_labels: Annotated[bool, tyro.conf.arg(help_behavior_hint=lambda _: _own("make_labels"))] = False,
+    like: Annotated[str | None, tyro.conf.arg(metavar="PHOTO", help_behavior_hint=lambda _: _own("like"))] = None,
     refine: Annotated[
         int | None,
         tyro.conf.arg(metavar="STEPS", help_behavior_hint=lambda _: f"For {_refinable()} (default: 1 or 0)."),
@@ -83,6 +93,9 @@ def translate(
         alpha: How much of a row is replaced, from 0 to 1.
         refine: Steps that bring rows closer to what the picture shows, as for invert.
         detail: Draw from rows alone, without the features that keep what the picture shows.
+        make_sketch: Draw photographs first.
+        make_labels: Find the regions of photographs first.
+        like: Take rows from a photograph.
         align: Use photographs as they are, cut to their middle square. Sketches and label maps always are.
         face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
         paste: Also put the results back into the whole photograph, NAME.pasted.png, of its own size.
@@ -108,10 +121,13 @@ def translate(
 
     seeds = parse_seeds(seed)
     session = Session(prepare.model_for(task) if model is None else model, device, precision)
-    pictures, choice = progress.faces(progress.find(picture, out, style), face, session, style, align, task)
-    request = Request(
-        task, align, factor, mask, keep_known, samples, rows, seeds[0], alpha, refine, detail, face=choice
+    pictures, choice = progress.faces(
+        progress.find(picture, out, style), face, session, style, align, task, make_labels or make_sketch is not None
     )
+    request = Request(
+        task, align, factor, mask, keep_known, samples, rows, seeds[0], alpha, refine, detail,
+        face=choice, make_sketch=make_sketch, make_labels=make_labels, like=like,
+    )  # fmt: skip
     outcomes = translate_into(
         out,
         pictures,

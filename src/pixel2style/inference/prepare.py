@@ -25,6 +25,8 @@ from ..tasks.request import Frame, Photograph, Prepared, Request
 
 MOST_SAMPLES = 48
 """With more, the sheet of samples would have more pixels than ``images`` opens."""
+OPTIONS = ("factor", "mask", "keep_known", "make_sketch", "make_labels", "like")
+"""Fields of a request that not every task has."""
 TRUNCATION = 0.7
 """Of new rows: without truncation (as in the paper) every other sample has a colour that no face has."""
 
@@ -50,8 +52,8 @@ def check(request: Request, config: ModelConfig, channels: int, model: str | Pat
         raise ConfigError(
             f"{model} reads {channels} channels, but sources of {request.task} have others: convert it again"
         )
-    for name, given in (("factor", request.factor), ("mask", request.mask), ("keep_known", request.keep_known)):
-        if given not in (None, False) and name not in task.options:
+    for name in OPTIONS:
+        if getattr(request, name) not in (None, False) and name not in task.options:
             owners = ", ".join(own for own, other in tasks.TASKS.items() if name in other.options)
             raise ConfigError(f"--{name.replace('_', '-')} is for {owners}: leave it out of {request.task}")
     if request.refine:
@@ -88,7 +90,7 @@ def check_numbers(request: Request, rows: int) -> None:
         raise ConfigError(f"--samples must be from 0 to {MOST_SAMPLES}, not {request.samples}")
     if not 0 <= request.alpha <= 1:
         raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {request.alpha}")
-    if request.samples:
+    if request.samples or request.like:
         latents.parse_rows(request.rows, rows)
 
 
@@ -105,7 +107,7 @@ def check_face(request: Request) -> None:
 def needs_face(request: Request) -> bool:
     """Whether a face has to be found in pictures for ``request``."""
     task = tasks.find_task(request.task)
-    return request.align and task.faces and task.photograph
+    return request.align and task.faces and (task.photograph or request.makes_source)
 
 
 def prepare(
@@ -122,7 +124,7 @@ def prepare(
     """
     task = tasks.find_task(request.task)
     opened = images.opened(given)
-    if not task.photograph:
+    if not (task.photograph or request.makes_source):
         if isinstance(opened, Image.Image):
             raise ConfigError(f"sources of {request.task} are read from files: give the path of one")
         source = tasks.read_source(task, opened, config.encoder.input_size, config.source)

@@ -25,6 +25,7 @@ from .. import checkpoints, images, tasks
 from ..config import DEFAULT_TASK
 from ..editing import local, regions
 from ..editing.carry import Carrier
+from ..editing.latents import mix
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import Choice, FaceAligner, from_left
 from ..generators.base import Generator
@@ -37,6 +38,7 @@ from ..ops import COMPARE_SIZE
 from ..photos import Photo
 from ..runtime import Device, Precision, bf16_of, choose_device, fast_in_bf16, survive_fork
 from ..tasks import Task
+from ..tasks.pencils import Style
 from ..tasks.request import Frame, Photograph, Prepared, Request
 from . import paint, whole
 from . import prepare as preparation
@@ -118,6 +120,7 @@ class Session:
         self._device = device
         self._bf16 = bf16_of(precision)
         self._lock = threading.RLock()
+        self._liked: dict[str | Path, Tensor] = {}
 
     @cached_property
     def device(self) -> torch.device:
@@ -218,13 +221,19 @@ class Session:
         refine: int | None = None,
         detail: bool = True,
         face: Choice | None = None,
+        make_sketch: Style | None = None,
+        make_labels: bool = False,
+        like: str | Path | None = None,
     ) -> Result:
         """Apply the model's task to a picture, given as to ``invert``; options as of ``pixel2style translate``.
 
         Raises what ``invert`` does, and ConfigError for options that do not go with the task.
         """
         task = self.model.config.task
-        request = Request(task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail, face=face)
+        request = Request(
+            task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail,
+            face=face, make_sketch=make_sketch, make_labels=make_labels, like=like,
+        )  # fmt: skip
         preparation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._one(image, request)
 
@@ -422,6 +431,8 @@ class Session:
         sources = torch.stack([prepared.source for prepared in batch]).to(self.device)
         with self._lower_precision():
             all_ws = self.model.encode(sources).float()
+        if request.like is not None:
+            all_ws = mix(all_ws, self._rows_of(request.like).to(all_ws), request.rows, request.alpha)
         rows: list[newton.Optimized] = []
         if (steps := self._steps(request)) and self._curvature is None:
             all_ws = torch.cat([self._by_adam(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])
@@ -456,6 +467,23 @@ class Session:
                 result = replace(result, samples=tuple(samples), sample_ws=many.float().cpu())
             results.append(result)
         return results
+
+    def _rows_of(self, photograph: str | Path) -> Tensor:
+        """The rows ``[1 k d]`` of the face in a photograph, by the bundled model; kept for the next pictures.
+
+        Raises ConfigError where that model has another generator.
+        """
+        if photograph not in self._liked:
+            with torch.inference_mode(False):
+                session = self._photographs
+            if session.model.config.generator != self.model.config.generator:
+                raise ConfigError(f"--like takes rows from {session.source}, and {self.source} has another generator")
+            self._liked = {photograph: session.invert(photograph, detail=False).ws[None]}
+        return self._liked[photograph]
+
+    @cached_property
+    def _photographs(self) -> "Session":
+        return Session("faces", self._device, "auto" if self._bf16 is None else "bf16" if self._bf16 else "fp32")
 
     def _detailed(
         self, batch: Sequence[Prepared], ws: Tensor, request: Request, drawn: Tensor | None = None

@@ -98,24 +98,6 @@ def resized_down(images: Tensor, side: int) -> Tensor:
     return F.interpolate(few.clamp(-1, 1), images.shape[-2:], mode="bicubic", align_corners=False).clamp(-1, 1)
 
 
-def sketch(images: Tensor, style: str, rng: torch.Generator) -> Tensor:
-    """Photographs ``[... 3 s s]`` in [-1, 1] as pencil sketches: ``[... 1 s s]`` in [0, 1], 1 is paper.
-
-    ``style``: "pencil" (hatching that follows the light), "lines" (contours alone), "shaded" (contours over soft tone).
-    Thickness, darkness and softness of the lines are random, to cover drawings by hand. Lengths grow with ``s``.
-    """
-    gray = luma(images)
-    unit = images.shape[-1] / 256
-    if style == "pencil":
-        return _dodged(gray, unit, rng)
-    lines = _contours(gray, unit, rng)
-    if style == "lines":
-        return lines
-    if style == "shaded":
-        return lines * _tone(gray, unit, rng)
-    raise ConfigError(f"there is no sketch {style}: choose pencil, lines or shaded")
-
-
 def luma(images: Tensor) -> Tensor:
     """The luma (BT.601) of pictures ``[... 3 h w]`` in [-1, 1]: ``[... 1 h w]`` in [0, 1]."""
     weights = torch.tensor([0.299, 0.587, 0.114]).to(images)
@@ -131,31 +113,6 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
     maps = F.pad(images.reshape(-1, 1, *images.shape[-2:]), [reach] * 4, mode="replicate")
     maps = F.conv2d(F.conv2d(maps, line[None, None, None]), line[None, None, :, None])
     return maps.reshape(images.shape)
-
-
-def _dodged(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
-    """Colour dodge of a picture with its blurred negative: white where it is even, darker where it gets darker."""
-    near = blurred(gray, unit * between(0.5, 0.9, rng))  # removes the camera's grain
-    wide = blurred(gray, unit * between(2, 9, rng))
-    return ((near + 0.02) / (wide + 0.02)).clamp(0, 1) ** between(1.2, 3.5, rng)
-
-
-def _contours(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
-    """Lines where a picture is darker than around it: a difference of Gaussians over local brightness, thresholded.
-
-    After XDoG (Winnemöller et al., Computers & Graphics 2012, section 2), without its dark areas.
-    """
-    fine = unit * between(0.5, 1.5, rng)
-    near, far = blurred(gray, fine), blurred(gray, 1.6 * fine)
-    depth = (far - near) / (far + 0.15)
-    line = torch.tanh(between(15, 40, rng) * (depth - between(0.01, 0.03, rng)).clamp(min=0))
-    return 1 - between(0.7, 1.0, rng) * line
-
-
-def _tone(gray: Tensor, unit: float, rng: torch.Generator) -> Tensor:
-    """Light and shade of a picture, blurred and made pale."""
-    soft = blurred(gray, unit * between(1.5, 5, rng))
-    return 1 - between(0.2, 0.55, rng) * (1 - soft)
 
 
 def mask(kind: str, side: int, rng: torch.Generator) -> Tensor:

@@ -14,14 +14,19 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from .. import images
 from ..config import SourceConfig
 from ..errors import ConfigError, ImageError
+from . import pencils
+from .degrade import between, choose, whole
 
 Classes = npt.NDArray[np.int64]
 
 _COLOUR = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
+_SMALL = 0.1
+"""Share of a map up to which a class may be left out of it."""
 _NAMED = 5
 """How many wrong numbers or colours an error names; the rest is counted."""
 
@@ -50,7 +55,46 @@ def read(path: Path, side: int, source: SourceConfig) -> Tensor:
     Raises what ``classes_in`` does.
     """
     found = torch.from_numpy(nearest(classes_in(path, source), side))
-    return torch.zeros(source.classes, side, side).scatter_(0, found[None], 1.0)
+    return one_hot(found, source.classes)
+
+
+def one_hot(found: Tensor, classes: int) -> Tensor:
+    """Classes ``[s s]`` as ``[classes s s]``: 1 where a pixel is of the class, 0 elsewhere."""
+    return torch.zeros(classes, *found.shape, device=found.device).scatter_(0, found[None], 1.0)
+
+
+def rough(source: Tensor, rng: torch.Generator) -> Tensor:
+    """A map ``[classes s s]`` drawn less carefully: borders bent, in blocks, or some classes painted as another one.
+
+    A class is lost to one beside it; what a person leaves out of a drawing is part of what surrounds it.
+    """
+    found = source.argmax(0, keepdim=True)
+    if _often(0.5, rng):
+        found = pencils.crooked(found.float(), between(0.5, 3, rng), rng, "nearest").round().long()
+    if _often(0.15, rng):
+        few = nearest(found[0].cpu().numpy(), whole(32, 96, rng))
+        found = torch.from_numpy(nearest(few, source.shape[-1]))[None].to(source.device)
+    if _often(0.35, rng):
+        for _ in range(whole(1, 3, rng)):
+            found = _without_one(found, rng)
+    return one_hot(found[0], len(source))
+
+
+def _without_one(found: Tensor, rng: torch.Generator) -> Tensor:
+    """Classes ``[1 s s]`` with a random one of the small ones that are there replaced by the one around it, mostly."""
+    counts = torch.bincount(found.flatten())
+    small = ((counts > 0) & (counts < _SMALL * found.numel())).nonzero()[:, 0].tolist()
+    if not small:
+        return found
+    lost = choose(small, rng, "classes")
+    inside = found == lost
+    ring = F.max_pool2d(inside.float(), 5, 1, 2).bool() & ~inside
+    around = found[ring]
+    return torch.where(inside, around.mode().values, found) if len(around) else found
+
+
+def _often(share: float, rng: torch.Generator) -> bool:
+    return bool(torch.rand((), generator=rng) < share)
 
 
 def classes_in(path: Path, source: SourceConfig) -> Classes:

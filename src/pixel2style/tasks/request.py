@@ -20,6 +20,7 @@ from ..errors import ConfigError, ImageError
 from ..faces.align import Choice, Points, crop, ffhq_quad, in_square
 from . import seam
 from .face_masks import ALIGNED, MASKS
+from .pencils import Style
 
 MOST_SEEDS = 100
 """More results of one picture are asked for by mistake."""
@@ -34,7 +35,9 @@ class Request:
     whether results also have features, where the model has a detail encoder and the task ``shown``. ``budget``, seconds
     for each photograph, and ``target``, a distance by LPIPS, refine an inversion until one of them is reached: its
     features, or with ``tune`` the weights of a copy of the generator instead. ``face``: which one of a photograph is
-    aligned; None takes the largest, with a note if there are others.
+    aligned; None takes the largest, with a note if there are others. ``make_sketch`` (a style of ``pencils``) and
+    ``make_labels``: pictures are photographs, which are drawn first. ``like``: a photograph whose ``rows`` the result
+    takes, as much as ``alpha`` says.
     """
 
     task: str
@@ -52,6 +55,14 @@ class Request:
     target: float | None = None
     tune: bool = False
     face: Choice | None = None
+    make_sketch: Style | None = None
+    make_labels: bool = False
+    like: str | Path | None = None
+
+    @property
+    def makes_source(self) -> bool:
+        """Whether pictures are photographs that a task of drawings draws first."""
+        return self.make_labels or self.make_sketch is not None
 
     @property
     def mask_file(self) -> Path | None:

@@ -1,4 +1,4 @@
-"""A label map to a face (pSp, section 4.3). Sources are always files (``label_maps``)."""
+"""A label map to a face (pSp, section 4.3). Sources are files (``label_maps``) or what the parser finds."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import LossConfig, SourceConfig
+from ..errors import ConfigError
 from . import recipes
 from .task import OfficialDataset, Task
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 LOSS = LossConfig(l2=1, lpips=0.8, identity=0, w_norm=0.005)
@@ -21,8 +23,20 @@ def class_count(config: SourceConfig) -> int:
 
 
 def with_colours(config: SourceConfig) -> SourceConfig:
-    """The settings with the colours of the classes read from the file that lists them. Raises ConfigError."""
+    """The settings with the colours of the classes read from the file that lists them.
+
+    Raises ConfigError for a table of colours that does not fit, and for classes with sides that are no pairs.
+    """
     from . import label_maps
+
+    if (
+        len(config.sided) % 2
+        or len(set(config.sided)) < len(config.sided)
+        or max(config.sided, default=0) >= config.classes
+    ):
+        raise ConfigError(
+            f"--source.sided lists classes below {config.classes} two by two, each once: as 4 5 6 7 for two pairs"
+        )
 
     return replace(config, colours=label_maps.colour_table(config))
 
@@ -39,6 +53,38 @@ def check(path: Path, config: SourceConfig) -> None:
     from . import label_maps
 
     label_maps.classes_in(path, config)
+
+
+def labelled(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
+    """The regions of a face as the bundled parser sees them: ``[19 s s]``.
+
+    Raises ConfigError where the model has other classes than the parser.
+    """
+    from ..metrics import parsing
+    from . import label_maps
+
+    if config.classes != len(parsing.CLASSES):
+        raise ConfigError(
+            f"the bundled parser finds {len(parsing.CLASSES)} classes, not {config.classes}: give label maps"
+        )
+    return label_maps.one_hot(parsing.regions(target[None])[0], config.classes)
+
+
+def mirrored(source: "Tensor", config: SourceConfig) -> "Tensor | None":
+    """A mirrored map ``[classes s s]``, None where it is not known which classes have sides."""
+    if not config.sided:
+        return None
+    order = list(range(config.classes))
+    for first, second in zip(config.sided[::2], config.sided[1::2], strict=True):
+        order[first], order[second] = second, first
+    return source[order].flip(-1)
+
+
+def rough(source: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
+    """A map ``[classes s s]`` drawn less carefully."""
+    from . import label_maps
+
+    return label_maps.rough(source, rng)
 
 
 def example(drawn: "Tensor", config: SourceConfig) -> "Tensor":
@@ -63,12 +109,17 @@ TASK = Task(
     channels=class_count,
     values="a channel for each class, 1 where it is and 0 elsewhere",
     classes=True,
-    source=None,
+    source=labelled,
     settings=with_colours,
     read=read,
     check=check,
-    mirror="never",  # classes have sides (a left eye): a mirrored map would be wrong
+    mirrored=mirrored,  # classes have sides (a left eye)
+    vary=rough,
     example=example,
     photograph=False,
+    options={
+        "make_labels": "pictures are photographs: find their regions first.",
+        "like": "a photograph whose --rows (colours, light) the result takes.",
+    },
     official=OfficialDataset("celebs_seg_to_face", ("psp",), settings=official_settings),
 )

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ..config import LossConfig, SourceConfig
+from ..config import LossConfig, ModelConfig, SourceConfig
 from . import recipes
 from .task import OfficialDataset, Task
 
@@ -10,14 +10,35 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from .request import Photograph, Prepared, Request
+
 LOSS = LossConfig(l2=1, lpips=0.8, identity=0, w_norm=0.005)
 
 
 def drawing(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
     """The target drawn in one of ``config.sketches``: ``[1 s s]`` in [0, 1], 1 is paper."""
-    from . import degrade
+    from . import pencils
 
-    return degrade.sketch(target, degrade.choose(config.sketches, rng, "sketches"), rng)
+    return pencils.sketch(target, pencils.random_style(config.sketches, rng), rng)
+
+
+def by_hand(source: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
+    """A sketch ``[1 s s]`` as another hand draws it."""
+    from . import pencils
+
+    return pencils.by_hand(source, rng)
+
+
+def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -> "Prepared":
+    """The photograph drawn in the style that the user asked for."""
+    from .. import images
+    from ..ops import COMPARE_SIZE
+    from . import pencils
+    from .request import Prepared
+
+    face = images.to_tensor(photograph.cut(COMPARE_SIZE))
+    source = pencils.draw(face, pencils.Pen(request.make_sketch or "lines"))
+    return Prepared(source, images.to_picture(source * 2 - 1))
 
 
 TASK = Task(
@@ -27,6 +48,12 @@ TASK = Task(
     ),
     channels=1,
     source=drawing,
+    vary=by_hand,
     photograph=False,
+    prepare=prepare,
+    options={
+        "make_sketch": "pictures are photographs: draw them as pencil, lines, shaded or outline first.",
+        "like": "a photograph whose --rows (colours, light) the result takes.",
+    },
     official=OfficialDataset("celebs_sketch_to_face", ("psp",)),
 )

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     generator, which is on the CPU."""
     ReadSource = Callable[[Path, int, SourceConfig], Tensor]
     """From a source's file, a side and the settings to the source ``[c side side]``."""
+    Vary = Callable[[Tensor, torch.Generator, SourceConfig], Tensor]
+    """From a source ``[c s s]`` to one that is drawn less carefully."""
+    Mirrored = Callable[[Tensor, SourceConfig], Tensor | None]
+    """From a source ``[c s s]`` to that of the mirrored target, None where that is not known."""
     Settings = Callable[[SourceConfig], SourceConfig]
     CheckFile = Callable[[Path, SourceConfig], object]
     CheckRequest = Callable[[Request, ModelConfig], None]
@@ -122,6 +126,10 @@ class Task:
     file's header is enough."""
     mirror: Literal["together", "apart", "never"] = "together"
     """Whether training mirrors source and target as one, independently, or not at all."""
+    mirrored: "Mirrored | None" = None
+    """Mirrors a source that is read from a file, with "together"; None: its pixels are mirrored."""
+    vary: "Vary | None" = None
+    """Changes the sources of training at random, with ``augment``, so that rough ones are understood; None: as made."""
     example: "Example | None" = None
     """Makes typical sources ``[n c s s]`` of drawn pictures ``[n 3 s s]``, to test exported graphs with; None if
     ``source`` does."""

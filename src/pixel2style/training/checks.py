@@ -13,8 +13,8 @@ from ..tasks import Task, find_task, read_settings
 
 ENCODER_ONLY = (
     *("targets", "validation_targets", "source", "generator", "trunk_weights", "encoder", "feedback", "iterations"),
-    *("one_iteration_until", "checkpointing", "loss.w_norm", "loss.l2_crop", "loss.lpips_crop", "loss.code_norm"),
-    *("loss.code_regression", "loss.detail"),
+    *("rows_until", "teacher", "one_iteration_until", "checkpointing", "loss.w_norm", "loss.l2_crop"),
+    *("loss.lpips_crop", "loss.code_norm", "loss.code_regression", "loss.detail"),
 )
 """Options that mean nothing where rows are those of a frozen encoder."""
 DETAIL_ONLY = (

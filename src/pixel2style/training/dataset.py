@@ -143,7 +143,8 @@ class Pictures:
     Folders are sampled in proportion to the square root of their size. Files are read when they are sampled, in
     ``readers`` threads; the first ``memory`` GB of them stay in memory. Source files are resized to ``side``, sources
     that the task makes have the size of targets, 256. ``mirror`` and ``augment`` apply to ``batch``, never to
-    ``fixed``; pairs of files are mirrored but not augmented. Raises ConfigError for what ``check_pairs`` finds, and
+    ``fixed``; pairs of files are mirrored but not shifted or coloured. With ``augment`` sources are varied, too, where
+    the task says how. Raises ConfigError for what ``check_pairs`` finds, and
     where a source has other channels than its task says.
     """
 
@@ -207,9 +208,11 @@ class Pictures:
         paired = source is not None
         if source is None and self.augment:
             target = augment(target, rng)
-        if self.task.mirror == "together":
-            source, target = None if source is None else mirrored(source, first), mirrored(target, first)
+        if self.task.mirror == "together" and first:
+            source, target = self._mirrored(source, target)
         source = make_source(self.task, target, rng, self.source) if source is None else source
+        if self.augment and self.task.vary is not None:
+            source = self.task.vary(source, rng, self.source)
         if self.task.mirror == "apart":
             return mirrored(source, first), mirrored(target, first if paired else second)
         return source, target
@@ -221,6 +224,13 @@ class Pictures:
         if source is not None:
             return source, target
         return mirrored(make_source(self.task, target, rng, self.source), first), target
+
+    def _mirrored(self, source: Tensor | None, target: Tensor) -> tuple[Tensor | None, Tensor]:
+        """A pair, mirrored if the task can mirror such a source."""
+        if source is None:
+            return None, mirrored(target, True)
+        turned = mirrored(source, True) if self.task.mirrored is None else self.task.mirrored(source, self.source)
+        return (source, target) if turned is None else (turned, mirrored(target, True))
 
     def _read(self, pair: Pair) -> tuple[Tensor | None, Tensor]:
         """The source of a pair, None where it has no file, and the target."""

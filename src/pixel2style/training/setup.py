@@ -36,6 +36,7 @@ from .steps import Step
 from .steps.detail import DetailStep
 from .steps.encoder import EncoderStep
 from .steps.frozen import FrozenNetworks
+from .steps.rows import RowTargets
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -101,10 +102,19 @@ def build_context(config: TrainConfig, state: State, pictures: Pictures, acceler
     batches = ReadAhead(pictures, config, accelerator)
     objective = make_objective(config, accelerator.device)
     task = find_task(config.task)
-    step: Step = EncoderStep()
+    rows = RowTargets(_teacher(config), state.model, config) if state.step < config.rows_until else None
+    step: Step = EncoderStep(rows)
     if state.model.detail is not None:
         step = DetailStep(FrozenNetworks(state.model, objective, pictures, config, task))
     return TrainContext(config, task, objective, pictures, batches, draw, accelerator, step)
+
+
+def _teacher(config: TrainConfig) -> PSP:
+    """The model that rows are compared with. Raises CheckpointError, and ConfigError for a generator."""
+    teacher = checkpoints.load(config.teacher)
+    if not isinstance(teacher, PSP):
+        raise ConfigError(f"--teacher {config.teacher} is a generator: name a model of photographs")
+    return teacher
 
 
 def training_pictures(config: TrainConfig, model: PSP) -> Pictures:

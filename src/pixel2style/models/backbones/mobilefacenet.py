@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ... import assets
 from ...errors import CheckpointError
+from . import train_ops
 from .recompute import recompute
 
 INPUT_SIZE = 112
@@ -30,8 +31,14 @@ class SamePadConv(nn.Conv2d):
         """Pad an even side by (0, 1), an odd one by (1, 1), then convolve."""
         if self.stride[0] == 2:
             height, width = x.shape[-2:]
+            if self.groups > 1 and not (width % 2 or height % 2) and train_ops.is_usable(x):
+                return self._every_second(x)
             x = F.pad(x, (width % 2, 1, height % 2, 1))
         return super().forward(x)
+
+    def _every_second(self, x: Tensor) -> Tensor:
+        """The same of an even side at stride 1: on a CPU, the backward kernel of stride 2 takes five times as long."""
+        return F.conv2d(x, self.weight, self.bias, padding=1, groups=self.groups)[..., 1::2, 1::2]
 
 
 class Bottleneck(nn.Sequential):
@@ -43,9 +50,9 @@ class Bottleneck(nn.Sequential):
     def __init__(self, channels: int, hidden: int, out_channels: int, stride: int = 1):
         super().__init__(
             nn.Conv2d(channels, hidden, 1),
-            nn.PReLU(hidden),
+            train_ops.PReLU(hidden),
             SamePadConv(hidden, hidden, stride, groups=hidden),
-            nn.PReLU(hidden),
+            train_ops.PReLU(hidden),
             nn.Conv2d(hidden, out_channels, 1),
         )
         self.adds_input = stride == 1 and channels == out_channels
@@ -80,9 +87,9 @@ class MobileFaceNet(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(
             SamePadConv(input_channels, 64, stride=2),
-            nn.PReLU(64),
+            train_ops.PReLU(64),
             SamePadConv(64, 64, groups=64),
-            nn.PReLU(64),
+            train_ops.PReLU(64),
             nn.Conv2d(64, 64, 1),
         )
         self.stage4 = _stage(64, 128, 64, repeats=4)
@@ -92,7 +99,7 @@ class MobileFaceNet(nn.Module):
         if embed:
             self.embedding = nn.Sequential(
                 nn.Conv2d(128, 512, 1),
-                nn.PReLU(512),
+                train_ops.PReLU(512),
                 nn.Conv2d(512, 512, INPUT_SIZE // 16, groups=512),
                 nn.Conv2d(512, 512, 1),
                 nn.Conv2d(512, EMBEDDING_WIDTH, 1),

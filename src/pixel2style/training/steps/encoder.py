@@ -14,16 +14,28 @@ from ..batches import Part, parts
 from ..dataset import step_rng
 from ..state import State, TrainContext
 from . import Passes, backward
+from .rows import RowTargets
 
 
 class EncoderStep:
-    """A ``Step``: the parts of the batch one after another, each encoded ``iterations`` times."""
+    """A ``Step``: the parts of the batch one after another, each encoded ``iterations`` times.
+
+    Until ``rows_until`` rows are only compared to those of ``rows``.
+    """
+
+    def __init__(self, rows: RowTargets | None = None):
+        self.rows = rows
 
     def __call__(self, state: State, context: TrainContext) -> Passes:
         """See ``Step``."""
         losses: list[dict[str, Tensor]] = []
         codes: list[Tensor] = []
         for part in parts(state, context):
+            if self.rows is not None and state.step < context.config.rows_until:
+                part_losses, own = self.rows(part, state, context)
+                losses.append(part_losses)
+                codes.append(own[: part.photographs])
+                continue
             part_losses, made = _passes(part, state, context)
             losses.append(part_losses)
             codes.append(made.codes.detach()[: part.photographs].float())

@@ -1,0 +1,178 @@
+"""Train the face parser on CelebAMask-HQ: python tools/train_parser.py TRAIN VALIDATION OUT [MINUTES]
+
+Folders hold ``images/K.jpg`` and ``masks/K.png`` (palette pictures whose numbers are classes). The same command resumes
+a run; the rate falls linearly from half of the MINUTES (default 60) on. Writes ``parser.safetensors`` (float32, moving
+average), which ``tools/bundle_parser.py`` stores in int8.
+
+Cross-entropy with rare classes weighted up, and the Dice loss of the classes in a picture.
+"""
+
+import copy
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+import pixel2style as p2s
+from pixel2style import runtime
+from pixel2style.metrics.parsing import CLASSES, SIDED, FaceParser
+from pixel2style.models.encoders import PyramidEncoder
+from pixel2style.training.dataset import mirrored
+
+BATCH, RATE, WARMUP, AVERAGE = 12, 2e-3, 50, 0.995
+SIDE = 256
+SWAPPED = list(range(len(CLASSES)))
+for first, second in SIDED:
+    SWAPPED[first], SWAPPED[second] = second, first
+
+
+def pairs(folder: Path) -> tuple[Tensor, Tensor]:
+    """Pictures ``[n 3 s s]`` and their classes ``[n 1 s s]``, both bytes."""
+    files = sorted((folder / "images").iterdir())
+    photographs = [np.array(Image.open(file).convert("RGB").resize((SIDE, SIDE))) for file in files]
+    masks = [Image.open(folder / "masks" / f"{file.stem}.png") for file in files]
+    labels = np.stack([np.array(mask.resize((SIDE, SIDE), Image.Resampling.NEAREST)) for mask in masks])
+    return torch.from_numpy(np.stack(photographs)).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)[:, None]
+
+
+def start() -> FaceParser:
+    """A parser with the trunk, neck and pyramid of ``faces``."""
+    parser, encoder = FaceParser(), p2s.load("faces").encoder
+    assert isinstance(encoder, PyramidEncoder)
+    trunk = {name: value.clone() for name, value in encoder.trunk.state_dict().items()}
+    trunk["stem.0.weight"] = trunk["stem.0.weight"][:, :3]
+    parser.trunk.load_state_dict(trunk)
+    parser.neck.load_state_dict(encoder.neck.state_dict())
+    parser.pyramid.load_state_dict(encoder.pyramid.state_dict())
+    return parser
+
+
+def varied(images: Tensor, labels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """One picture ``[1 3 s s]`` in [-1, 1] and its classes ``[1 1 s s]``, moved, coloured, blurred and mirrored."""
+
+    def normal(width: float, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=rng).clamp(-2, 2) * width
+
+    def often(share: float) -> bool:
+        return bool(torch.rand((), generator=rng) < share)
+
+    if often(0.8):
+        angle, scale = normal(0.12), normal(0.12).exp()
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2) * scale
+        affine = torch.cat([turn, normal(0.08, 2, 1)], 1)[None]
+        grid = F.affine_grid(affine, [1, 1, SIDE, SIDE], align_corners=False)
+        bend = F.interpolate(normal(0.02, 1, 2, 5, 5), (SIDE, SIDE), mode="bicubic").permute(0, 2, 3, 1)
+        grid = grid + bend * often(0.4)
+        images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+        labels = F.grid_sample(labels, grid, mode="nearest", padding_mode="reflection", align_corners=False)
+    if often(0.3):
+        fewer = int(2 ** (5.5 + 2.3 * float(torch.rand((), generator=rng))))
+        images = F.interpolate(F.interpolate(images, (fewer, fewer), mode="area"), (SIDE, SIDE), mode="bilinear")
+    gray = images.mean(1, keepdim=True)
+    images = gray + (images - gray) * (0.0 if often(0.08) else float(normal(0.3).exp()))
+    images = images * float(normal(0.2).exp()) + float(normal(0.15)) + normal(0.08, 1, 3, 1, 1)
+    if often(0.3):
+        images = images + normal(0.05) * torch.randn(images.shape, generator=rng)
+    labels = labels.long()
+    if often(0.5):
+        images, labels = mirrored(images, True), torch.tensor(SWAPPED)[mirrored(labels, True)]
+    return images.clamp(-1, 1), labels
+
+
+def loss_of(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Of logits ``[b 19 s s]`` and classes ``[b s s]``."""
+    entropy = F.cross_entropy(logits, labels, weights)
+    shares, there = logits.softmax(1), F.one_hot(labels, len(CLASSES)).permute(0, 3, 1, 2).float()
+    both, each = (shares * there).sum((2, 3)), (shares + there).sum((2, 3))
+    present = (there.sum((2, 3)) > 0).float()
+    dice = ((1 - 2 * both / (each + 1)) * present).sum() / present.sum()
+    return entropy + 0.5 * dice
+
+
+@torch.no_grad()
+def scores(parser: FaceParser, images: Tensor, labels: Tensor) -> tuple[float, float, list[float]]:
+    """Mean intersection over union, share of right pixels, and the first by class, over all pictures."""
+    table = torch.zeros(len(CLASSES), len(CLASSES))
+    for some, true in zip(torch.split(images, 10), torch.split(labels, 10), strict=True):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = parser(some.float() / 127.5 - 1).float()
+        found = F.interpolate(logits, (SIDE, SIDE), mode="bilinear").argmax(1)
+        both = true.flatten().long() * len(CLASSES) + found.flatten()
+        table += torch.bincount(both, minlength=table.numel()).view_as(table)
+    right = table.diagonal()
+    overlap = right / (table.sum(0) + table.sum(1) - right).clamp(min=1)
+    return float(overlap[table.sum(1) > 0].mean()), float(right.sum() / table.sum()), overlap.tolist()
+
+
+def main(data: str, validation: str, out: str, minutes: str = "60") -> None:
+    torch.set_num_threads(1)
+    runtime.keep_freed_memory()
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (images, labels), held_out = pairs(Path(data)), pairs(Path(validation))
+    counts = torch.bincount(labels.flatten().long(), minlength=len(CLASSES)).float()
+    weights = (counts.sum() / counts).pow(0.35)
+    weights = weights * counts.sum() / (weights * counts).sum()
+    torch.manual_seed(0)
+    parser = start().to(memory_format=torch.channels_last).train()
+    average = copy.deepcopy(parser).eval().requires_grad_(False)
+    pretrained = ("trunk.", "neck.", "pyramid.")
+    new = [weight for name, weight in parser.named_parameters() if not name.startswith(pretrained)]
+    old = [weight for name, weight in parser.named_parameters() if name.startswith(pretrained)]
+    optimizer = torch.optim.AdamW([{"params": new, "factor": 1.0}, {"params": old, "factor": 0.25}], weight_decay=0.01)
+    step, spent, state = 0, 0.0, folder / "state.pt"
+    if state.exists():
+        kept = torch.load(state)
+        parser.load_state_dict(kept["parser"]), average.load_state_dict(kept["average"])
+        optimizer.load_state_dict(kept["optimizer"])
+        step, spent = kept["step"], kept["spent"]
+    limit, saved, before, total = 60 * float(minutes), spent, time.monotonic(), 0.0
+    while spent < limit:
+        rng = torch.Generator().manual_seed(step)
+        left = min(1.0, 2 * (1 - spent / limit))
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * group["factor"] * min(1.0, (step + 1) / WARMUP) * max(0.02, left)
+        chosen = torch.randint(len(images), (BATCH,), generator=rng).tolist()
+        made = [varied(images[i : i + 1].float() / 127.5 - 1, labels[i : i + 1].float(), rng) for i in chosen]
+        batch, truth = (torch.cat(part) for part in zip(*made, strict=True))
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = parser(batch)
+        logits = F.interpolate(logits.float(), (SIDE, SIDE), mode="bilinear")
+        loss = loss_of(logits, truth[:, 0], weights)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(parser.parameters(), 1.0)
+        if math.isfinite(norm):
+            optimizer.step()
+        with torch.no_grad():
+            decay = min(AVERAGE, (step + 1) / (step + 10))
+            torch._foreach_lerp_(list(average.parameters()), list(parser.parameters()), 1 - decay)
+        step, total = step + 1, total + float(loss.detach())
+        now = time.monotonic()
+        spent, before = spent + now - before, now
+        if step % 25 == 0:
+            print(f"step {step} of {BATCH}, {spent / 60:.1f} min, loss {total / 25:.4f}", flush=True)
+            total = 0.0
+        if spent - saved > 180 or spent >= limit:
+            saved = spent
+            kept = {"parser": parser.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save({**kept, "step": step, "spent": spent}, folder / "state.tmp")
+            (folder / "state.tmp").rename(state)
+            save_file(
+                {name: value.contiguous() for name, value in average.state_dict().items()},
+                folder / "parser.safetensors",
+            )
+            mean, right, by_class = scores(average, *held_out)
+            listed = " ".join(f"{share:.2f}" for share in by_class)
+            print(f"  validation at {step}: mIoU {mean:.4f}, pixels {right:.4f}: {listed}", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
