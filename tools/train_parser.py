@@ -1,8 +1,12 @@
-"""Train the face parser on CelebAMask-HQ: python tools/train_parser.py TRAIN VALIDATION OUT [MINUTES]
+"""Train the face parser on CelebAMask-HQ.
 
-Folders hold ``images/K.jpg`` and ``masks/K.png`` (palette pictures whose numbers are classes). The same command resumes
-a run; the rate falls linearly from half of the MINUTES (default 60) on. Writes ``parser.safetensors`` (float32, moving
-average), which ``tools/bundle_parser.py`` stores in int8.
+    python tools/train_parser.py head celebahq_train celebahq_val runs/parser
+    python tools/train_parser.py all celebahq_train celebahq_val runs/parser [MINUTES]
+
+"head" fits the classifier of pixels to the frozen features of ``faces``, in some minutes of one thread; "all" then
+trains the whole network. Folders hold ``images/K.jpg`` and ``masks/K.png`` (palette pictures whose numbers are
+classes). The same command resumes "all"; the rate falls linearly from half of the MINUTES (default 60) on. Writes
+``parser.safetensors`` (float32, of "all" the moving average), which ``tools/bundle_parser.py`` stores in int8.
 
 Cross-entropy with rare classes weighted up, and the Dice loss of the classes in a picture.
 """
@@ -17,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import pixel2style as p2s
@@ -26,7 +30,9 @@ from pixel2style.metrics.parsing import CLASSES, SIDED, FaceParser
 from pixel2style.models.encoders import PyramidEncoder
 from pixel2style.training.dataset import mirrored
 
-BATCH, RATE, WARMUP, AVERAGE = 12, 2e-3, 50, 0.995
+BATCH, RATE, WARMUP, AVERAGE = 12, 1e-3, 50, 0.995
+POINTS, PIXELS, EPOCHS, HEAD_RATE = 256, 4096, 10, 2e-3
+PRETRAINED = ("trunk.", "neck.", "pyramid.")
 SIDE = 256
 SWAPPED = list(range(len(CLASSES)))
 for first, second in SIDED:
@@ -44,14 +50,77 @@ def pairs(folder: Path) -> tuple[Tensor, Tensor]:
 
 def start() -> FaceParser:
     """A parser with the trunk, neck and pyramid of ``faces``."""
-    parser, encoder = FaceParser(), p2s.load("faces").encoder
+    parser, model = FaceParser(), p2s.load("faces")
+    encoder = model.encoder
     assert isinstance(encoder, PyramidEncoder)
     trunk = {name: value.clone() for name, value in encoder.trunk.state_dict().items()}
-    trunk["stem.0.weight"] = trunk["stem.0.weight"][:, :3]
+    stem = trunk["stem.0.weight"]  # the encoder also sees a picture of the average; here, its mean colour
+    trunk["stem.0.bias"] += (stem[:, 3:].sum((2, 3)) * model.average_image().mean((0, 2, 3))).sum(1)
+    trunk["stem.0.weight"] = stem[:, :3]
     parser.trunk.load_state_dict(trunk)
     parser.neck.load_state_dict(encoder.neck.state_dict())
     parser.pyramid.load_state_dict(encoder.pyramid.state_dict())
     return parser
+
+
+@torch.no_grad()
+def sampled(parser: FaceParser, images: Tensor, labels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Features ``[n p c]`` (fp16), places ``[n p 2]`` and classes ``[n p]`` of ``POINTS`` pixels of every picture.
+
+    Half of them are drawn evenly, the others with rare classes more often.
+    """
+    counts = torch.bincount(labels.flatten().long(), minlength=len(CLASSES)).float()
+    found = []
+    for some, true in zip(torch.split(images, 10), torch.split(labels, 10), strict=True):
+        with torch.autocast("cpu", torch.bfloat16):
+            maps, whole = parser.features(some.float() / 127.5 - 1)
+        flat = true.flatten(1).long()
+        rare = counts.clamp(min=1).pow(-0.5)[flat]
+        even = torch.randint(flat.shape[1], (len(some), POINTS // 2), generator=rng)
+        chosen = torch.cat([even, torch.multinomial(rare, POINTS // 2, generator=rng)], 1)
+        places = torch.stack([chosen % SIDE, chosen // SIDE], 2).add(0.5) * (2 / SIDE) - 1
+        grid = places[:, :, None]
+        points = [F.grid_sample(one.float(), grid, padding_mode="border", align_corners=False)[..., 0] for one in maps]
+        features = torch.cat([*points, whole.float()[:, :, None].expand(-1, -1, POINTS)], 1).mT
+        found.append((features.half(), places, flat.gather(1, chosen)))
+    features, places, classes = (torch.cat(part) for part in zip(*found, strict=True))
+    return features, places, classes
+
+
+def fit_head(parser: FaceParser, images: Tensor, labels: Tensor) -> None:
+    """Fit what classifies pixels to the network's frozen features, of pictures as they are and mirrored."""
+    rng = torch.Generator().manual_seed(0)
+    turned = torch.tensor(SWAPPED, dtype=labels.dtype)[mirrored(labels, True).long()]
+    both = [sampled(parser, images, labels, rng), sampled(parser, mirrored(images, True), turned, rng)]
+    features, places, classes = (torch.cat(part).flatten(0, 1) for part in zip(*both, strict=True))
+    print(f"{len(features)} pixels of {features.shape[1]} features", flush=True)
+    deviation = features[::50].float().std(0).clamp(min=1e-3)
+    weights = [weight for name, weight in parser.named_parameters() if not name.startswith((*PRETRAINED, "spread."))]
+    optimizer = torch.optim.AdamW(weights, HEAD_RATE, weight_decay=0.001)
+    project = [layer.weight for layer in parser.project.children() if isinstance(layer, torch.nn.Conv2d)]
+    widths = [weight.shape[1] for weight in (*project, parser.whole.weight)]
+    steps = EPOCHS * len(features) // PIXELS
+    with torch.no_grad():  # features of one scale, so that one rate fits all of them
+        for layer, own in zip([*project, parser.whole.weight], torch.split(deviation, widths), strict=True):
+            layer /= 2 * own.reshape(1, -1, *(1,) * (layer.ndim - 2))
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = HEAD_RATE * min(1.0, (step + 1) / 100) * (1 - step / steps)
+        chosen = torch.randint(len(features), (PIXELS,), generator=rng)
+        *points, whole = torch.split(features[chosen].float(), widths, 1)
+        place = F.grid_sample(parser.place, places[chosen][None, None], padding_mode="border", align_corners=False)
+        with torch.autocast("cpu", torch.bfloat16):
+            total = parser.whole(whole) + place[0, :, 0].T
+            for layer, own in zip(project, points, strict=True):
+                total = total + F.linear(own, layer[:, :, 0, 0])
+            hidden = F.linear(F.relu(total), parser.mix.weight[:, :, 0, 0], parser.mix.bias)
+            logits = F.linear(F.relu(hidden), parser.out.weight[:, :, 0, 0], parser.out.bias)
+        loss = F.cross_entropy(logits.float(), classes[chosen], label_smoothing=0.02)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        if step % 100 == 0:
+            print(f"step {step} of {steps}: {float(loss.detach()):.4f}", flush=True)
 
 
 def varied(images: Tensor, labels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -111,7 +180,15 @@ def scores(parser: FaceParser, images: Tensor, labels: Tensor) -> tuple[float, f
     return float(overlap[table.sum(1) > 0].mean()), float(right.sum() / table.sum()), overlap.tolist()
 
 
-def main(data: str, validation: str, out: str, minutes: str = "60") -> None:
+def write(parser: FaceParser, file: Path, held_out: tuple[Tensor, Tensor]) -> None:
+    """Save the weights and print their scores."""
+    save_file({name: value.contiguous() for name, value in parser.state_dict().items()}, file)
+    mean, right, by_class = scores(parser, *held_out)
+    listed = " ".join(f"{share:.2f}" for share in by_class)
+    print(f"  validation: mIoU {mean:.4f}, pixels {right:.4f}: {listed}", flush=True)
+
+
+def main(what: str, data: str, validation: str, out: str, minutes: str = "60") -> None:
     torch.set_num_threads(1)
     runtime.keep_freed_memory()
     folder = Path(out)
@@ -122,10 +199,15 @@ def main(data: str, validation: str, out: str, minutes: str = "60") -> None:
     weights = weights * counts.sum() / (weights * counts).sum()
     torch.manual_seed(0)
     parser = start().to(memory_format=torch.channels_last).train()
+    file = folder / "parser.safetensors"
+    if what == "head":
+        fit_head(parser, images, labels)
+        write(parser, file, held_out)
+        return
+    parser.load_state_dict(load_file(file))
     average = copy.deepcopy(parser).eval().requires_grad_(False)
-    pretrained = ("trunk.", "neck.", "pyramid.")
-    new = [weight for name, weight in parser.named_parameters() if not name.startswith(pretrained)]
-    old = [weight for name, weight in parser.named_parameters() if name.startswith(pretrained)]
+    new = [weight for name, weight in parser.named_parameters() if not name.startswith(PRETRAINED)]
+    old = [weight for name, weight in parser.named_parameters() if name.startswith(PRETRAINED)]
     optimizer = torch.optim.AdamW([{"params": new, "factor": 1.0}, {"params": old, "factor": 0.25}], weight_decay=0.01)
     step, spent, state = 0, 0.0, folder / "state.pt"
     if state.exists():
@@ -165,13 +247,7 @@ def main(data: str, validation: str, out: str, minutes: str = "60") -> None:
             kept = {"parser": parser.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save({**kept, "step": step, "spent": spent}, folder / "state.tmp")
             (folder / "state.tmp").rename(state)
-            save_file(
-                {name: value.contiguous() for name, value in average.state_dict().items()},
-                folder / "parser.safetensors",
-            )
-            mean, right, by_class = scores(average, *held_out)
-            listed = " ".join(f"{share:.2f}" for share in by_class)
-            print(f"  validation at {step}: mIoU {mean:.4f}, pixels {right:.4f}: {listed}", flush=True)
+            write(average, file, held_out)
 
 
 if __name__ == "__main__":

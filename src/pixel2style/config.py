@@ -286,8 +286,8 @@ class TrainConfig:
     iterations: Positive = 1
     """Passes of the encoder over each picture; more than one needs feedback."""
     rows_until: Count = 0
-    """Step until which nothing is drawn: rows are compared to those that ``teacher`` gives to the target, which costs a
-    third."""
+    """Step until which nothing is drawn: rows are compared to those that the model named as teacher gives to the
+    target, which costs a third."""
     teacher: str = "faces"
     """The model of photographs that rows_until compares with."""
     one_iteration_until: Count = 0

@@ -21,7 +21,7 @@ from ..formats import quantized
 from ..models.backbones.mobilefacenet import MobileFaceNet
 from ..models.encoders import Neck
 from ..models.heads import Pyramid
-from ..ops import pooled
+from ..ops import COMPARE_SIZE, pooled
 
 NAME = "face_parser"
 CLASSES = (
@@ -36,53 +36,51 @@ PALETTE = (
 """The colours of the regions in CelebAMask-HQ's pictures, in order."""
 SIDED = ((4, 5), (6, 7), (8, 9))
 """Pairs of classes that change places when a picture is mirrored."""
-_NECK, _WIDTH = 6, 128
-
-
-class Separable(nn.Sequential):
-    """A 3x3 depthwise and a 1x1 convolution with an activation: ``[b c h w] -> [b c' h w]``."""
-
-    def __init__(self, channels: int, out_channels: int):
-        super().__init__(
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
-            nn.Conv2d(channels, out_channels, 1),
-            nn.ReLU(inplace=True),
-        )
+_NECK, _WIDTH, _HIDDEN, _PLACES = 6, 128, 192, 16
 
 
 class FaceParser(nn.Module):
     """Aligned faces to unnormalised log-probabilities of ``CLASSES``: ``[b 3 h w] -> [b 19 s/2 s/2]``.
 
-    Weights are random; ``pretrained`` gives the network with its own, frozen.
+    Maps of every scale are projected to one width, enlarged and added, then classified pixel by pixel (the decoder of
+    SegFormer, arXiv 2105.15203, section 3.2, and a map of places, since faces are aligned). Weights are random;
+    ``pretrained`` gives the network with its own, frozen.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = MobileFaceNet(3, embed=False)
-        channels = self.trunk.tap_channels
-        self.neck = Neck(channels[-1], _NECK)
-        self.pyramid = Pyramid(channels, _WIDTH)
-        self.context = nn.Linear(_WIDTH, _WIDTH)
-        self.coarse = nn.Sequential(Separable(_WIDTH, _WIDTH), Separable(_WIDTH, _WIDTH))
-        self.middle = nn.Sequential(Separable(_WIDTH, _WIDTH), Separable(_WIDTH, _WIDTH))
-        self.fine = nn.Sequential(Separable(_WIDTH, _WIDTH), Separable(_WIDTH, _WIDTH))
-        self.finest = nn.Sequential(Separable(_WIDTH + channels[0], 96), Separable(96, 64))
-        self.out = nn.Conv2d(64, len(CLASSES), 1)
+        fine, middle, coarse = self.trunk.tap_channels
+        self.neck = Neck(coarse, _NECK)
+        self.pyramid = Pyramid((fine, middle, coarse), _WIDTH)
+        channels = (fine, fine, _WIDTH, _WIDTH, _WIDTH)
+        self.project = nn.ModuleList(nn.Conv2d(own, _HIDDEN, 1, bias=False) for own in channels)
+        self.whole = nn.Linear(_WIDTH, _HIDDEN)
+        self.place = nn.Parameter(torch.zeros(1, _HIDDEN, _PLACES, _PLACES))
+        self.spread = nn.Conv2d(_HIDDEN, _HIDDEN, 5, padding=2, groups=_HIDDEN)
+        nn.init.dirac_(self.spread.weight, _HIDDEN)
+        nn.init.zeros_(cast(Tensor, self.spread.bias))
+        self.mix = nn.Conv2d(_HIDDEN, _WIDTH, 1)
+        self.out = nn.Conv2d(_WIDTH, len(CLASSES), 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """``[b 3 h w]`` in [-1, 1] of any size to ``[b 19 s/2 s/2]``."""
+        maps, whole = self.features(images)
+        total = _enlarged(self.place) + self.whole(whole)[:, :, None, None]
+        for project, own in zip(self.project, maps, strict=True):
+            total = total + _enlarged(project(own))
+        return cast(Tensor, self.out(F.relu(self.mix(F.relu(self.spread(total))))))
+
+    def features(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Maps ``[b c h w]`` with 128, 64, 64, 32 and 16 pixels a side, and the mean of the last one ``[b c]``."""
         x = pooled(images)
         if x.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
         stem = self.trunk.stem(x)
         fine = self.trunk.stage4(stem)
         middle = self.trunk.stage8(fine)
-        coarse = self.neck(self.trunk.stage16(middle))
-        p1, p2, p3 = self.pyramid(fine, middle, coarse)
-        maps = self.coarse(p3 + self.context(p3.mean((2, 3)))[:, :, None, None])
-        maps = self.middle(_enlarged(maps) + p2)
-        maps = self.fine(_enlarged(maps) + p1)
-        return cast(Tensor, self.out(self.finest(torch.cat([_enlarged(maps), stem], 1))))
+        p1, p2, p3 = self.pyramid(fine, middle, self.neck(self.trunk.stage16(middle)))
+        return [stem, fine, p1, p2, p3], p3.mean((2, 3))
 
     def regions(self, images: Tensor) -> Tensor:
         """The number of the region of every pixel: ``[b 3 h w]`` in [-1, 1] ``-> [b h w]``, int64."""
@@ -99,7 +97,7 @@ class FaceParser(nn.Module):
 
 
 def _enlarged(maps: Tensor) -> Tensor:
-    return F.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
+    return F.interpolate(maps, (COMPARE_SIZE // 2, COMPARE_SIZE // 2), mode="bilinear", align_corners=False)
 
 
 @functools.cache
