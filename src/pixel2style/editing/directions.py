@@ -24,7 +24,7 @@ from ..generators.base import Generator
 from .latents import Rows, move, parse_rows
 
 FORMAT = "pixel2style direction 1"
-SUFFIXES = (".safetensors", ".pt", ".pth", ".npy")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".npy", ".npz")
 FULL_ROWS = 18
 """Rows of StyleGAN2 at 1024 pixels, which published directions are for."""
 
@@ -70,16 +70,26 @@ def save(direction: Direction, path: str | Path) -> None:
     safetensors.write({"direction": direction.vector.float()}, Path(path), {"format": FORMAT} | facts)
 
 
-def load(path: str | Path, generator: Generator) -> Direction:
+def load(path: str | Path, generator: Generator, component: int | None = None) -> Direction:
     """The direction in a file, ours or another's, for the rows of ``generator``.
 
-    One vector is meant for all rows; 18 rows are mapped to those of a generator with fewer. Raises CheckpointError for
-    a file that is damaged or holds no direction, ConfigError for one that belongs to another generator.
+    One vector is meant for all rows; 18 rows are mapped to those of a generator with fewer. Of GANSpace's files
+    (``.pt`` with ``comp`` and ``std``, ``.npz`` with ``lat_comp`` and ``lat_stdev``) it is ``component``, from 0, a
+    unit of which is one standard deviation along it. Raises CheckpointError for a file that is damaged or holds no
+    direction, ConfigError for one that belongs to another generator, and for a component that is not there, is missing
+    or is not needed.
     """
     path = Path(path)
     if path.suffix.lower() == ".safetensors":
+        if component is not None:
+            raise ConfigError(f"{path}: holds one direction: leave out :{component}")
         return _ours(path, generator)
-    numbers = _numpy(path) if path.suffix.lower() == ".npy" else torch_files.read_any(path)
+    numbers = _numpy(path) if path.suffix.lower() in (".npy", ".npz") else torch_files.read_any(path)
+    axes = _axes(numbers)
+    if axes is not None:
+        return _component(path, *axes, component, generator)
+    if component is not None:
+        raise ConfigError(f"{path}: is no file of GANSpace with components: leave out :{component}")
     if isinstance(numbers, Mapping):
         raise CheckpointError(
             f"{path}: holds {', '.join(map(str, list(numbers)[:4]))}, not one direction; save one tensor of it"
@@ -155,9 +165,34 @@ def _ours(path: Path, generator: Generator) -> Direction:
     return Direction(metadata.get("name", path.stem), vector, rows, figures=figures, **texts)
 
 
-def _numpy(path: Path) -> Tensor:
+def _axes(content: Any) -> tuple[Tensor, Tensor] | None:
+    """Components ``[n ...]`` and their deviations ``[n]`` in a file of GANSpace; None for other files."""
+    for components, deviations in (("comp", "std"), ("lat_comp", "lat_stdev")):
+        if isinstance(content, Mapping) and components in content and deviations in content:
+            found = content[components], content[deviations]
+            if all(isinstance(own, Tensor) and own.is_floating_point() and own.ndim for own in found):
+                return found[0].float(), found[1].float().flatten()
+    return None
+
+
+def _component(path: Path, axes: Tensor, deviations: Tensor, component: int | None, generator: Generator) -> Direction:
+    if len(axes) != len(deviations):
+        raise CheckpointError(f"{path}: has {len(axes)} components and {len(deviations)} deviations; copy it again")
+    if component is None or not 0 <= component < len(axes):
+        raise ConfigError(
+            f"{path}: holds {len(axes)} components of GANSpace: say which, from 0 to {len(axes) - 1}, as {path.name}:0"
+        )
+    vector = fitted(axes[component] * deviations[component], generator, f"{path}:{component}")
+    return Direction(
+        f"{path.stem}-{component}", vector, unit="one standard deviation along it", source=f"component of {path.name}"
+    )
+
+
+def _numpy(path: Path) -> Any:
     try:
         array: Any = np.load(path, allow_pickle=False)
+        if isinstance(array, np.lib.npyio.NpzFile):
+            return {name: torch.from_numpy(np.array(array[name], dtype=np.float32)) for name in array.files}
         return torch.from_numpy(np.array(array, dtype=np.float32))
     except (OSError, ValueError, EOFError, TypeError) as error:
         raise CheckpointError(

@@ -49,7 +49,13 @@ def parsed(text: str, generator: Generator) -> Move:
 
 
 def find(name: str, generator: Generator) -> Direction:
-    """The direction in a file, or the bundled one of a name. Raises ConfigError, CheckpointError."""
+    """The direction in a file, or component N of FILE:N of GANSpace, or the bundled one of a name.
+
+    Raises ConfigError, CheckpointError.
+    """
+    file, colon, component = name.rpartition(":")
+    if colon and component.isdecimal() and Path(file).suffix.lower() in directions.SUFFIXES:
+        return directions.load(file, generator, int(component))
     if Path(name).suffix.lower() in directions.SUFFIXES or "/" in name:
         return directions.load(name, generator)
     known = bundled(generator)
