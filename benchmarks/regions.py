@@ -22,7 +22,7 @@ from seam import step
 
 CASES = (
     ("smile=2", "mouth"), ("mouth-open=2", "mouth"), ("masculine=-2", "mouth"), ("age=2", "eyes"), ("yaw=1", "eyes"),
-    ("age=2", "skin"), ("light=2", "skin"),
+    ("age=2", "skin"), ("light=2", "skin"), ("hair-light=2", "hair"), ("background-light=2", "background"),
 )  # fmt: skip
 
 

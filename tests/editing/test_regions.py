@@ -41,12 +41,15 @@ def test_regions_lie_where_their_parts_are(face: Tensor, networks: FaceAttribute
     assert all(mask.shape == (1, 256, 256) and mask.amin() >= 0 and mask.amax() <= 1 for mask in masks.values())
 
 
-def test_parts_are_in_the_face_and_not_in_the_skin(masks: dict[str, Tensor]) -> None:
+def test_parts_are_in_the_face_and_classes_exclude_each_other(masks: dict[str, Tensor]) -> None:
     for part in ("eyes", "mouth"):
         core = masks[part] > 0.9
         assert (masks["face"][core] > 0.5).float().mean() > 0.95
-        assert masks["skin"][core].amax() < 0.2
+        assert masks["hair"][core].mean() < 0.1 and masks["background"][core].amax() == 0
     assert masks["face"].mean() < masks["head"].mean() < 0.8
+    core = masks["hair"] > 0.9
+    assert core.float().mean() > 0.1 and masks["skin"][core].mean() < 0.1
+    assert masks["background"][0, 10, 5] == 1 and masks["clothes"][0, 250, 5] == 1, "a wall, a collar"
 
 
 def test_a_region_of_two_pictures_holds_that_of_each(face: Tensor, networks: FaceAttributes) -> None:

@@ -17,7 +17,8 @@ def edit(
     ] = (),
     rows: Annotated[str | None, tyro.conf.arg(metavar="ROWS", help_behavior_hint="(default: the direction's)")] = None,
     only: Annotated[
-        str | None, tyro.conf.arg(metavar="eyes|mouth|nose|skin|face|head|FILE", help_behavior_hint="")
+        str | None,
+        tyro.conf.arg(metavar="eyes|mouth|nose|face|head|skin|hair|clothes|background|FILE", help_behavior_hint=""),
     ] = None,
     strip: Count = 0,
     budget: Seconds = None,

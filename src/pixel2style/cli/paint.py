@@ -17,7 +17,8 @@ def paint(
     patch: Annotated[Path | None, tyro.conf.arg(metavar="PICTURE", help_behavior_hint="")] = None,
     at: Annotated[str | None, tyro.conf.arg(metavar="X,Y", help_behavior_hint="")] = None,
     mask: Annotated[
-        str | None, tyro.conf.arg(metavar="eyes|mouth|nose|skin|face|head|FILE", help_behavior_hint="")
+        str | None,
+        tyro.conf.arg(metavar="eyes|mouth|nose|face|head|skin|hair|clothes|background|FILE", help_behavior_hint=""),
     ] = None,
     source: Annotated[Path | None, tyro.conf.arg(name="from", metavar="PHOTO", help_behavior_hint="")] = None,
     fill: Annotated[str | None, tyro.conf.arg(metavar="COLOUR", help_behavior_hint="")] = None,

@@ -1,6 +1,7 @@
-"""Regions of an aligned face as soft masks: the eyes, the mouth, the skin, the whole head.
+"""Regions of an aligned face as soft masks: the eyes, the mouth, the hair, the background.
 
-They follow 68 landmarks (iBUG 300-W) that ``metrics.attributes`` finds. Of several pictures, such as one before and one
+Parts of a face follow 68 landmarks (iBUG 300-W) that ``metrics.attributes`` finds; skin, hair, clothes and background
+are classes of ``metrics.parsing``. Of several pictures, such as one before and one
 after an edit, a region is the union, so that it holds what was there and what is there now.
 
 Axes: ``b`` pictures, ``s`` side of a mask, ``h w`` sides of a picture.
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..metrics import parsing
 from ..metrics.attributes import FaceAttributes
 from .carry import blurred
 
@@ -33,9 +35,8 @@ LEFT_BROW, RIGHT_BROW, LEFT_EYE, RIGHT_EYE = slice(17, 22), slice(22, 27), slice
 NOSE, LIPS = slice(27, 36), slice(48, 60)
 FOREHEAD = 0.55
 """How far the skin reaches above the brows, in distances from brows to the tip of the nose."""
-HEAD, AROUND = (0.72, 0.75), (0.95, 0.95)
-"""Half axes of ellipses: around a head, and with room for other hair and another pose; in widths of the jaw and in
-heights from chin to forehead."""
+HEAD = (0.72, 0.75)
+"""Half axes of the ellipse around a head, in widths of the jaw and in heights from chin to forehead."""
 
 
 def _up(points: Points) -> Points:
@@ -49,14 +50,14 @@ def _face(points: Points) -> Polygons:
     return [np.concatenate([points[JAW], forehead])]
 
 
-def _ellipse(points: Points, axes: tuple[float, float]) -> Polygons:
+def _head(points: Points) -> Polygons:
     """Around the face and most of the hair."""
     chin, top = points[8], points[BROWS].mean(0) + FOREHEAD * _up(points)
     centre, down = (chin + top) / 2, chin - top
     down = down / np.hypot(*down)
     across = np.array([-down[1], down[0]])
     angles = np.linspace(0, 2 * np.pi, 90)[:, None]
-    long, wide = axes[1] * np.hypot(*(chin - top)), axes[0] * np.hypot(*(points[16] - points[0]))
+    long, wide = HEAD[1] * np.hypot(*(chin - top)), HEAD[0] * np.hypot(*(points[16] - points[0]))
     return [centre + across * wide * np.cos(angles) + down * long * np.sin(angles)]
 
 
@@ -65,17 +66,23 @@ SHAPES: Mapping[str, Callable[[Points], Polygons]] = {
     "nose": lambda p: [p[NOSE]],
     "mouth": lambda p: [p[LIPS]],
     "face": _face,
-    "head": lambda p: _ellipse(p, HEAD),
-    "around": lambda p: _ellipse(p, AROUND),
+    "head": _head,
 }
 """The polygons of each region."""
-GROWN = {"eyes": 7, "nose": 9, "mouth": 8, "face": 6, "head": 0, "around": 0}
+GROWN = {"eyes": 7, "nose": 9, "mouth": 8, "face": 6, "head": 0}
 """By how many pixels it is grown."""
 POINTS = {"eyes": [*range(17, 27), *range(36, 48)], "nose": list(range(27, 36)), "mouth": list(range(48, 68))}
 """The landmarks of some regions."""
-WITHOUT = {"skin": ("face", ("eyes", "mouth"))}
-"""Regions that are others without some."""
-NAMES = (*SHAPES, *WITHOUT)
+PARSED: Mapping[str, tuple[str, ...]] = {
+    "skin": ("skin", "nose", "left ear", "right ear", "neck"),
+    "hair": ("hair",),
+    "clothes": ("cloth", "necklace"),
+    "background": ("background",),
+}
+"""Classes of ``metrics.parsing`` that make a region."""
+SPECK = 3
+"""Half the side of squares below which parsed regions are taken for mistakes, in pixels of a mask."""
+NAMES = (*SHAPES, *PARSED)
 """All regions that have names."""
 
 
@@ -86,14 +93,11 @@ def mask(name: str, pictures: Tensor, networks: FaceAttributes) -> Tensor:
     """
     if name not in NAMES:
         raise ConfigError(f"there is no region {name!r}: choose one of {', '.join(NAMES)}, or give a picture of it")
-    if name in WITHOUT:
-        whole, parts = WITHOUT[name]
-        left = mask(whole, pictures, networks)
-        for part in parts:
-            left = left * (1 - mask(part, pictures, networks))
-        return left
+    small = F.interpolate(pictures, (SIDE, SIDE), mode="area")
+    if name in PARSED:
+        return _parsed(name, small)
     with torch.no_grad():
-        points = networks.points(F.interpolate(pictures, (SIDE, SIDE), mode="area")).double().cpu().numpy()
+        points = networks.points(small).double().cpu().numpy()
     sheet = Image.new("L", (SIDE, SIDE))
     brush = ImageDraw.Draw(sheet)
     for own in points:
@@ -101,6 +105,16 @@ def mask(name: str, pictures: Tensor, networks: FaceAttributes) -> Tensor:
             brush.polygon([(float(x), float(y)) for x, y in polygon], fill=255, outline=255)
     filled = torch.from_numpy(np.array(sheet)).float().div(255)[None, None]
     return softened(grow(filled, GROWN[name]))[0]
+
+
+def _parsed(name: str, pictures: Tensor) -> Tensor:
+    """The union of a parsed region in pictures ``[b 3 s s]``, for the background what is in all: ``[1 s s]``."""
+    found = parsing.regions(pictures)
+    classes = torch.tensor([parsing.CLASSES.index(own) for own in PARSED[name]], device=found.device)
+    each = torch.isin(found, classes)
+    hard = (each.all(0) if name == "background" else each.any(0)).float()[None, None].cpu()
+    opened = grow(1 - grow(1 - hard, SPECK), SPECK)
+    return softened(grow(opened, 0 if name == "background" else 1), SOFT / 2)[0]
 
 
 def grow(hard: Tensor, reach: int) -> Tensor:

@@ -22,6 +22,8 @@ Region = str | Path | Image.Image
 """A name of ``editing.regions.NAMES``, or a mask of the photograph, white where the region is, or a file of one."""
 MASK_SOFT = 1.5
 """Standard deviation of the blur of a mask's edge, in pixels of ``regions.SIDE``."""
+MARGIN = 5
+"""By how many pixels of ``regions.SIDE`` more is pasted than the person."""
 FEATHER = 0.08
 """Width of the transition at the edges of the aligned square, in its sides."""
 
@@ -35,8 +37,9 @@ def pasted(
 ) -> Image.Image:
     """The photograph, or ``onto``, with the region of the head from ``drawn``, which replaces ``aligned``.
 
-    Both are squares of the face. The region covers the head of both; colours at its edge continue those of the
-    photograph (``tasks.seam``). Raises ConfigError where there is no photograph, or for wide pictures.
+    Both are squares of the face. What is pasted is the person in either of them: the face, and what visibly differs; so
+    its edge lies where the two are alike, or in the background. Colours there continue those of the photograph
+    (``tasks.seam``). Raises ConfigError where there is no photograph, or for wide pictures.
     """
     if photograph is None:
         raise ConfigError("results are pasted into photographs, and this one was made of another file")
@@ -46,9 +49,10 @@ def pasted(
         images.to_tensor(picture.resize(drawn.size, Image.Resampling.LANCZOS)) for picture in (aligned, drawn)
     )
     both = torch.stack([before, after])
-    around, face = (regions.mask(name, both, networks) for name in ("around", "face"))
-    matched = seam.matched(after, before, 1 - images.resize(around[None], drawn.width)[0])
-    mask = torch.maximum(face, around * regions.changed(before, matched))
+    face, behind = (regions.mask(name, both, networks) for name in ("face", "background"))
+    person = regions.softened(regions.grow(1 - behind[None], MARGIN))[0]
+    matched = seam.matched(after, before, 1 - images.resize(person[None], drawn.width)[0])
+    mask = person * torch.maximum(face, regions.changed(before, matched))
     picture = photograph.picture if onto is None else onto
     quad = photograph.frame.corners(picture.size)
     return paste_back(picture, images.to_picture(matched), quad, FEATHER, images.to_picture(2 * mask - 1))
