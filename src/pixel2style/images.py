@@ -169,6 +169,21 @@ def save(image: Image.Image | Tensor, path: str | Path) -> None:
         picture.save(file, kind, **quality)
 
 
+def save_animation(frames: Sequence[Image.Image], path: str | Path, seconds: float = 2.0) -> None:
+    """Write frames as a GIF that goes forth and back in ``seconds`` each, without end. Raises OutputError."""
+    path = Path(path)
+    if path.suffix.lower() != ".gif":
+        raise OutputError(f"{path} is no name of an animation: end it with .gif")
+    around = [*frames, *frames[-2:0:-1]]
+    palettes = [frame.convert("RGB").quantize(256, dither=Image.Dither.FLOYDSTEINBERG) for frame in around]
+    shown = max(20, round(seconds * 1000 / max(1, len(frames) - 1)))
+    with files.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as part, part.open("wb") as file:
+        first, *rest = palettes
+        first.save(file, "GIF", save_all=True, append_images=rest, duration=shown, loop=0)
+
+
 def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     """[b c h w] -> [b c size size], or to (height, width): bilinear, antialiased."""
     target = (size, size) if isinstance(size, int) else size

@@ -21,6 +21,7 @@ def edit(
         tyro.conf.arg(metavar="eyes|mouth|nose|face|head|skin|hair|clothes|background|FILE", help_behavior_hint=""),
     ] = None,
     strip: Count = 0,
+    gif: Flag = False,
     budget: Seconds = None,
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
@@ -49,6 +50,7 @@ def edit(
         only: Change only this part of the face; or a picture of the photograph's size, white where it may change.
             Everywhere else pixels are those of the inversion.
         strip: Also draw this number of pictures, from the opposite of the edit to the edit.
+        gif: Also write this walk as an animation, NAME.gif, forth and back.
         budget: First refine the inversion for this time, seconds for each photograph.
         model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
@@ -78,7 +80,7 @@ def edit(
     session = Session(model, device, precision)
     found, choice = progress.faces(found, face, session, style, align)
     outcomes = edit_into(
-        out, found, session, set, rows=rows, only=only, steps=strip, align=align, face=choice, paste=paste,
+        out, found, session, set, rows=rows, only=only, steps=strip, gif=gif, align=align, face=choice, paste=paste,
         budget=budget, overwrite=overwrite, skip_existing=skip_existing,
     )  # fmt: skip
     if sheet is not None:

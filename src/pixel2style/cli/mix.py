@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Device, Face, Flag, Folder, Photos, Precision, Sheet
+from .arguments import Count, Device, Face, Flag, Folder, Photos, Precision, Sheet
 
 
 def mix(
@@ -19,6 +19,11 @@ def mix(
     ] = (),
     rows: Annotated[str, tyro.conf.arg(metavar="coarse|medium|fine|ROWS")] = "fine",
     alpha: Annotated[float, tyro.conf.arg(metavar="A")] = 1.0,
+    strip: Count = 0,
+    gif: Flag = False,
+    variants: Count = 0,
+    seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0,
+    grid: Flag = False,
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
     face: Face = None,
@@ -43,6 +48,12 @@ def mix(
         other: A photograph whose rows are taken; may be given several times, with weights: a.jpg:0.3 b.jpg:0.7.
         rows: Which rows: coarse is pose and shape, medium the features of a face, fine colours and texture. Or as 0-6.
         alpha: How much of a row is replaced, from 0 to 1. Below 1, with all rows (0-), faces morph.
+        strip: Also draw this number of pictures, from the photograph to the mixture: NAME.strip.png.
+        gif: Also write this way as an animation, NAME.gif, forth and back.
+        variants: Also draw this number of variants with random latents in these rows: NAME.variants.png. Works without
+            --with, too.
+        seed: Determines the variants.
+        grid: Instead mix each photograph with each other, into one picture: DIR/grid.png.
         model: A bundled model, one of our files, or an official pSp checkpoint, or the address of one.
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
         face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
@@ -60,20 +71,30 @@ def mix(
     from ..errors import ConfigError
 
     style = progress.Style(json, quiet, verbose)
-    if not other:
-        raise ConfigError("there is nothing to mix with: add --with PHOTO")
+    if not other and (grid or not variants):
+        raise ConfigError("there is nothing to mix with: add --with PHOTO, or --variants N for random styles")
+    if grid and (strip or gif or variants or paste or skip_existing or sheet):
+        raise ConfigError(
+            "--grid makes one picture: leave --strip, --gif, --variants, --paste, --skip-existing and --sheet out"
+        )
     with terminal.importing():
         from ..inference.contact_sheet import collected
+        from ..inference.figures import grid_into
         from ..inference.folder import mix_into
         from ..inference.session import Session
 
     found = progress.find(photo, out, style)
     session = Session(model, device, precision)
     found, choice = progress.faces(found, face, session, style, align)
-    outcomes = mix_into(
-        out, found, session, other, rows=rows, alpha=alpha, align=align, face=choice, paste=paste, overwrite=overwrite,
-        skip_existing=skip_existing,
-    )  # fmt: skip
+    if grid:
+        outcomes = grid_into(
+            out, found, session, other, rows=rows, alpha=alpha, align=align, face=choice, overwrite=overwrite
+        )
+    else:
+        outcomes = mix_into(
+            out, found, session, other, rows=rows, alpha=alpha, steps=strip, gif=gif, variants=variants, seed=seed,
+            align=align, face=choice, paste=paste, overwrite=overwrite, skip_existing=skip_existing,
+        )  # fmt: skip
     if sheet is not None:
         outcomes = collected(outcomes, sheet, overwrite or skip_existing)
     return progress.report(outcomes, len(found), f"mixed into {out}", "photograph", style, lambda: session.device)

@@ -123,7 +123,8 @@ def _tell(outcome: "Outcome", style: Style, listed: bool, seconds: float) -> Non
         print(json.dumps(_facts(outcome, seconds)), flush=True)
     elif not style.quiet and not outcome.error and not outcome.skipped and (listed or style.verbose):
         print(outcome.photo.path)
-        print(*(f"  {kind:<14} {file}" for kind, file in outcome.files.items()), sep="\n")
+        for kind, file in outcome.files.items():
+            print(f"  {kind:<14} {file}")
         if outcome.fidelity:
             print(f"  {'fidelity':<14} {_words(outcome.fidelity)}")
         if style.verbose:

@@ -17,6 +17,7 @@ from ..editing.directions import Direction
 from ..editing.latents import Rows
 from ..errors import ConfigError
 from ..generators.base import Generator
+from .prepare import TRUNCATION
 
 MOST_STEPS = 24
 """Pictures of a strip; more would not fit into what ``images`` opens."""
@@ -108,8 +109,26 @@ def mixed(ws: Tensor, others: Tensor, weights: Sequence[float], rows: Rows, alph
     return latents.mix(ws[None], mean[None], rows, alpha)[0]
 
 
-def strip(ws: Tensor, moves: Sequence[Move], steps: int, rows: Rows | None = None) -> Tensor:
-    """Rows ``[n k d]`` of ``steps`` edits, from the opposite of the moves to the moves. Raises ConfigError."""
+def walk(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Rows ``[n k d]`` of ``steps`` points on the line from ``start [k d]`` to ``end``. Raises ConfigError."""
+    check_steps(steps)
+    return torch.stack([start + share * (end - start) for share in torch.linspace(0, 1, steps).tolist()])
+
+
+def check_steps(steps: int) -> None:
+    """Raise ConfigError for a number of pictures that makes no strip."""
     if not 2 <= steps <= MOST_STEPS:
         raise ConfigError(f"--strip has 2 to {MOST_STEPS} pictures, not {steps}")
+
+
+def varied(ws: Tensor, generator: Generator, count: int, rows: Rows, seed: int, alpha: float) -> Tensor:
+    """``count`` variants ``[n k d]`` of rows ``[k d]``, with new latents in ``rows``. Raises ConfigError."""
+    if not 1 <= count <= MOST_STEPS:
+        raise ConfigError(f"--variants must be from 1 to {MOST_STEPS}, not {count}")
+    return latents.resample(ws[None].expand(count, -1, -1), generator, rows, seed, alpha, TRUNCATION)
+
+
+def strip(ws: Tensor, moves: Sequence[Move], steps: int, rows: Rows | None = None) -> Tensor:
+    """Rows ``[n k d]`` of ``steps`` edits, from the opposite of the moves to the moves. Raises ConfigError."""
+    check_steps(steps)
     return torch.stack([edited(ws, moves, rows, share) for share in torch.linspace(-1, 1, steps).tolist()])

@@ -36,6 +36,12 @@ FEATURES = ".features.safetensors"
 """The end of the name of a file of features."""
 PICTURES = {"reconstruction": ".png", "pair": ".pair.png"}
 """What every run writes: attributes of a result, and the ends of their files' names."""
+GIF = "gif"
+"""The kind of an animation."""
+FRAMES = 13
+"""Frames of an animation, one way, where no strip of another length was asked for."""
+GIF_SIDE = 512
+"""Side of animations, in pixels; files of larger ones have tens of megabytes."""
 PASTED = ".pasted"
 """The end of the name of a whole photograph, before its suffix."""
 LOSSLESS = frozenset(suffix for suffix, kind in images.SUFFIXES.items() if kind in ("PNG", "BMP", "TIFF"))
@@ -156,6 +162,7 @@ def edit_into(
     rows: str | None = None,
     only: str | None = None,
     steps: int = 0,
+    gif: bool = False,
     align: bool = True,
     face: Choice | None = None,
     paste: bool = False,
@@ -166,12 +173,14 @@ def edit_into(
     """Invert photographs, move their rows as ``moves`` say (see ``edit.parsed``), and draw them; one outcome each.
 
     A photograph NAME gives ``NAME.png`` (the edited picture), ``NAME.pair.png`` and, with ``steps``,
-    ``NAME.strip.png``: so many pictures from the opposite of the moves to the moves. The rows are the edited ones.
+    ``NAME.strip.png``: so many pictures from the opposite of the moves to the moves; with ``gif`` the same (or
+    ``FRAMES``) as an animation, ``NAME.gif``. The rows are the edited ones.
     ``paste`` as for ``invert_into``. Raises as ``invert_into`` does, ConfigError and CheckpointError for moves that are
     none.
     """
-    kinds = PICTURES | ({"strip": ".strip.png"} if steps else {})
+    kinds = PICTURES | ({"strip": ".strip.png"} if steps else {}) | ({GIF: ".gif"} if gif else {})
     run = _Run(out, photos, kinds, [], overwrite, skip_existing, session.pasted if paste else None)
+    steps = steps or (FRAMES if gif else 0)
     generator = session.model.generator
     parsed = [edit.parsed(move, generator) for move in moves]
     if rows is not None:
@@ -197,6 +206,10 @@ def mix_into(
     *,
     rows: str = "fine",
     alpha: float = 1.0,
+    steps: int = 0,
+    gif: bool = False,
+    variants: int = 0,
+    seed: int = 0,
     align: bool = True,
     face: Choice | None = None,
     paste: bool = False,
@@ -205,27 +218,38 @@ def mix_into(
 ) -> Outcomes:
     """Invert photographs, mix the rows of ``others`` (see ``edit.parsed_share``) in, and draw them; one outcome each.
 
-    A photograph NAME gives ``NAME.png`` (the mixed picture) and ``NAME.pair.png``; the rows are the mixed ones. Of the
-    others the largest face is taken, of the photographs ``face``; ``paste`` as for ``invert_into``. Raises as
-    ``invert_into`` does, and what inverting the others raises.
+    A photograph NAME gives ``NAME.png`` (the mixed picture) and ``NAME.pair.png``; the rows are the mixed ones. With
+    ``steps`` ``NAME.strip.png`` is so many pictures from the photograph to the mixed one, with ``gif`` ``NAME.gif`` the
+    same (or ``FRAMES``) as an animation, with ``variants`` ``NAME.variants.png`` so many with new latents in ``rows``
+    (and rows ``NAME.samples``). Without ``others`` nothing is mixed in. Of the others the largest face is taken, of the
+    photographs ``face``; ``paste`` as for ``invert_into``. Raises as ``invert_into`` does, and what inverting the
+    others raises.
     """
     shares = [edit.parsed_share(word) for word in others]
     if not 0 <= alpha <= 1:
         raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {alpha}")
     sources = [share.photograph for share in shares]
-    run = _Run(out, photos, PICTURES, sources, overwrite, skip_existing, session.pasted if paste else None)
-    parse_rows(rows, session.model.generator.rows)
-    mean = torch.stack([session.invert(share.photograph, align, detail=False).ws for share in shares])
+    if variants and (steps or gif):
+        raise ConfigError("--variants are drawn of one mixture, --strip and --gif lead to it: choose one of them")
+    kinds = PICTURES | ({"strip": ".strip.png"} if steps else {}) | ({GIF: ".gif"} if gif else {})
+    kinds |= {"strip": ".variants.png"} if variants else {}
+    run = _Run(out, photos, kinds, sources, overwrite, skip_existing, session.pasted if paste else None)
+    steps = steps or (FRAMES if gif else 0)
+    generator = session.model.generator
+    parse_rows(rows, generator.rows)
+    others_ws = [session.invert(share.photograph, align, detail=False).ws for share in shares]
     weights = [share.weight for share in shares]
+
+    def made(result: Result) -> Result:
+        ws = edit.mixed(result.ws, torch.stack(others_ws), weights, rows, alpha) if shares else result.ws
+        drawn = edit.walk(result.ws, ws, steps) if steps else None
+        if variants:
+            drawn = edit.varied(ws, generator, variants, rows, seed, alpha)
+        return session.edit(result, ws, drawn)
+
     results = session.invert_many(run.remaining(), align, face=face)
     yield from run.written(
-        (
-            photo,
-            result
-            if isinstance(result, Pixel2StyleError)
-            else session.edit(result, edit.mixed(result.ws, mean, weights, rows, alpha)),
-        )
-        for photo, result in results
+        (photo, result if isinstance(result, Pixel2StyleError) else made(result)) for photo, result in results
     )
 
 
@@ -403,6 +427,10 @@ def _save_one(result: Result, kind: str, file: Path) -> None:
         checkpoints.save(result.generator, file, dtype=torch.float16, base=base)
     elif kind == "features":
         checkpoints.save_tensors({str(side): part.half() for side, part in result.features.items()}, file)
+    elif kind == GIF:
+        side = min(GIF_SIDE, *result.reconstruction.size)
+        frames = [one.resize((side, side), Image.Resampling.LANCZOS) for one in result.samples]
+        images.save_animation(frames, file)
     elif kind.startswith(SAMPLE):
         images.save(result.samples[int(kind.removeprefix(SAMPLE)) - 1], file)
     else:

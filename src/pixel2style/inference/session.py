@@ -23,7 +23,7 @@ from torch import Tensor
 
 from .. import checkpoints, images, tasks
 from ..config import DEFAULT_TASK
-from ..editing import local, regions
+from ..editing import latents, local, regions
 from ..editing.carry import Carrier
 from ..editing.latents import mix
 from ..errors import ConfigError, ImageError, Pixel2StyleError
@@ -269,6 +269,27 @@ class Session:
                     drawn = self._drawn_within(result, own, edited, generator, only)
                 pictures.append(images.to_picture(drawn))
         return replace(result, reconstruction=pictures[0], ws=ws, samples=tuple(pictures[1:]), sample_ws=steps)
+
+    def morph(self, one: Result, other: Result, steps: int) -> list[Image.Image]:
+        """``steps`` pictures from one inversion to another: the first and the last are theirs.
+
+        Rows lie on a line; the features of both are carried along it (``editing.carry``) and faded into each other.
+        Raises ConfigError for inversions of different generators.
+        """
+        generator = self.model.generator
+        first, last = self._inversion_of(one), self._inversion_of(other)
+        pictures = [one.reconstruction]
+        with self._lock, torch.no_grad():
+            carriers = Carrier(generator, first), Carrier(generator, last)
+            for share in torch.linspace(0, 1, steps).tolist()[1:-1]:
+                ws = latents.interpolate(first.ws, last.ws, share)
+                ways = [(carriers[0](ws), 1 - share), (carriers[1](ws), share)]
+                features: dict[int, Tensor] = {}
+                for inversion, weight in ways:
+                    for side, residual in inversion.features.items():
+                        features[side] = features.get(side, 0) + weight * residual
+                pictures.append(images.to_picture(self._draw(Inversion(ws, features), generator)[0]))
+        return [*pictures, other.reconstruction]
 
     def region(self, result: Result, region: whole.Region, *others: Image.Image) -> Tensor:
         """How much of each pixel of a result's square is in a region: ``[1 s s]``, from 0 to 1.

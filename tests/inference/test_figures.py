@@ -1,0 +1,130 @@
+"""Grids, morphs, walks and variants: what each tile and each frame shows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import pixel2style as p2s
+from pixel2style import images
+from pixel2style.cli import main
+from pixel2style.errors import ConfigError, OutputError
+from pixel2style.inference import edit
+from pixel2style.inference.figures import TILE
+from tests.support import stand_in
+from tests.support.paths import ASTRONAUT, ROOT
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+OTHER = ROOT / "examples" / "gallery" / "coelho.jpg"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stand_in.save_random_model(tmp_path_factory.mktemp("model") / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def session(model: Path) -> p2s.Session:
+    return p2s.Session(model, "cpu")
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def tile(sheet: Image.Image, row: int, column: int) -> np.ndarray:
+    return np.asarray(sheet.crop((column * TILE, row * TILE, (column + 1) * TILE, (row + 1) * TILE))).astype(int)
+
+
+def shown(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture.resize((TILE, TILE), Image.Resampling.LANCZOS)).astype(int)
+
+
+def test_a_grid_has_photographs_down_others_across_and_their_mixtures(
+    model: Path, session: p2s.Session, tmp_path: Path
+) -> None:
+    words = ("mix", ASTRONAUT, OTHER, "--with", OTHER, "--with", ASTRONAUT, "--grid", "--model", model)
+    assert run(*words, "--rows", "0-", "--out", tmp_path) == 0
+    sheet = images.load(tmp_path / "grid.png")
+    assert sheet.size == (3 * TILE, 3 * TILE)
+    assert (tile(sheet, 0, 0) == 255).all()
+    one, other = (shown(session.invert(photo).reconstruction) for photo in (ASTRONAUT, OTHER))
+    apart = np.abs(one - other).mean()
+    for row, column, wanted in ((1, 0, one), (2, 0, other), (0, 1, other), (0, 2, one), (1, 1, other), (2, 2, one)):
+        assert np.abs(tile(sheet, row, column) - wanted).mean() < apart / 4, (row, column)
+
+
+def test_a_morph_begins_and_ends_with_the_faces_themselves(session: p2s.Session) -> None:
+    one, other = session.invert(ASTRONAUT), session.invert(OTHER)
+    pictures = session.morph(one, other, 4)
+    assert len(pictures) == 4
+    assert pictures[0].tobytes() == one.reconstruction.tobytes()
+    assert pictures[-1].tobytes() == other.reconstruction.tobytes()
+    away = [np.abs(np.asarray(p).astype(int) - np.asarray(other.reconstruction)).mean() for p in pictures]
+    assert away == sorted(away, reverse=True)
+
+
+def test_the_command_morphs_in_the_order_given(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("morph", ASTRONAUT, OTHER, "--model", model, "--steps", 3, "--gif", "--out", tmp_path / "out")
+    assert run(*words) == 0
+    assert images.load(tmp_path / "out" / "morph.png").size == (3 * TILE, TILE)
+    with Image.open(tmp_path / "out" / "morph.gif") as animation:
+        assert animation.format == "GIF" and animation.size == (TILE, TILE)
+    capsys.readouterr()
+    assert run("morph", ASTRONAUT, "--model", model, "--out", tmp_path / "one") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_animation_goes_forth_and_back_and_keeps_its_pace(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (32, 32), (level, level, level)) for level in (0, 100, 200)]
+    images.save_animation(frames, tmp_path / "walk.gif", 1.0)
+    with Image.open(tmp_path / "walk.gif") as animation:
+        levels = []
+        for number in range(animation.n_frames):
+            animation.seek(number)
+            levels.append(animation.convert("RGB").getpixel((5, 5))[0])
+            assert animation.info["duration"] == 500
+        assert animation.info["loop"] == 0
+    assert levels == pytest.approx([0, 100, 200, 100], abs=3)
+    with pytest.raises(OutputError, match=r"\.gif"):
+        images.save_animation(frames, tmp_path / "walk.png")
+
+
+def test_variants_keep_other_rows_and_follow_from_the_seed(model: Path, tmp_path: Path) -> None:
+    words = ("mix", ASTRONAUT, "--model", model, "--rows", "3-", "--variants", 3)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert run(*words, "--seed", seed, "--out", tmp_path / name) == 0
+    assert images.load(tmp_path / "a" / "astronaut.variants.png").size == (3 * stand_in.SIZE, stand_in.SIZE)
+    rows = [load_file(tmp_path / name / "latents.safetensors") for name in "abc"]
+    own, variants = rows[0]["astronaut"], rows[0]["astronaut.samples"]
+    assert torch.equal(variants[:, :3], own[:3].expand(3, -1, -1)) and not torch.equal(variants[0, 3:], own[3:])
+    assert torch.equal(variants, rows[1]["astronaut.samples"])
+    assert not torch.equal(variants, rows[2]["astronaut.samples"])
+
+
+def test_a_strip_of_a_mixture_leads_from_the_photograph_to_it(model: Path, tmp_path: Path) -> None:
+    words = ("mix", ASTRONAUT, "--with", OTHER, "--rows", "0-", "--strip", 3, "--gif", "--model", model)
+    assert run(*words, "--out", tmp_path) == 0
+    strip, mixed = (np.asarray(images.load(tmp_path / f"astronaut{end}.png")).astype(int) for end in (".strip", ""))
+    assert strip.shape == (stand_in.SIZE, 3 * stand_in.SIZE, 3)
+    assert (strip[:, -stand_in.SIZE :] == mixed).all()
+    rows = load_file(tmp_path / "latents.safetensors")
+    assert torch.allclose(rows["astronaut.samples"][1], (rows["astronaut"] + rows["astronaut.samples"][0]) / 2)
+    assert (tmp_path / "astronaut.gif").stat().st_size > 100
+
+
+def test_walks_and_variants_of_impossible_numbers_are_refused(
+    model: Path, session: p2s.Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ws = torch.zeros(stand_in.ROWS, stand_in.WIDTH)
+    for steps in (1, 99):
+        with pytest.raises(ConfigError, match="strip"):
+            edit.walk(ws, ws, steps)
+    with pytest.raises(ConfigError, match="variants"):
+        edit.varied(ws, session.model.generator, 99, "0-", 0, 1.0)
+    for wrong in (("--variants", 2, "--gif"), ("--grid",), ("--grid", "--with", OTHER, "--paste")):
+        assert run("mix", ASTRONAUT, "--model", model, "--out", tmp_path / "out", *wrong) == 2
+        assert capsys.readouterr().err.count("\n") == 1
