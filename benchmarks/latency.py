@@ -3,15 +3,16 @@
     python benchmarks/latency.py                                       pixel2style invert examples/astronaut.png
     python benchmarks/latency.py --against OTHER/src                   beside another checkout
     python benchmarks/latency.py --task superres --model FILE --factor 8
+    python benchmarks/latency.py --task edit                           pixel2style edit --set age=2
     python benchmarks/latency.py --beside 0 1 2                        beside so many busy processes
 
 "loaded" is ``Session.invert`` (or ``translate``) on a file and the making of the pair, divided into parts by wrapping
-the functions that are called; "and written" is the same through ``inference.folder``, files included. "cold" is the
-command in new processes, from start to end. Figures are medians and, in parentheses, the ninth decile over all repeats;
-processes of both checkouts alternate, so that other work on the machine affects both. Threads wait as under the command
-line (``cli.WAITING``), unless the environment says otherwise. On Linux, where the user may
-(root, or a real-time limit), they have real-time priority, as under ``chrt --fifo 1``, and no more processors than
-``--threads``; not with ``--beside``, whose neighbours have the same rights.
+the functions that are called; of an edit, "each further" is one more strength of it; "and written" is the same through
+``inference.folder``, files included. "cold" is the command in new processes, from start to end. Figures are medians
+and, in parentheses, the ninth decile over all repeats; processes of both checkouts alternate, so that other work on the
+machine affects both. Threads wait as under the command line (``cli.WAITING``), unless the environment says otherwise.
+On Linux, where the user may (root, or a real-time limit), they have real-time priority, as under ``chrt --fifo 1``, and
+no more processors than ``--threads``; not with ``--beside``, whose neighbours have the same rights.
 """
 
 import argparse
@@ -37,10 +38,12 @@ WARM = {
     "encode": ["models.psp.PSP.encode"],
     "refine": ["inference.session.Session._by_newton"],
     "detail": ["models.psp.PSP.with_detail"],
+    "carry": ["editing.carry.Carrier.__init__", "editing.carry.Carrier.__call__"],
     "draw": ["models.psp.PSP.decode", "inference.session.Session._draw"],
     "picture": ["images.to_picture", "inference.session.Result.pair"],
 }
 """Parts of a call, and the functions of ``pixel2style`` that they consist of: module, class, name."""
+EDIT = "age=2"
 FORMER = {
     "faces.align": "align",
     "inference.folder": "pipeline",
@@ -119,8 +122,22 @@ def loaded(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
     photos = module("photos").find([str(given.photo)])
     request = module("inference.prepare").Request(given.task, factor=given.factor, mask=given.mask)
 
+    def edited(result: Any, further: int = 0) -> Any:
+        moves = [module("inference.edit").parsed(EDIT, session.model.generator)]
+        ws = module("inference.edit").edited(result.ws, moves)
+        return session.edit(
+            result, ws, torch.stack([ws + 0.01 * number for number in range(further)]) if further else None
+        )
+
+    def each_further() -> float:
+        result = session.invert(given.photo)
+        one, many = (min(seconds(lambda n=n: edited(result, n)) for _ in range(2)) for n in (0, 4))
+        return (many - one) / 4
+
     def call() -> None:
-        if given.task == "invert":
+        if given.task == "edit":
+            ((_, result),) = session.invert_many(photos, change=edited)
+        elif given.task == "invert":
             result = session.invert(given.photo)
         else:
             result = session.translate(given.photo, factor=given.factor, mask=given.mask)
@@ -129,6 +146,8 @@ def loaded(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
     def write() -> None:
         if given.task == "invert":
             outcomes = folder.invert_into(out, photos, session, overwrite=True)
+        elif given.task == "edit":
+            outcomes = folder.edit_into(out, photos, session, [EDIT], overwrite=True)
         else:
             outcomes = folder.translate_into(out, photos, session, request, overwrite=True)
         assert all(outcome.error is None for outcome in outcomes)
@@ -141,7 +160,8 @@ def loaded(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
         whole = seconds(call)
         parts = watch.take()
         rest = whole - sum(parts.values())
-        found.append({**parts, "rest": rest, "**loaded**": whole, "and written": seconds(write)})
+        further = {"each further": each_further()} if given.task == "edit" else {}
+        found.append({**parts, "rest": rest, "**loaded**": whole, **further, "and written": seconds(write)})
     return found
 
 
@@ -160,7 +180,9 @@ def cold(given: argparse.Namespace, out: Path) -> list[dict[str, float]]:
     photos.find = found
     given_options = {name: getattr(given, name) for name in ("factor", "mask")}
     options = [word for name, value in given_options.items() if value is not None for word in (f"--{name}", str(value))]
-    command = ["invert"] if given.task == "invert" else ["translate", given.task, *options]
+    command = {"invert": ["invert"], "edit": ["edit", "--set", EDIT]}.get(
+        given.task, ["translate", given.task, *options]
+    )
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         code = cli.main([*command, str(given.photo), "--out", str(out), "--model", given.model, "--device", "cpu"])
     assert code == 0

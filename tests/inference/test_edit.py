@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,9 +17,11 @@ from pixel2style.errors import CheckpointError, ConfigError
 from pixel2style.generators import StyleGAN2, sampling
 from pixel2style.inference import edit
 from pixel2style.inference.edit import Move
+from pixel2style.inference.folder import edit_into
 from pixel2style.inference.session import Session
 from pixel2style.metrics import attributes
 from pixel2style.models.inversion import Inversion
+from pixel2style.photos import find
 from tests.support.paths import ASTRONAUT
 
 
@@ -131,6 +134,25 @@ def test_the_list_names_every_direction(capsys: pytest.CaptureFixture[str], sess
     assert main(["directions"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in said] == list(edit.bundled(session.model.generator))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_command_of_strength_0_writes_the_inversion(session: Session, tmp_path: Path) -> None:
+    photos = find([str(ASTRONAUT)])
+    (outcome,) = edit_into(tmp_path, photos, session, ["age=0", "smile=0"])
+    ((_, inverted),) = session.invert_many(photos)
+    made = images.load(outcome.files["reconstruction"])
+    assert inverted.features and np.abs(np.asarray(made).astype(int) - inverted.reconstruction).max() <= 1
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_step_forth_and_back_draws_the_inversion_again(session: Session) -> None:
+    result = session.invert(ASTRONAUT, refine=0)
+    move = edit.parsed("age=2", session.model.generator)
+    back = edit.edited(edit.edited(result.ws, [move]), [Move(move.direction, -2)])
+    assert torch.allclose(back, result.ws, atol=1e-5)
+    difference = np.asarray(session.edit(result, back).reconstruction).astype(int) - result.reconstruction
+    assert np.abs(difference).mean() < 0.5
 
 
 @pytest.mark.usefixtures("one_thread")

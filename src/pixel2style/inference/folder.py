@@ -192,7 +192,10 @@ def edit_into(
         strip = edit.strip(result.ws, parsed, steps, rows) if steps else None
         return session.edit(result, edit.edited(result.ws, parsed, rows), strip, only=only)
 
-    results = session.invert_many(run.remaining(), align, budget=budget, face=face)
+    if only is None:
+        yield from run.written(session.invert_many(run.remaining(), align, budget=budget, face=face, change=edited))
+        return
+    results = session.invert_many(run.remaining(), align, budget=budget, face=face)  # drawn: pixels of it are kept
     yield from run.written(
         (photo, result if isinstance(result, Pixel2StyleError) else edited(result)) for photo, result in results
     )
@@ -247,10 +250,7 @@ def mix_into(
             drawn = edit.varied(ws, generator, variants, rows, seed, alpha)
         return session.edit(result, ws, drawn)
 
-    results = session.invert_many(run.remaining(), align, face=face)
-    yield from run.written(
-        (photo, result if isinstance(result, Pixel2StyleError) else made(result)) for photo, result in results
-    )
+    yield from run.written(session.invert_many(run.remaining(), align, face=face, change=made))
 
 
 def paint_into(

@@ -11,7 +11,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -102,6 +102,10 @@ class Result:
 
     def _seen(self) -> Image.Image:
         return self.aligned.resize(self.reconstruction.size, Image.Resampling.LANCZOS)
+
+
+Change = Callable[[Result], Result]
+"""What makes another result of one: an edit."""
 
 
 class Session:
@@ -364,9 +368,15 @@ class Session:
         tune: bool = False,
         face: Choice | None = None,
         watch: Watch | None = None,
+        change: Change | None = None,
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
-        """Read and invert photographs in order, ``batch`` at a time; yields the error of one that fails."""
-        return self._many(photos, self._inversion(align, refine, detail, budget, target, tune, face), batch, watch)
+        """Read and invert photographs in order, ``batch`` at a time; yields the error of one that fails.
+
+        ``change`` makes another result of each, as ``edit`` does. It gets one that is not drawn yet, with the aligned
+        photograph in place of the reconstruction: who draws an edit needs no picture of the inversion.
+        """
+        request = self._inversion(align, refine, detail, budget, target, tune, face)
+        return self._many(photos, request, batch, watch, change)
 
     def translate_many(
         self, photos: Iterable[Photo], request: Request, batch: int = 1
@@ -418,17 +428,22 @@ class Session:
             return self._results([self._prepared(image, request.opened())], request, watch)[0]
 
     def _many(
-        self, photos: Iterable[Photo], request: Request, batch: int, watch: Watch | None = None
+        self,
+        photos: Iterable[Photo],
+        request: Request,
+        batch: int,
+        watch: Watch | None = None,
+        change: Change | None = None,
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         request = request.opened()
         for group in _batches(photos, batch):
             with self._lock:
-                results = self._group(group, request, watch)
+                results = self._group(group, request, watch, change)
             for photo in group:
                 yield photo, results[photo]
 
     def _group(
-        self, group: list[Photo], request: Request, watch: Watch | None
+        self, group: list[Photo], request: Request, watch: Watch | None, change: Change | None
     ) -> dict[Photo, Result | Pixel2StyleError]:
         """The result or the error of each photograph of a batch."""
         ready: dict[Photo, Prepared] = {}
@@ -438,7 +453,7 @@ class Session:
                 ready[photo] = self._prepared(named(photo), request, photo)
             except Pixel2StyleError as error:
                 failed[photo] = error
-        made = self._results(list(ready.values()), request, watch) if ready else []
+        made = self._results(list(ready.values()), request, watch, change) if ready else []
         return failed | dict(zip(ready, made, strict=True))
 
     def _prepared(self, image: images.Given, request: Request, photo: Photo | None = None) -> Prepared:
@@ -446,7 +461,9 @@ class Session:
         return preparation.prepare(image, request, self.model.config, aligner, photo)
 
     @torch.no_grad()  # not inference_mode: callers may want to optimise the rows
-    def _results(self, batch: list[Prepared], request: Request, watch: Watch | None = None) -> list[Result]:
+    def _results(
+        self, batch: list[Prepared], request: Request, watch: Watch | None = None, change: Change | None = None
+    ) -> list[Result]:
         """Encode, optimise, add detail, draw and finish one batch."""
         begun = time.monotonic()
         sources = torch.stack([prepared.source for prepared in batch]).to(self.device)
@@ -465,13 +482,15 @@ class Session:
         tuned: list[Generator] = []
         if goal := _goal_of(request):
             inversion, tuned = self._refined_further(sources, inversion, goal, request.tune, begun, watch)
-        pictures = [self._draw(inversion.part(i), own)[0] for i, own in enumerate(tuned)] or self._draw(inversion)
+        pictures: Sequence[Tensor] | Tensor = []
+        if change is None:
+            pictures = [self._draw(inversion.part(i), own)[0] for i, own in enumerate(tuned)] or self._draw(inversion)
         results = []
-        for index, (prepared, drawn) in enumerate(zip(batch, pictures, strict=True)):
+        for index, prepared in enumerate(batch):
             own, generator = inversion.part(index), tuned[index] if tuned else None
             ws = own.ws[0]
             features = {side: residual[0].float().cpu() for side, residual in own.features.items()}
-            final = self._finished(prepared, drawn, own)
+            final = prepared.picture if change else self._finished(prepared, pictures[index], own)
             result = Result(
                 prepared.picture, final, ws.float().cpu(),
                 features=features, notes=prepared.notes, photograph=prepared.photograph,
@@ -486,7 +505,7 @@ class Session:
                 variants = (self._sampled(prepared, one[None], own, request) for one in many)
                 samples = [self._finished(prepared, self._draw(one, generator)[0], one) for one in variants]
                 result = replace(result, samples=tuple(samples), sample_ws=many.float().cpu())
-            results.append(result)
+            results.append(change(result) if change else result)
         return results
 
     def _rows_of(self, photograph: str | Path) -> Tensor:
