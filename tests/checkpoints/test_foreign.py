@@ -642,7 +642,7 @@ def test_only_options_pass_beside_weights(write):
 
 
 def damaged() -> dict[str, bytes]:
-    state = {"g_ema": generator_state(random_generator(size=8, width=8)), "latent_avg": torch.zeros(8)}
+    state = {"g_ema": generator_state(random_generator(size=8, width=8, channels=(4, 4))), "latent_avg": torch.zeros(8)}
     whole = {}
     for form, zipped in (("zip", True), ("old", False)):
         buffer = io.BytesIO()

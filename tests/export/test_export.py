@@ -28,7 +28,9 @@ from tests.support.paths import ROOT
 from tests.support.small_run import SHAPE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-PLAIN = GeneratorConfig(size=16, width=32, mapping_layers=1, channel_multiplier=1, channels=(32, 16, 8))
+PLAIN = GeneratorConfig(
+    size=8, width=16, mapping_layers=1, channel_multiplier=1, channels=(16, 8), noise_width=24, classes=5, clamp=0.5
+)
 
 
 class Trunk(nn.Module):

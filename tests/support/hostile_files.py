@@ -285,7 +285,7 @@ def archives() -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(linked, "w") as made:
         made.writestr(link, "/etc/passwd")
     bomb = io.BytesIO()
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as made, made.open(f"{prefix}/data.pkl", "w") as member:
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made, made.open(f"{prefix}/data.pkl", "w") as member:
         for _ in range(600):
             member.write(bytes(1_000_000))
     yield "a bomb for a pickle", bomb.getvalue()
@@ -459,6 +459,13 @@ def others() -> Iterator[tuple[str, bytes]]:
         yield f"a pickle at random {seed}", b"\x80\x02" + np.random.default_rng(seed).bytes(300)
 
 
-def everything(marker: Path) -> dict[str, bytes]:
-    """All of them."""
-    return dict([*commands(marker), *memory(), *states(), *archives(), *safetensors(), *others()])
+def groups(marker: Path) -> dict[str, Iterator[tuple[str, bytes]]]:
+    """All of them, made one at a time: together they take 100 MB and three seconds."""
+    return {
+        "commands": commands(marker),
+        "memory": memory(),
+        "states": states(),
+        "archives": archives(),
+        "safetensors": safetensors(),
+        "others": others(),
+    }
