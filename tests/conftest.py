@@ -1,19 +1,26 @@
 """Settings for every test: one thread for each of several workers, else two, so that a small machine is not slowed."""
 
+import math
 import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache folder of the tests' own: what a user's holds, such as VGG's weights, would change scores and times."""
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder of the tests' own: what a user's holds, such as VGG's weights, would change scores and times.
+
+    And nothing is said of a busy machine, which other tests would take for an error.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIXEL2STYLE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("pixel2style.runtime.CRAWLING", math.inf)
         yield
 
 

@@ -81,7 +81,7 @@ def test_a_style_of_zero_silences_the_layer_and_nothing_breaks():
     [((6, 4, 3, 3), {"padding": 1}), ((6, 4, 3, 3), {"up": True}), ((4, 1, 4, 4), {"padding": 2, "groups": 4})],
 )
 def test_a_frozen_convolution_has_the_gradients_of_any_other_and_keeps_no_input(shape, options):
-    x, weight = arr("x", 2, 4, 6, 6).double().requires_grad_(), arr("weight", *shape).double()
+    x, weight = arr("x", 2, 4, 4, 4).double().requires_grad_(), arr("weight", *shape).double()
     assert torch.autograd.gradcheck(lambda x: convolve(x, weight, **options), x)
     assert torch.autograd.gradgradcheck(lambda x: convolve(x, weight, **options).square(), x)
     learning = convolve(x, weight.clone().requires_grad_(), **options)

@@ -39,6 +39,28 @@ def choose_device(name: Device) -> torch.device:
     return torch.device(name)
 
 
+CRAWLING = 10.0
+"""Seconds for one photograph from which on a busy machine is worth a note."""
+SPINS = 20_000
+"""``GOMP_SPINCOUNT`` from which on waiting threads take the processor from others for long."""
+
+
+def crawling(seconds: float) -> str:
+    """What to say and do where a photograph took ``seconds`` because the machine is busy; "" where it did not."""
+    if seconds < CRAWLING or not hasattr(os, "getloadavg"):
+        return ""
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if load < processors + 1:
+        return ""
+    said = f"{seconds:.0f} s for one photograph, since other programs want the processors, too (load {load:.0f} on "
+    said += f"{processors}): stop them or wait; "
+    waits = {key: os.environ[key] for key in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if key in os.environ}
+    spins = waits.get("GOMP_SPINCOUNT", "0")
+    if waits.get("OMP_WAIT_POLICY", "").lower() == "active" or not spins.isdecimal() or int(spins) > SPINS:
+        return said + f"unset {' and '.join(waits)}, by which threads that wait take processors from those that work"
+    return said + "--refine 0 --no-detail computes least"
+
+
 @functools.cache
 def keep_freed_memory() -> None:
     """Make the C library's allocator (glibc) keep freed memory for later tensors.

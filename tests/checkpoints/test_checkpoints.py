@@ -1,6 +1,7 @@
 """Files of ours: what is written is read again, files are complete or absent, and false ones are refused."""
 
 import json
+import math
 import struct
 from pathlib import Path
 
@@ -450,6 +451,15 @@ def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("paper") / "paper.safetensors"
     p2s.save(official_layout.random_psp("single_w", generator), file)
     return file
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_model_of_no_numbers_is_not_written(number: float, tmp_path: Path) -> None:
+    model = stand_in.tiny_model()
+    model.generator.get_parameter("style.0.weight")[0, 0] = number
+    with pytest.raises(CheckpointError, match=r"NaN or infinite.*style\.0\.weight"):
+        p2s.save(model, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_survives_a_round_trip_through_psps_layout(paper, tmp_path):

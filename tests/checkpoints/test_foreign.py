@@ -136,6 +136,8 @@ def test_an_encoder_is_completed_by_the_generator_that_is_given(encoder_alone, m
     loaded = p2s.load(encoder_alone, generator=tmp_path / "generator.safetensors")
     assert same(loaded.encoder, model.encoder) and same(loaded.generator, model.generator)
     assert torch.equal(loaded.w_avg, AVERAGE.expand(ROWS, WIDTH))
+    session = p2s.Session(encoder_alone, "cpu", generator=tmp_path / "generator.safetensors")
+    assert same(session.model, loaded)
     command = ["convert", encoder_alone, tmp_path / "whole.safetensors"]
     assert cli.main([*map(str, command), "--generator", str(tmp_path / "generator.safetensors")]) == 0
     assert same(p2s.load(tmp_path / "whole.safetensors"), loaded)

@@ -1,7 +1,7 @@
 """A model stored as its difference to a bundled one: its size, its error, and what is refused."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import pixel2style as p2s
 from pixel2style import assets, checkpoints
-from pixel2style.checkpoints import inspect
+from pixel2style.checkpoints import inspect, native
 from pixel2style.config import TrainConfig
 from pixel2style.errors import CheckpointError
 from pixel2style.formats import quantized, safetensors
@@ -23,7 +23,24 @@ from tests.support.golden_rule import arr
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 GENERATOR, BASE, BITS = "mobilestylegan_ffhq_1024", "faces", 4
+FOLDER = assets.path(BASE).parent
 VECTOR, MATRIX = "encoder.heads.0.tower.0.bias", "encoder.heads.0.tower.0.weight"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def base_read_once() -> Iterator[None]:
+    """Reading the base takes longer than all the rest."""
+    fresh, file = native.read_base, assets.read
+    kept = fresh(BASE, BASE)
+
+    def read(name: str, source: str, role: str = "model") -> dict[str, torch.Tensor]:
+        if (name, role, assets.read) == (BASE, "model", file) and assets.path(BASE).parent == FOLDER:
+            return {key: value.clone() for key, value in kept.items()}
+        return fresh(name, source, role)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "read_base", read)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,18 @@ GENERATORS: dict[str, Callable[[Path], None]] = {
 }
 
 
+def with_slow(families: Iterable[str], *slow: str) -> list[Any]:
+    """Those of ``slow`` take the way of another one: their files are read in tests of their own."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in families]
+
+
 def trained(folder: Path, **changes: Any) -> tuple[p2s.PSP, TrainConfig]:
     """A run of two steps that looks at pixels only."""
     config = small_config(folder, **{"steps": 2, "save_every": 2, "loss": ONLY_PIXELS, **changes})
     return loop.fit(config).model, config
 
 
-@pytest.mark.parametrize("family", GENERATORS)
+@pytest.mark.parametrize("family", with_slow(GENERATORS, "stylegan2-ada with labels", "stylegan3-r"))
 def test_training_goes_into_a_generator_of_any_family(family: str, tmp_path: Path) -> None:
     file = tmp_path / "generator.file"
     GENERATORS[family](file)
@@ -101,7 +106,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", with_slow(MODELS, "psp, one w", "psp, last layer", "restyle, resnet"))
 def test_training_starts_from_a_model_of_any_family(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +141,9 @@ def write_resnet(path: Path) -> dict[str, Tensor]:
     return {f"trunk.{name}": value for name, value in foreign.load_resnet(path).state_dict().items()}
 
 
-@pytest.mark.parametrize(("trunk", "write"), [("ir_se50", write_arcface), ("resnet34", write_resnet)])
+@pytest.mark.parametrize(
+    ("trunk", "write"), [("ir_se50", write_arcface), pytest.param("resnet34", write_resnet, marks=pytest.mark.slow)]
+)
 def test_training_starts_from_a_pretrained_trunk(
     trunk: Any, write: Callable[[Path], dict[str, Tensor]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

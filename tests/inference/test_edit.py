@@ -22,12 +22,13 @@ from pixel2style.inference.session import Session
 from pixel2style.metrics import attributes
 from pixel2style.models.inversion import Inversion
 from pixel2style.photos import find
+from tests.support import bundled
 from tests.support.paths import ASTRONAUT
 
 
 @pytest.fixture(scope="module")
 def session() -> Session:
-    return Session()
+    return bundled.session()
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_moves_compose_and_keep_to_their_rows() -> None:
 
 @pytest.mark.usefixtures("one_thread")
 def test_an_edit_of_nothing_is_the_inversion_features_included(session: Session) -> None:
-    result = session.invert(images.load(ASTRONAUT), refine=0)
+    result = bundled.inverted()
     same = session.edit(result, result.ws)
     assert result.features
     assert same.reconstruction.tobytes() == result.reconstruction.tobytes()
@@ -76,8 +77,7 @@ def test_the_command_edits_a_photograph(file: Path, tmp_path: Path, capsys: pyte
     assert main(["edit", str(ASTRONAUT), "--out", str(out), "--set", f"{file}=3", "--strip", "2"]) == 0
     assert images.load(out / "astronaut.strip.png").size == (2048, 1024)
     rows = load_file(out / "latents.safetensors")["astronaut"]
-    inverted = Session().invert(ASTRONAUT, detail=False).ws
-    assert torch.allclose(rows - inverted, 3 * torch.load(file).expand(16, -1), atol=0.02)
+    assert torch.allclose(rows - bundled.inverted().ws, 3 * torch.load(file).expand(16, -1), atol=0.02)
     assert main(["edit", str(ASTRONAUT), "--out", str(tmp_path / "x")]) == 2
     assert "--set" in capsys.readouterr().err
 
@@ -103,7 +103,7 @@ def test_the_command_mixes_a_face_with_itself_into_itself(tmp_path: Path, capsys
     words = ["mix", str(ASTRONAUT), "--out", str(tmp_path), "--with", f"{ASTRONAUT}:2", "--rows", "medium"]
     assert main(words) == 0
     rows = load_file(tmp_path / "latents.safetensors")["astronaut"]
-    assert torch.allclose(rows, Session().invert(ASTRONAUT, detail=False).ws, atol=0.02)
+    assert torch.allclose(rows, bundled.inverted().ws, atol=0.02)
     assert main(["mix", str(ASTRONAUT), "--out", str(tmp_path / "x")]) == 2
     assert "--with" in capsys.readouterr().err
 

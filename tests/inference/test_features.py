@@ -15,9 +15,8 @@ from pixel2style.inference.session import Result
 from pixel2style.models.detail import DetailEncoder
 from pixel2style.ops import COMPARE_SIZE, pooled
 from pixel2style.tasks import degrade
-from tests.support import stand_in
+from tests.support import bundled, stand_in
 from tests.support.golden_rule import img
-from tests.support.paths import ASTRONAUT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -25,8 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def face() -> Image.Image:
     """An aligned face at 256 pixels."""
-    session = p2s.Session("faces", "cpu")
-    return session.frame(images.load(ASTRONAUT)).cut(images.load(ASTRONAUT), COMPARE_SIZE)
+    return bundled.face(COMPARE_SIZE)
 
 
 def small(picture: Image.Image) -> torch.Tensor:
@@ -52,8 +50,8 @@ def translated(model: "p2s.PSP", folder: Path, face: Image.Image, **options: obj
 
 
 def test_inpaint_draws_the_known_pixels_better_than_rows_alone(face: Image.Image) -> None:
-    session = p2s.Session("inpaint", "cpu")
-    results = [session.translate(face, False, mask="box", seed=1, detail=detail) for detail in (True, False)]
+    session = bundled.session("inpaint")
+    results = [session.translate(face, False, mask="box", seed=1, refine=0, detail=detail) for detail in (True, False)]
     known = degrade.mask("box", COMPARE_SIZE, torch.Generator().manual_seed(1))
     errors = [
         float(((small(one.reconstruction) - small(face)).square() * known).sum() / (3 * known.sum())) for one in results
@@ -64,11 +62,11 @@ def test_inpaint_draws_the_known_pixels_better_than_rows_alone(face: Image.Image
 
 
 def test_superres_keeps_what_the_small_picture_shows(face: Image.Image) -> None:
-    session = p2s.Session("superres", "cpu")
+    session = bundled.session("superres")
     seen = degrade.low_resolution(small(face), 8)
     errors = [
         float((degrade.low_resolution(small(one.reconstruction), 8) - seen).square().mean())
-        for one in (session.translate(face, False, factor=8, detail=detail) for detail in (True, False))
+        for one in (session.translate(face, False, factor=8, refine=0, detail=detail) for detail in (True, False))
     ]
     assert errors[0] < 0.5 * errors[1]
 

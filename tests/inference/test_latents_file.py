@@ -20,6 +20,7 @@ from pixel2style.cli import main
 from pixel2style.errors import OutputError
 from pixel2style.files import writing
 from pixel2style.inference.latents_file import LATENTS, LatentsFile
+from tests.support import stand_in
 from tests.support.paths import ASTRONAUT
 
 WRITER = """
@@ -83,7 +84,11 @@ def photographs(folder: Path, count: int) -> Path:
 
 
 def quick(photos: Path, out: Path, *more: str) -> list[str]:
-    return ["invert", str(photos), "--out", str(out), "--refine", "0", "--no-detail", "--no-align", *more]
+    """With a small random model: what is written when does not depend on the model."""
+    model = photos.parent / "random.safetensors"
+    if not model.exists():
+        stand_in.save_random_model(model)
+    return ["invert", str(photos), "--out", str(out), "--model", str(model), "--no-align", *more]
 
 
 def test_a_stopped_run_goes_on_and_a_rerun_says_how(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

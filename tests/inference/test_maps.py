@@ -20,13 +20,13 @@ from pixel2style.inference import refine as refinement
 from pixel2style.inference.optimize import closeness, maps, weights
 from pixel2style.inference.optimize.lbfgs import LBFGS
 from pixel2style.inference.refine import Goal, refine
-from pixel2style.inference.session import Session
 from pixel2style.metrics.losses import Objective
 from pixel2style.metrics.lpips import LPIPS
 from pixel2style.models import encoders
 from pixel2style.models.inversion import Inversion
 from pixel2style.models.psp import PSP
 from pixel2style.ops import pooled
+from tests.support import bundled
 from tests.support.golden_rule import img
 from tests.support.paths import ASTRONAUT
 
@@ -147,7 +147,7 @@ def test_the_command_refines_the_astronaut_and_keeps_her_features(
     stored = load_file(tmp_path / "astronaut.features.safetensors")
     assert {side: part.dtype for side, part in stored.items()} == dict.fromkeys(("32", "64", "128"), torch.float16)
     features = {int(side): part[None].float() for side, part in stored.items()}
-    again = Session().model.decode(ws[None], features=features)
+    again = bundled.session().model.decode(ws[None], features=features)
     photo = images.to_tensor(images.load(tmp_path / "astronaut.aligned.png"))[None]
     assert float(LPIPS()(pooled(again.clamp(-1, 1)), pooled(photo))) < 0.032
 
@@ -164,9 +164,8 @@ def test_what_cannot_be_refined_is_refused(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_photograph_of_no_face_is_far_from_what_the_generator_draws() -> None:
-    session = Session()
-    picture = images.load(ASTRONAUT)
-    face, suit = session.invert(picture), session.invert(picture.crop((256, 256, 512, 512)), align=False)
+    session, face = bundled.session(), bundled.inverted()
+    suit = session.invert(images.load(ASTRONAUT).crop((256, 256, 512, 512)), align=False, detail=False)
     assert not face.far and suit.far
     fidelity = session.fidelity(face)
     assert fidelity.lpips < 0.1 and fidelity.identity is not None and fidelity.identity > 0.95

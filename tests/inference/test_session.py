@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,19 +17,26 @@ from PIL import Image
 from pixel2style import images
 from pixel2style.errors import ConfigError, ImageError
 from pixel2style.inference.session import Session
-from tests.support import stand_in
+from pixel2style.tasks.request import Request
+from tests.support import bundled, stand_in
 from tests.support.paths import ASTRONAUT
 
 
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stand_in.save_random_model(tmp_path_factory.mktemp("model") / "random.safetensors")
+
+
 @pytest.mark.usefixtures("one_thread")
-def test_threads_that_share_a_session_compute_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    session, picture = Session(), images.load(ASTRONAUT)
+def test_threads_that_share_a_session_compute_one_after_the_other(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, picture = Session(file), images.load(ASTRONAUT)
     alone = session.invert(picture, refine=0, detail=False).ws
     inside, most, encode = threading.Semaphore(0), [0], session.model.encode
 
     def counted(*given: torch.Tensor) -> torch.Tensor:
         inside.release()
         most[0] = max(most[0], inside._value)
+        time.sleep(0.02)  # long enough for the others to come
         try:
             return encode(*given)
         finally:
@@ -76,8 +84,11 @@ def test_other_precisions_are_refused(precision: str) -> None:
 
 @pytest.mark.usefixtures("one_thread")
 def test_bfloat16_is_near_float32_and_not_the_same() -> None:
-    picture = images.load(ASTRONAUT)
-    low, high = (Session(precision=p).invert(picture, refine=0).ws for p in ("bf16", "fp32"))  # type: ignore[arg-type]
+    picture = bundled.face()
+    low, high = (
+        Session(precision=p).invert(picture, False, refine=0, detail=False).ws  # type: ignore[arg-type]
+        for p in ("bf16", "fp32")
+    )
     assert 0 < float((low - high).abs().mean()) < 0.05 * float(high.abs().mean())
     assert low.dtype == torch.float32
 
@@ -89,8 +100,8 @@ def test_a_device_may_have_a_number() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_photograph_in_memory_is_inverted_like_its_file(tmp_path: Path) -> None:
-    session, picture = Session(stand_in.save_random_model(tmp_path / "random.safetensors")), images.load(ASTRONAUT)
+def test_a_photograph_in_memory_is_inverted_like_its_file(file: Path) -> None:
+    session, picture = Session(file), images.load(ASTRONAUT)
     content = ASTRONAUT.read_bytes()
     of_file = session.invert(ASTRONAUT, refine=0, detail=False).ws
     for photograph in (str(ASTRONAUT), picture, np.asarray(picture), content, io.BytesIO(content)):
@@ -112,10 +123,18 @@ def test_a_number_of_steps_is_a_whole_number(number: object) -> None:
         Session().invert(ASTRONAUT, refine=number)
 
 
+@pytest.mark.parametrize("batch", [0, -1, 1.5, "2", True])
+def test_a_batch_is_a_number_of_photographs(batch: object, file: Path) -> None:
+    session = Session(file)
+    with pytest.raises(ConfigError, match="batch"):
+        session.invert_many([], batch=batch)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="batch"):
+        session.translate_many([], Request("invert"), batch)  # type: ignore[arg-type]
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_a_session_whose_model_is_of_bfloat16_draws_nearly_the_same() -> None:
-    session, picture = Session(), images.load(ASTRONAUT)
-    plain = session.invert(picture)
+    session, picture, plain = Session(), images.load(ASTRONAUT), bundled.inverted()
     session.model.bfloat16()
     drawn = session.invert(picture)
     assert drawn.ws.dtype == torch.float32

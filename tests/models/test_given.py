@@ -84,9 +84,22 @@ def test_pixels_have_a_range_and_other_channels_do_not(channels: int, refused: b
         with pytest.raises(ConfigError, match="255"):
             model.encode(source)
     else:
-        assert model.encode(source).shape == (1, ROWS, WIDTH)
+        with pytest.warns(UserWarning, match="one-hot"):
+            assert model.encode(source).shape == (1, ROWS, WIDTH)
     with pytest.raises(ConfigError, match="NaN"):
         model.encode(source * float("nan"))
+
+
+def test_sketches_and_label_maps_are_in_zero_to_one() -> None:
+    sketches, labels = tiny(1).requires_grad_(False), tiny(7).requires_grad_(False)
+    sketch = torch.linspace(0, 1, SIDE * SIDE).view(1, 1, SIDE, SIDE)
+    one_hot = torch.nn.functional.one_hot(torch.arange(SIDE * SIDE) % 7, 7).T.float().view(1, 7, SIDE, SIDE)
+    sketches.encode(sketch)
+    labels.encode(one_hot)
+    with pytest.raises(ConfigError, match=r"images / 2 \+ 0.5"):
+        sketches.encode(2 * sketch - 1)
+    with pytest.warns(UserWarning, match="one-hot"):
+        labels.encode(2 * one_hot - 1)
 
 
 def test_numbers_are_read_only_where_there_are_any() -> None:

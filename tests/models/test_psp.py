@@ -180,8 +180,9 @@ def test_an_encoder_of_wide_images_gets_the_middle_of_generated_ones(size):
     assert torch.equal(second[:, :3], resized)
     square = tiny(channels=6, size=size, feedback=True, iterations=2)
     average = model.w_avg[None].expand(2, -1, -1)
-    assert torch.equal(first[:, 3:], square.redraw(average)[:, :, 8:56])
-    assert torch.equal(second[:, 3:], square.redraw(average + 0.1)[:, :, 8:56])
+    # the average is drawn once for both: processors round another batch differently
+    torch.testing.assert_close(first[:, 3:], square.redraw(average)[:, :, 8:56], rtol=0, atol=1e-5)
+    torch.testing.assert_close(second[:, 3:], square.redraw(average + 0.1)[:, :, 8:56], rtol=0, atol=1e-5)
     assert torch.equal(model.average_image(), square.average_image()[:, :, 8:56])
     assert torch.equal(model.decode(ws), square.decode(ws))
 

@@ -285,7 +285,10 @@ def archives() -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(linked, "w") as made:
         made.writestr(link, "/etc/passwd")
     bomb = io.BytesIO()
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made, made.open(f"{prefix}/data.pkl", "w") as member:
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
+        made.open(f"{prefix}/data.pkl", "w") as member,
+    ):
         for _ in range(600):
             member.write(bytes(1_000_000))
     yield "a bomb for a pickle", bomb.getvalue()

@@ -153,7 +153,7 @@ def test_a_run_in_parts_on_a_full_cache_equals_the_unbroken_one_to_the_bit(
     assert lines(config)[-1]["train/loss"] == lines(parts)[-1]["train/loss"]
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("optimizer", ["muon", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_a_run_without_a_cache_goes_on_to_the_bit(config: TrainConfig, tmp_path: Path, optimizer: str) -> None:
     config = replace(config, optimizer=optimizer)
     whole = loop.fit(replace(config, out=str(tmp_path / "whole")))

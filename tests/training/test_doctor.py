@@ -68,7 +68,8 @@ def test_a_run_that_can_work_has_nothing_wrong_and_leaves_nothing(
     checks = [line.split()[:2] for line in said.out.splitlines()]
     named = ["device", "data", "validation", "model", "disk", "memory", "time", "learning"]
     assert checks == [["note" if name == "time" else "ok", name] for name in named]
-    assert said.err == ""
+    assert all(line.startswith("... ") for line in said.err.splitlines())
+    assert "importing" not in said.err and "... reading all pictures" in said.err
     assert everything_in(folder) | everything_in(tmp_path) == before
 
 

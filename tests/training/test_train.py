@@ -70,7 +70,7 @@ def unbroken(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tr
     return config, loop.fit(config)
 
 
-@pytest.mark.parametrize("optimizer", ["ranger", "adamw"])
+@pytest.mark.parametrize("optimizer", [pytest.param("ranger", marks=pytest.mark.slow), "adamw"])
 def test_four_steps_and_four_more_equal_eight_unbroken_to_the_bit(config, tmp_path, optimizer):
     """Ranger's slow weights take part: it looks ahead in step 6."""
     config = replace(config, optimizer=optimizer, loss=replace(NO_NETWORKS, code_regression=0.1), lr=1e-3)

@@ -22,7 +22,7 @@ from ..config import GeneratorConfig, ModelConfig
 from ..errors import CheckpointError, ConfigError
 from ..formats import quantized, safetensors
 from ..formats.meta_device import shapes_only
-from ..formats.state_dicts import below, fill, printable, tensors
+from ..formats.state_dicts import below, fill, printable, require_finite, tensors
 from ..generators import Generator
 from ..models import encoders
 from ..models.detail import DetailEncoder
@@ -224,12 +224,14 @@ def save(
     a path is ignored, so the file is complete either way. ``detail`` names a bundled detail encoder likewise, to whose
     tensors the difference is stored where they are others. ``base`` names a bundled model, or for a generator a bundled
     generator: the difference to it is stored. Differences have ``bits`` (2 to 8) per number. Raises OutputError when
-    the file cannot be written, CheckpointError when no such model is bundled, ValueError when ``generator`` is not the
-    model's, when ``detail`` has other shapes than the model's, or for other ``bits``.
+    the file cannot be written, CheckpointError when no such model is bundled or where weights are NaN or infinite,
+    ValueError when ``generator`` is not the model's, when ``detail`` has other shapes than the model's, or for other
+    ``bits``.
     """
     if dtype not in (torch.float32, torch.float16, torch.int8):
         raise ValueError(f"dtype must be float32, float16 or int8, got {dtype}")
     state = model.state_dict()
+    require_finite(state, f"the model for {path}")
     metadata = metadata_of(model.config)
     if isinstance(model, PSP) and generator is not None and generator in assets.names():
         own = load_generator(assets.path(generator)).state_dict()

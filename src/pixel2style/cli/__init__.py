@@ -46,7 +46,11 @@ DESCRIPTION = """Encode photographs of faces into StyleGAN's W+ in one forward p
   pixel2style invert me.jpg --out results      one photograph
   pixel2style invert holidays --out results    a folder and the folders in it
   pixel2style COMMAND --help                   all about one command
-  pixel2style --version"""
+  pixel2style --version
+
+Completion of words by the Tab key, in bash (zsh and tcsh likewise):
+
+  pixel2style --tyro-print-completion bash > ~/.local/share/bash-completion/completions/pixel2style"""
 
 OPEN: dict[str, Callable[..., int]] = {"train": train.train, "doctor": doctor.doctor}
 """Commands that parse their own words, because a preset decides what the options are."""

@@ -5,6 +5,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import complain
+from . import progress
 from .train import parse_config
 
 ABOUT = """Check before a long run that it can work: device, memory, data, generator, disk, and whether the loss on ten
@@ -20,9 +21,10 @@ def doctor(words: Annotated[tuple[str, ...], tyro.conf.Positional], /) -> int:
 
     marks = {True: "ok", False: "WRONG", None: "note"}
     wrong = 0
-    for finding in examine(config):
-        wrong += finding.ok is False
-        print(f"{marks[finding.ok]:<6} {finding.check:<11} {finding.message}", flush=True)
+    with progress.doing("importing") as doing:
+        for finding in examine(config, doing):
+            wrong += finding.ok is False
+            print(f"{marks[finding.ok]:<6} {finding.check:<11} {finding.message}", flush=True)
     if wrong:
         complain(f"{wrong} of these would stop or spoil the run: correct what is marked WRONG")
     return 2 if wrong else 0

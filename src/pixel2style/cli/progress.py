@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -26,6 +27,8 @@ LISTED = 5
 """Up to this number of pictures, every file that was written is named; for more, only their number and the folder."""
 PAUSE = 10.0
 """Seconds between lines of progress where stderr is no terminal."""
+SOON = 1.0
+"""The same for what takes a minute at most."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,10 @@ def report(
 ) -> int:
     """Show progress, name what was written, list what failed, and return the exit code."""
     failed = skipped = 0
-    said = ""
+    said = busy = ""
     last = time.monotonic()
+    from .. import runtime
+
     with contextlib.closing(outcomes):
         for outcome in with_bar(outcomes, total, style.quiet):
             failed, skipped = failed + (outcome.error is not None), skipped + outcome.skipped
@@ -105,7 +110,10 @@ def report(
                     if note != said:  # once for all faces of a photograph
                         complain(note)
                         said = note
-            _tell(outcome, style, total <= LISTED, time.monotonic() - last)
+            seconds = time.monotonic() - last
+            _tell(outcome, style, total <= LISTED, seconds)
+            if not style.quiet and not busy and (busy := runtime.crawling(seconds)):
+                complain(f"note: {busy}")
             last = time.monotonic()
     if not (style.quiet or style.json):
         if skipped:
@@ -160,6 +168,27 @@ def steps() -> Iterator["Watch"]:
                 status.update(f"step {state.step}: LPIPS {float(state.values.lpips.mean()):.3f}")
 
         yield watch
+
+
+@contextlib.contextmanager
+def doing(first: str) -> Iterator[Callable[[str], None]]:
+    """A function that says on stderr what is being done; no more often than every second where it is no terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(first) as status:
+            yield status.update
+        return
+    last = -math.inf
+
+    def say(what: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SOON:
+            last = time.monotonic()
+            print(f"... {what}", file=sys.stderr, flush=True)
+
+    yield say
 
 
 def with_bar(items: Iterable[Item], total: int, quiet: bool = False) -> Iterable[Item]:

@@ -108,7 +108,7 @@ def invert_into(
     run = _Run(out, photos, kinds, [], overwrite, skip_existing, session.pasted if paste else None)
     yield from run.written(
         session.invert_many(
-            run.remaining(), align, _checked(batch), refine, detail,
+            run.remaining(), align, batch, refine, detail,
             budget=budget, target=target, tune=tune, face=face, watch=watch,
         ),
         session.fidelity,
@@ -149,7 +149,7 @@ def translate_into(
     }
     run = _Run(out, list(seed_of) or photos, kinds, masks, overwrite, skip_existing, session.pasted if paste else None)
     groups = itertools.groupby(run.remaining(), lambda photo: seed_of.get(photo, request.seed))
-    results = (session.translate_many(group, replace(request, seed=seed), _checked(batch)) for seed, group in groups)
+    results = (session.translate_many(group, replace(request, seed=seed), batch) for seed, group in groups)
     yield from run.written(itertools.chain.from_iterable(results))
 
 
@@ -491,9 +491,3 @@ def convert(
         raise OutputError(f"{out} exists already: give another name{'' if out.is_dir() else ', or add --overwrite'}")
     claim(out.parent, [out], [], overwrite)
     return checkpoints.convert(file, out, to, generator=generator)
-
-
-def _checked(batch: int) -> int:
-    if batch < 1:
-        raise ConfigError(f"a batch holds at least one photograph, not {batch}: pass --batch 1 or more")
-    return batch

@@ -116,11 +116,20 @@ class Session:
 
     ``precision`` "bf16" computes in bfloat16, "fp32" in float32; "auto" encodes and draws in float32, and refines and
     finds features in bfloat16 on processors that have instructions for it, so results depend on the processor, and
-    on the number of threads, by what is rounded. Raises ConfigError for another.
+    on the number of threads, by what is rounded. Raises ConfigError for another. ``generator`` is for a file that holds
+    an encoder without its generator, as of ``load``.
     """
 
-    def __init__(self, model: str | Path = "faces", device: Device = "auto", precision: Precision = "auto"):
+    def __init__(
+        self,
+        model: str | Path = "faces",
+        device: Device = "auto",
+        precision: Precision = "auto",
+        *,
+        generator: str | Path | None = None,
+    ):
         self.source = model
+        self._generator = generator
         self._device = device
         self._bf16 = bf16_of(precision)
         self._lock = threading.RLock()
@@ -137,7 +146,7 @@ class Session:
         device = self.device
         survive_fork()
         with torch.inference_mode(False):  # the first caller may be in it; gradients have to pass later
-            model = checkpoints.load(self.source).to(device).eval()
+            model = checkpoints.load(self.source, generator=self._generator).to(device).eval()
             if model.detail is not None and device.type == "cpu":  # a tenth faster there
                 model.detail.to(memory_format=torch.channels_last)
             return model
@@ -373,7 +382,8 @@ class Session:
         """Read and invert photographs in order, ``batch`` at a time; yields the error of one that fails.
 
         ``change`` makes another result of each, as ``edit`` does. It gets one that is not drawn yet, with the aligned
-        photograph in place of the reconstruction: who draws an edit needs no picture of the inversion.
+        photograph in place of the reconstruction: who draws an edit needs no picture of the inversion. Raises
+        ConfigError for a ``batch`` that is no number of photographs.
         """
         request = self._inversion(align, refine, detail, budget, target, tune, face)
         return self._many(photos, request, batch, watch, change)
@@ -435,8 +445,14 @@ class Session:
         watch: Watch | None = None,
         change: Change | None = None,
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
-        request = request.opened()
-        for group in _batches(photos, batch):
+        if type(batch) is not int or batch < 1:
+            raise ConfigError(f"a batch holds at least one photograph, not {batch}: give a whole number from 1")
+        return self._each(_batches(photos, batch), request.opened(), watch, change)
+
+    def _each(
+        self, groups: Iterable[list[Photo]], request: Request, watch: Watch | None, change: Change | None
+    ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
+        for group in groups:
             with self._lock:
                 results = self._group(group, request, watch, change)
             for photo in group:

@@ -18,6 +18,8 @@ LIMIT = 1.5
 """Magnitude beyond which numbers are no pixels in [-1, 1]; drawn and resampled pictures lie a little outside."""
 PICTURES = (1, 3, 4)
 """Channels whose numbers are pixels: gray, RGB, and RGB with a mask. Others may be anything finite."""
+DARK = -0.1
+"""Number below which gray is not in [0, 1]."""
 CONTRAST = 0.25
 """Range of numbers from which on pictures without any dark pixel are taken to be in [0, 1]."""
 
@@ -41,7 +43,8 @@ def images_of(images: Any, channels: int, dtype: torch.dtype) -> Tensor:
 def check_pixels(images: Tensor) -> None:
     """Raise ConfigError for numbers of ``images`` ``[b c h w]`` that are NaN, infinite or no pixels.
 
-    RGB without any dark pixel is probably in [0, 1]: a warning says so.
+    RGB without any dark pixel is probably in [0, 1], and label maps with other numbers than 0 and 1 are probably none:
+    a warning says so.
     """
     if not is_readable(images):
         return
@@ -51,6 +54,17 @@ def check_pixels(images: Tensor) -> None:
         raise ConfigError("the images have NaN or infinite numbers: replace them")
     if channels in PICTURES and max(-least, most) > LIMIT:
         raise ConfigError(f"the images have numbers from {least:g} to {most:g}: {_how_to_convert(channels)}")
+    if channels == 1 and least < DARK:
+        raise ConfigError(
+            f"the images have numbers from {least:g} to {most:g}, and gray is in [0, 1], where 0 is black: "
+            "for images in [-1, 1] give images / 2 + 0.5"
+        )
+    if channels > max(PICTURES) and (least < 0 or most > 1):
+        warnings.warn(
+            f"the images of {channels} channels have numbers from {least:g} to {most:g}: label maps are one-hot, "
+            "for each pixel 1 in the channel of its class and 0 in the others",
+            stacklevel=3,
+        )
     if channels == 3 and least >= 0 and most - least > CONTRAST:
         warnings.warn(
             f"the images have numbers from {least:g} to {most:g}, and RGB is in [-1, 1], where 0 is gray: "

@@ -7,7 +7,7 @@ others.
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -64,10 +64,11 @@ class RepeatedPictures:
         return self.pictures.batch([seeds[(first + i) % PICTURES] for i in range(self.config.batch)])
 
 
-def examine(config: TrainConfig) -> Iterator[Finding]:
+def examine(config: TrainConfig, doing: Callable[[str], object] = lambda _: None) -> Iterator[Finding]:
     """Check what ``config`` needs, cheapest first; stops where nothing more can be checked.
 
-    Raises ConfigError for settings that cannot work together.
+    ``doing`` is told what is looked at now, and each step of the training on ten pictures. Raises ConfigError
+    for settings that cannot work together.
     """
     config = checks.check_config(replace(config, out=config.out or "run"))
     check_installed(config)
@@ -77,10 +78,12 @@ def examine(config: TrainConfig) -> Iterator[Finding]:
         yield Finding("device", False, str(error))
         return
     yield Finding("device", True, _device(accelerator.device, config))
+    doing("reading all pictures")
     findings = list(_data(config))
     yield from findings
     if any(finding.ok is False for finding in findings):
         return
+    doing("building the model")
     try:
         state = setup.initial_state(config, accelerator)
     except Pixel2StyleError as error:
@@ -88,7 +91,8 @@ def examine(config: TrainConfig) -> Iterator[Finding]:
         return
     yield Finding("model", True, _model(state))
     yield _disk(config, state)
-    yield from _overfit_check(config, state, accelerator)
+    doing("building losses")
+    yield from _overfit_check(config, state, accelerator, doing)
 
 
 def _device(device: torch.device, config: TrainConfig) -> str:
@@ -175,7 +179,9 @@ def overfit_config(config: TrainConfig) -> TrainConfig:
     )  # fmt: skip
 
 
-def _overfit_check(config: TrainConfig, state: State, accelerator: "Accelerator") -> Iterator[Finding]:
+def _overfit_check(
+    config: TrainConfig, state: State, accelerator: "Accelerator", doing: Callable[[str], object]
+) -> Iterator[Finding]:
     """Some steps on ten pictures: what a step costs in memory and time, and whether the loss falls."""
     small = overfit_config(config)
     losses, ends = list[float](), list[float]()
@@ -183,6 +189,7 @@ def _overfit_check(config: TrainConfig, state: State, accelerator: "Accelerator"
     def record(step: int, values: Mapping[str, float]) -> None:
         losses.append(values["loss"])
         ends.append(time.monotonic())
+        doing(f"training on ten pictures: step {len(losses)} of {STEPS}, loss {losses[-1]:.3f}")
 
     def train(context: TrainContext, steps: int) -> None:
         ends.append(time.monotonic())

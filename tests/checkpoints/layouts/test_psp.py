@@ -1,7 +1,6 @@
 """Models of pSp, e4e and ReStyle are read and written with the same names, shapes and bits; others are refused."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from pixel2style.models import encoders
 from pixel2style.models.psp import PSP
 from tests.support import official_layout
 from tests.support.golden_rule import GOLDEN as MANIFESTS
-from tests.support.golden_rule import arr, figures, img, relative_error, small, weights
+from tests.support.golden_rule import arr, img, relative_error
 from tests.support.narrow import narrow_trunks
 from tests.support.official_layout import WIDTH, psp_state, random_generator, random_psp
 from tests.support.paths import ASTRONAUT
