@@ -1,5 +1,7 @@
 """Small networks written as the published code writes its own, for tests of reading them."""
 
+import copy
+import functools
 from typing import Any
 
 import torch
@@ -18,7 +20,13 @@ KERNEL = torch.tensor([1.0, 3.0, 3.0, 1.0])
 
 def random_generator(**sizes: Any) -> StyleGAN2:
     """A generator of 16 pixels, or of other ``sizes``."""
-    config = GeneratorConfig(**{"size": SIDE, "width": WIDTH, "mapping_layers": 2, "channel_multiplier": 2, **sizes})
+    config = {"size": SIDE, "width": WIDTH, "mapping_layers": 2, "channel_multiplier": 2, **sizes}
+    return copy.deepcopy(_random_generator(GeneratorConfig(**config)))
+
+
+@functools.lru_cache(maxsize=8)
+def _random_generator(config: GeneratorConfig) -> StyleGAN2:
+    """Drawn once: that takes ten times as long as a copy."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return StyleGAN2(config)

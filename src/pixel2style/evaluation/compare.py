@@ -209,7 +209,8 @@ def _rows(
         if faces and found and _is_elsewhere(found[0], both[1], pair, faces):
             yield Row(pair, error=ImageError(
                 f"{pair.original} shows its face elsewhere than {pair.result}, so it is not cut as that was: cut it "
-                "with pixel2style align, or compare them as they are with --no-faces"
+                "with pixel2style align, or name the folder that invert wrote as both, or pass --no-faces to compare "
+                "them as they are"
             ))  # fmt: skip
         else:
             face = bool(found) if faces else None
