@@ -328,11 +328,11 @@ def test_help_lists_the_tasks_without_torch() -> None:
     assert f"TASK is one of {', '.join(TASKS)}." in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_words_can_be_completed_by_the_shell(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["--tyro-print-completion", shell])
-    assert end.value.code == 0
+    assert not end.value.code
     printed = capsys.readouterr().out
     assert {word for word in cli.COMMANDS if word not in printed} == set()
     assert "skip-existing" in printed

@@ -48,7 +48,7 @@ DESCRIPTION = """Encode photographs of faces into StyleGAN's W+ in one forward p
   pixel2style COMMAND --help                   all about one command
   pixel2style --version
 
-Completion of words by the Tab key, in bash (zsh and tcsh likewise):
+Completion of words by the Tab key, in bash (zsh likewise):
 
   pixel2style --tyro-print-completion bash > ~/.local/share/bash-completion/completions/pixel2style"""
 
