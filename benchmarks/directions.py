@@ -1,0 +1,119 @@
+"""Bundled directions beside published ones: what an equal change costs in identity and other attributes.
+
+    python benchmarks/directions.py --reference FOLDER --faces 200
+
+Faces are generated (truncation .7, other seeds than those that directions were found with) and drawn at 256 pixels by
+the generator's small head. FOLDER has ``age.pt``, ``smile.pt`` and ``pose.pt`` of omertov/encoder4editing. Each
+direction is moved by several amounts both ways; between them change, identity (dlib's network, cosine to the face
+before) and the mean change of all other attributes are interpolated linearly, so that all are compared at a mean change
+of one and of two standard deviations of the attribute (nan: it does not change as much).
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixel2style import assets, checkpoints
+from pixel2style.editing import directions
+from pixel2style.editing.directions import Direction
+from pixel2style.generators import Generator, sampling
+from pixel2style.inference import edit
+from pixel2style.metrics.identity import Identity
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
+from find_directions import Scorer
+
+PUBLISHED = {"age": "age.pt", "smile": "smile.pt", "yaw": "pose.pt"}
+AMOUNTS = (1.0, 2.0, 3.0)
+"""Of units of a direction, both ways."""
+AT = (1.0, 2.0)
+SEED = 7
+BATCH = 10
+
+
+class Faces:
+    """Generated faces, and what a move does to them."""
+
+    def __init__(self, generator: Generator, count: int):
+        self.generator, self.scorer, self.identity = generator, Scorer(), Identity("dlib")
+        self.w = sampling.draw(generator, count, torch.Generator().manual_seed(SEED), generator.w_avg, 0.7)
+        self.before = [self._drawn(batch) for batch in self._ws()]
+        self.scores = torch.cat([self._scored(pictures) for pictures in self.before])
+        self.names = list(self.scorer(self.before[0][:1]))
+
+    def _ws(self) -> list[Tensor]:
+        return list(self.w[:, None].expand(-1, self.generator.rows, -1).split(BATCH))
+
+    def _drawn(self, ws: Tensor) -> Tensor:
+        return self.generator.synthesize(ws, 256).clamp(-1, 1)
+
+    def _scored(self, pictures: Tensor) -> Tensor:
+        return torch.stack([score.float() for score in self.scorer(pictures).values()], 1)
+
+    def moved(self, direction: Direction, amount: float) -> tuple[Tensor, float]:
+        """Mean change of each score ``[a]``, in its standard deviations, and mean identity."""
+        scores, same = [], []
+        for ws, before in zip(self._ws(), self.before, strict=True):
+            pictures = self._drawn(direction.apply(ws, amount))
+            scores.append(self._scored(pictures))
+            same.append(self.identity(pictures, before))
+        change = (torch.cat(scores) - self.scores) / self.scores.std(0)
+        return change.mean(0), float(torch.cat(same).mean())
+
+
+def at_equal_change(faces: Faces, direction: Direction, name: str) -> list[tuple[float, float, float]]:
+    """For each of ``AT``: units moved, identity and mean change of other attributes; means of both ways."""
+    index = faces.names.index(name)
+    found: list[list[tuple[float, float, float]]] = []
+    for sign in (1.0, -1.0):
+        points = [(0.0, 0.0, 1.0, 0.0)]
+        for amount in AMOUNTS:
+            change, same = faces.moved(direction, sign * amount)
+            others = torch.cat([change[:index], change[index + 1 :]]).abs().mean()
+            points.append((abs(float(change[index])), amount, same, float(others)))
+            if points[-1][0] > AT[-1]:
+                break
+        changes, *values = (
+            np.maximum.accumulate([one[0] for one in points]),
+            *zip(*(one[1:] for one in points), strict=True),
+        )
+        found.append([tuple(float(np.interp(at, changes, value, right=np.nan)) for value in values) for at in AT])  # type: ignore[misc]
+    return [tuple(np.mean([way[number] for way in found], 0).tolist()) for number in range(len(AT))]
+
+
+def unit_of(faces: Faces, direction: Direction, name: str) -> Direction:
+    """A published direction with the sign and the length that change the attribute by one deviation, about."""
+    change = float(faces.moved(direction, 1.0)[0][faces.names.index(name)])
+    return directions.scaled(direction, 1 / change) if abs(change) > 0.1 else direction
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path, help="a folder with age.pt, smile.pt and pose.pt")
+    parser.add_argument("--faces", type=int, default=200)
+    parser.add_argument("--names", nargs="+", help="bundled directions; all by default")
+    given = parser.parse_args()
+    generator = checkpoints.load_generator(assets.path("mobilestylegan_ffhq_1024"))
+    faces = Faces(generator, given.faces)
+    bundled = edit.bundled(generator)
+    print("| direction | units | identity | others | units | identity | others |\n|---|---|---|---|---|---|---|")
+    for name in given.names or bundled:
+        both = {name: bundled[name]}
+        if given.reference and name in PUBLISHED:
+            theirs = directions.load(given.reference / PUBLISHED[name], generator)
+            both[f"{name}, e4e"] = unit_of(faces, unit_of(faces, theirs, name), name)
+        for label, direction in both.items():
+            cells = [
+                f"{units:.2f} | {same:.3f} | {others:.3f}"
+                for units, same, others in at_equal_change(faces, direction, name)
+            ]
+            print(f"| `{label}` | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
