@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 import pixel2style as p2s
-from pixel2style.config import EncoderConfig, GeneratorConfig, ModelConfig
+from pixel2style.config import DEFAULT_TASK, EncoderConfig, GeneratorConfig, ModelConfig
 from pixel2style.generators.stylegan2.network import StyleGAN2
 from pixel2style.models import encoders
 
@@ -17,13 +17,14 @@ MAPS = (160, 160, 160)
 """Channels of the generator's maps, narrow so that it is quick to draw, store and read; ``()`` for the usual 512."""
 
 
-def random_model(seed: int = 0, channels: int = 3, maps: tuple[int, ...] = MAPS) -> "p2s.PSP":
+def random_model(seed: int = 0, channels: int = 3, maps: tuple[int, ...] = MAPS, task: str = DEFAULT_TASK) -> "p2s.PSP":
     """A pSp into a 16-pixel generator, quick to build and to run."""
     config = ModelConfig(
         encoder=EncoderConfig(
             kind="single_w", trunk="mobilefacenet", input_channels=channels, input_size=64, rows=ROWS, width=WIDTH
         ),
         generator=GeneratorConfig(size=SIZE, width=WIDTH, mapping_layers=2, channel_multiplier=1, channels=maps),
+        task=task,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -32,9 +33,9 @@ def random_model(seed: int = 0, channels: int = 3, maps: tuple[int, ...] = MAPS)
     return model.eval()
 
 
-def save_random_model(path: Path, seed: int = 0, channels: int = 3) -> Path:
+def save_random_model(path: Path, seed: int = 0, channels: int = 3, task: str = DEFAULT_TASK) -> Path:
     """``random_model`` as one of our files."""
-    p2s.save(random_model(seed, channels), path)
+    p2s.save(random_model(seed, channels, task=task), path)
     return path
 
 

@@ -27,8 +27,9 @@ from ..editing import latents, local, regions
 from ..editing.carry import Carrier
 from ..editing.latents import mix
 from ..errors import ConfigError, ImageError, Pixel2StyleError
-from ..faces.align import Choice, FaceAligner, from_left
+from ..faces.align import Choice, FaceAligner, crop, from_left
 from ..generators.base import Generator
+from ..generators.sampling import draw
 from ..metrics import attributes
 from ..metrics.attributes import FaceAttributes
 from ..metrics.losses import Objective
@@ -48,6 +49,10 @@ from .refine import Fidelity, Goal, Watch
 
 FAR = 1.3
 """``Result.distance`` of pictures that are probably no aligned faces (docs/results.md)."""
+
+
+TRUNCATION = 0.7
+"""Of invented faces."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,35 @@ class Session:
         height, width = self.model.encoder.config.input_shape
         return self.frame(image, align).cut(image, size, round(size * height / width))
 
+    def faces(self, image: Image.Image, size: int) -> list[Image.Image]:
+        """All faces of an upright photograph, aligned, ``size`` pixels wide, numbered from the left as ``face`` is."""
+        found = from_left(self.aligner.detect_turned(image), image.size)
+        return [crop(image, face.quad, size) for face in found]
+
+    def invent(self, seed: int) -> Image.Image:
+        """The face of nobody, drawn from random rows."""
+        w = draw(self.model.generator, 1, torch.Generator().manual_seed(seed), self.model.w_avg, TRUNCATION)
+        return self.picture(w.expand(self.model.generator.rows, -1))
+
+    def rows(self, source: Path) -> Tensor:
+        """The rows ``[k d]`` of a file of a source (a sketch, a label map), as the encoder gives them.
+
+        Raises ConfigError where the model's task reads photographs, ImageError for a file that is no source.
+        """
+        config = self.model.config
+        task = tasks.find_task(config.task)
+        if task.photograph:
+            raise ConfigError(f"{self.source} reads photographs: use invert or translate")
+        found = tasks.read_source(task, source, config.encoder.input_size, config.source)[None]
+        with self._lock, torch.no_grad(), self._lower_precision():
+            return self.model.encode(found.to(self.device))[0].float().cpu()
+
+    def picture(self, ws: Tensor, features: Mapping[int, Tensor] | None = None, size: int | None = None) -> Image.Image:
+        """What rows ``[k d]`` and features draw, ``size`` pixels wide, by default the generator's."""
+        own = Inversion(ws[None], {side: part[None] for side, part in (features or {}).items()}).to(self.device)
+        with self._lock, torch.no_grad():
+            return images.to_picture(self._draw(own, size=size)[0])
+
     def invert(
         self,
         image: images.Given,
@@ -225,7 +259,7 @@ class Session:
         align: bool = True,
         *,
         factor: int | None = None,
-        mask: str | Path | None = None,
+        mask: str | Path | Image.Image | None = None,
         keep_known: bool = False,
         samples: int = 0,
         rows: str = Request.rows,
@@ -240,6 +274,7 @@ class Session:
     ) -> Result:
         """Apply the model's task to a picture, given as to ``invert``; options as of ``pixel2style translate``.
 
+        ``mask`` may also be a gray picture, stretched over this one: white is filled.
         Raises what ``invert`` does, and ConfigError for options that do not go with the task.
         """
         task = self.model.config.task
@@ -259,13 +294,15 @@ class Session:
         )
 
     def edit(
-        self, result: Result, ws: Tensor, steps: Tensor | None = None, *, only: whole.Region | None = None
-    ) -> Result:
+        self, result: Result, ws: Tensor, steps: Tensor | None = None, *,
+        only: whole.Region | None = None, size: int | None = None,
+    ) -> Result:  # fmt: skip
         """An inversion with other rows ``ws [k d]``: its features are carried along, see ``editing.carry``.
 
         ``steps`` [n k d] are drawn as its ``samples``. Rows that are the inversion's own give its own picture. ``only``
         limits the edit to a region (see ``region``): the generator's maps are joined there (``editing.local``), and all
-        pixels outside are the inversion's. Raises ConfigError for rows that are not of the model's generator, and what
+        pixels outside are the inversion's. ``size`` is the side of the pictures, by default the generator's: a preview
+        of 256 pixels takes half the time. Raises ConfigError for rows that are not of the model's generator, and what
         ``region`` raises.
         """
         every = ws[None] if steps is None else torch.cat([ws[None], steps])
@@ -277,9 +314,9 @@ class Session:
             for one in every:
                 edited = carrier(one[None].to(own.ws))
                 if only is None:
-                    drawn = self._draw(edited, generator)[0]
+                    drawn = self._draw(edited, generator, size)[0]
                 else:
-                    drawn = self._drawn_within(result, own, edited, generator, only)
+                    drawn = self._drawn_within(result, own, edited, generator, only, size)
                 pictures.append(images.to_picture(drawn))
         return replace(result, reconstruction=pictures[0], ws=ws, samples=tuple(pictures[1:]), sample_ws=steps)
 
@@ -348,11 +385,21 @@ class Session:
         return share * drawn.clamp(-1, 1) + (1 - share) * before
 
     def _drawn_within(
-        self, result: Result, own: Inversion, edited: Inversion, generator: Generator, region: whole.Region
+        self,
+        result: Result,
+        own: Inversion,
+        edited: Inversion,
+        generator: Generator,
+        region: whole.Region,
+        size: int | None = None,
     ) -> Tensor:
-        """The picture ``[3 r r]`` of an inversion with that of an edit in a region."""
+        """The picture ``[3 r r]`` of an inversion with an edit in a region; joined as pictures if it has a ``size``."""
         small = generator.synthesize(edited.ws, min(COMPARE_SIZE, generator.size), residuals=edited.features)
         mask = self.region(result, region, images.to_picture(small[0].float()))
+        if size is not None:
+            before = images.to_tensor(result.reconstruction)[None].to(small)
+            after, before, share = (images.resize(part, size)[0] for part in (small, before, mask[None].to(small)))
+            return (before + share * (after - before)).float().cpu()
         return self._joined(result, own, edited, generator, mask.to(self.device))
 
     def pasted(self, result: Result, onto: Image.Image | None = None) -> Image.Image:
@@ -661,11 +708,11 @@ class Session:
         """What encodes and draws in bfloat16 where that was asked for."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16 is True)
 
-    def _draw(self, inversion: Inversion, generator: Generator | None = None) -> Tensor:
+    def _draw(self, inversion: Inversion, generator: Generator | None = None, size: int | None = None) -> Tensor:
         """The picture of one inversion ``[1 3 h r]``, of the model's generator or of a tuned copy."""
         drawing = self.model.generator if generator is None else generator
         with self._lower_precision():
-            drawn = drawing.synthesize(inversion.ws, residuals=inversion.features)
+            drawn = drawing.synthesize(inversion.ws, size, residuals=inversion.features)
         return self.model.framed(drawn).float().cpu()
 
 

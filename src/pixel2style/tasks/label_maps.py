@@ -7,6 +7,7 @@ Axes: ``h w`` a map in its file, ``s`` the encoder's side, ``classes`` one chann
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,14 @@ def classes_in(path: Path, source: SourceConfig) -> Classes:
             "correct it, or train with more --source.classes"
         )
     return found
+
+
+def snapped(picture: Image.Image, colours: Sequence[str]) -> Image.Image:
+    """A colour picture as a map in gray: the number of each pixel is that of the nearest of ``colours`` (#rrggbb)."""
+    table = np.array([tuple(bytes.fromhex(colour[1:])) for colour in colours], np.int64)
+    kinds, inverse = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0, return_inverse=True)
+    classes = np.square(kinds[:, None].astype(np.int64) - table).sum(2).argmin(1)
+    return Image.fromarray(classes[inverse].reshape(picture.size[::-1]).astype(np.uint8))
 
 
 def nearest(found: Classes, side: int) -> Classes:

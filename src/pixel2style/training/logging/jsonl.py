@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import files, images
+from ...errors import ConfigError
 from . import Row, sheet
 
 LOG, PICTURES = "log.jsonl", "pictures"
@@ -48,6 +49,34 @@ class JsonLines:
         line = json.dumps(finite({"step": step, **values}), allow_nan=False)
         with files.writing(self._log), self._log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def runs_in(folder: Path) -> list[str]:
+    """The names of the runs in a folder, the newest first; "." is the folder itself."""
+    logs = [log for pattern in (LOG, f"*/{LOG}") for log in folder.glob(pattern)]
+    logs.sort(key=lambda log: log.stat().st_mtime, reverse=True)
+    return [str(log.parent.relative_to(folder)) for log in logs]
+
+
+def read(folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
+    """What a run has logged so far: lines of numbers (with their "step"), and the sheets that exist, in order.
+
+    A last line that is being written is left out. Raises ConfigError where the folder has no readable log.
+    """
+    try:
+        content = (folder / LOG).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{folder} has no {LOG} that can be read: name the folder of a run") from error
+    lines: list[dict[str, Any]] = []
+    sheets: list[Path] = []
+    for text in content.split(b"\n")[:-1]:
+        with contextlib.suppress(ValueError):
+            line = json.loads(text)
+            if isinstance(line, dict) and "file" in line:
+                sheets.append(folder / PICTURES / Path(str(line["file"])).name)
+            elif isinstance(line, dict) and "summary" not in line:
+                lines.append(line)
+    return lines, [sheet for sheet in sheets if sheet.is_file()]
 
 
 def finite(value: Any) -> Any:

@@ -1,0 +1,280 @@
+"""A face that is being worked on: what was made of a photograph, how it was changed since, and what can be undone.
+
+For programs in which somebody changes a face step by step; ``session.py`` does the work.
+
+Axes: ``n`` variants, ``k`` rows, ``d`` width of a row.
+"""
+
+import queue
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .. import checkpoints, images
+from ..editing.directions import Direction
+from ..editing.latents import Rows, mix
+from ..errors import ConfigError, Pixel2StyleError
+from ..faces.align import Choice
+from ..runtime import Device, Precision
+from ..tasks.request import Frame, Photograph, Request
+from . import edit, prepare
+from .optimize import Progress
+from .session import Result, Session
+
+MOST_UNDONE = 12
+"""Changes that can be undone; each may hold the features of a painted face, 10 MB."""
+EVERY = 1.5
+"""Seconds between the pictures of a refinement."""
+PEN = 32
+"""Alpha from which a pixel counts as painted."""
+MOST_PIXELS = 24_000_000
+"""Of a photograph: several people's may be in memory at once."""
+LOOK = "8-"
+"""Rows of colour and light."""
+Amounts = Mapping[str, float]
+"""How far to go along directions, by their names, in their units."""
+
+
+class Sessions:
+    """Sessions of several models, ``most`` of them loaded: the one not used for longest makes room for another.
+
+    ``given`` are names, files and addresses of models beside the bundled ones. Raises what loading them raises.
+    """
+
+    def __init__(
+        self, given: Sequence[str] = (), device: Device = "auto", precision: Precision = "auto", most: int = 5
+    ):
+        self._device, self._precision, self._most = device, precision, most
+        self._loaded: OrderedDict[str, Session] = OrderedDict()
+        self._given: dict[str, list[str]] = {}
+        for name in given:
+            self._given.setdefault(self[name].model.config.task, []).append(name)
+
+    def __getitem__(self, name: str) -> Session:
+        found = self._loaded.pop(name, None) or Session(name, self._device, self._precision)
+        self._loaded[name] = found
+        while len(self._loaded) > self._most:
+            self._loaded.popitem(last=False)
+        return found
+
+    def names(self, task: str) -> list[str]:
+        """The models of a task: those that were given, then the bundled one."""
+        try:
+            return [*self._given.get(task, ()), prepare.model_for(task)]
+        except Pixel2StyleError:
+            return list(self._given.get(task, ()))
+
+
+@dataclass
+class Work:
+    """``result`` of the photograph ``photo``, and ``now``, the same after all changes; neither holds the photograph.
+
+    ``frame`` says where the face lies in it (None: nowhere), ``seen`` is the face before. ``base`` ``[k d]`` are the
+    rows before the directions, ``amounts`` how far these were followed, ``only`` the region that changes.
+    """
+
+    session: Session
+    photo: Path
+    result: Result
+    frame: Frame | None
+    seen: Image.Image
+    base: Tensor
+    now: Result
+    align: bool = True
+    face: Choice | None = None
+    amounts: Amounts = field(default_factory=dict)
+    only: str | None = None
+    variants: Tensor | None = None
+    _past: list[tuple[Result, Tensor, Amounts]] = field(default_factory=list)
+    _others: dict[Path, Tensor] = field(default_factory=dict)
+    _known: Mapping[str, Direction] = field(default_factory=dict)
+
+    @classmethod
+    def invert(cls, session: Session, photo: Path, align: bool = True, face: Choice | None = None) -> "Work":
+        """The inversion of a photograph; raises as ``Session.invert``, and ImageError above ``MOST_PIXELS``."""
+        result = session.invert(images.load(photo, MOST_PIXELS), align, face=face)
+        return cls._of(session, photo, result, align, face)
+
+    @classmethod
+    def translate(
+        cls, session: Session, photo: Path, align: bool = True, mask: Image.Image | None = None,
+        keep_known: bool = False, samples: int = 0,
+    ) -> "Work":  # fmt: skip
+        """The translation of a photograph; raises as ``Session.translate``. ``mask`` is one of the aligned face."""
+        picture = images.load(photo, MOST_PIXELS)
+        if mask is None:
+            return cls._of(session, photo, session.translate(picture, align, samples=samples), align, None)
+        frame = session.frame(picture, align)
+        face = frame.cut(picture, session.model.generator.size)
+        result = session.translate(face, False, mask=mask, keep_known=keep_known, samples=samples)
+        return replace(cls._of(session, photo, result, align, None), frame=frame, seen=face)
+
+    @classmethod
+    def _of(cls, session: Session, photo: Path, result: Result, align: bool, face: Choice | None) -> "Work":
+        frame = None if result.photograph is None else result.photograph.frame
+        own = replace(result, photograph=None)
+        known = edit.bundled(session.model.generator)
+        return cls(session, photo, own, frame, result.aligned, result.ws, own, align, face, _known=known)
+
+    def preview(self, amounts: Amounts, size: int) -> Image.Image:
+        """The face moved by ``amounts``, drawn at ``size``; nothing is changed."""
+        return self.session.edit(self.result, self._moved(self.base, amounts), only=self.only, size=size).reconstruction
+
+    def move(self, amounts: Amounts) -> None:
+        """Move the face by ``amounts``, instead of those before. Raises ConfigError for an unknown direction."""
+        self._change(self.result, self.base, amounts)
+
+    def limit(self, only: str | None) -> None:
+        """Change only a region from now on (``editing.regions.NAMES``), None for the whole face."""
+        self.only = only
+        self._draw()
+
+    def undo(self) -> None:
+        """Take the last change back, if there is one."""
+        if self._past:
+            self.result, self.base, self.amounts = self._past.pop()
+            self._draw()
+
+    def reset(self) -> None:
+        """Go back to the inversion's own rows."""
+        self._change(self.result, self.result.ws, {})
+
+    def paint(self, layer: Image.Image) -> None:
+        """Make a part of the face of what is painted on it: RGBA, opaque where it is painted. The changes are kept in.
+
+        Raises ConfigError where nothing is painted.
+        """
+        alpha = layer.convert("RGBA").getchannel("A").point(lambda level: 255 * (level >= PEN))
+        if alpha.getbbox() is None:
+            raise ConfigError("nothing is painted: draw on the face first")
+        painted = self.now.reconstruction.resize(layer.size, Image.Resampling.LANCZOS)
+        painted.paste(layer.convert("RGB"), mask=alpha)
+        mask = images.to_tensor(alpha)[:1] / 2 + 0.5
+        found = self.session.paint(replace(self.now, samples=()), painted, mask)
+        self._change(found, found.ws, {})
+
+    def mix(self, other: Path, rows: Rows, share: float) -> None:
+        """Take a share of ``rows`` from another photograph, whose largest face is used."""
+        if other not in self._others:
+            self._others = {other: self.session.invert(images.load(other, MOST_PIXELS), detail=False).ws}
+        mixed = edit.mixed(self.result.ws, self._others[other][None], [1.0], rows, share)
+        self._change(self.result, mixed, self.amounts)
+
+    def vary(self, rows: str, count: int, seed: int, size: int) -> tuple[Image.Image, ...]:
+        """Faces with ``rows`` drawn anew, for ``take`` to go on with."""
+        request = Request(self.session.model.config.task, samples=count, rows=rows, seed=seed)
+        self.variants = prepare.resampled(self.base, self.session.model.generator, request)
+        every = torch.stack([self._moved(one, self.amounts) for one in self.variants])
+        return self.session.edit(self.result, every[0], every, only=self.only, size=size).samples
+
+    def take(self, index: int) -> None:
+        """Go on with a variant."""
+        if self.variants is None or not 0 <= index < len(self.variants):
+            raise ConfigError(f"there is no variant {index}: draw some first")
+        self._change(self.result, self.variants[index], self.amounts)
+
+    def sample(self, index: int) -> None:
+        """Show a sample of a translation, from 0, or its result (-1)."""
+        self.now, own = self.result, self.result
+        if index >= 0 and own.sample_ws is not None:
+            self.now = replace(own, reconstruction=own.samples[index], ws=own.sample_ws[index])
+
+    def refine(self, seconds: float) -> Iterator[tuple[Image.Image, str]]:
+        """Bring the inversion closer to its photograph for this time; then repeat the changes on it.
+
+        Yields pictures of the state and words on it while it works.
+        """
+        states: queue.Queue[tuple[Image.Image, str] | None] = queue.Queue()
+        begun = last = time.monotonic()
+
+        def watch(progress: Progress) -> None:
+            nonlocal last
+            if time.monotonic() - last > EVERY:
+                own = progress.inversion.part(0)
+                picture = self.session.picture(own.ws[0], {side: part[0] for side, part in own.features.items()})
+                last = time.monotonic()
+                states.put((picture, f"{last - begun:.0f} s: LPIPS {float(progress.values.lpips):.3f}"))
+
+        def run() -> Result:
+            photo = images.load(self.photo, MOST_PIXELS)
+            return self.session.invert(photo, self.align, face=self.face, budget=seconds, watch=watch)
+
+        with ThreadPoolExecutor(1) as threads:
+            found = threads.submit(run)
+            found.add_done_callback(lambda _: states.put(None))
+            while (state := states.get()) is not None:
+                yield state
+        result = replace(found.result(), photograph=None)
+        self._change(result, result.ws if self.base is self.result.ws else self.base, self.amounts)
+
+    def files(self, folder: Path) -> list[Path]:
+        """Write the face, its rows and, where there is one, the whole photograph with the face put back."""
+        made = {"face.png": self.now.reconstruction}
+        if self.frame is not None:
+            whole = Photograph(images.load(self.photo, MOST_PIXELS), self.frame, self.photo)
+            made["photograph.png"] = self.session.pasted(replace(self.now, aligned=self.seen, photograph=whole))
+        for name, picture in made.items():
+            images.save(picture, folder / name)
+        checkpoints.save_tensors({"face": self.now.ws}, folder / "latents.safetensors")
+        return [folder / name for name in (*made, "latents.safetensors")]
+
+    def _moved(self, base: Tensor, amounts: Amounts) -> Tensor:
+        unknown = [name for name, amount in amounts.items() if amount and name not in self._known]
+        if unknown:
+            raise ConfigError(f"no direction {unknown[0]} of this model's generator is bundled: choose another model")
+        return edit.edited(base, [edit.Move(self._known[name], amount) for name, amount in amounts.items() if amount])
+
+    def _change(self, result: Result, base: Tensor, amounts: Amounts) -> None:
+        before = self.result, self.base, self.amounts
+        self.result, self.base, self.amounts = result, base, dict(amounts)
+        try:
+            self._draw()
+        except Pixel2StyleError:
+            self.result, self.base, self.amounts = before
+            raise
+        self._past = [*self._past, before][-MOST_UNDONE:]
+
+    def _draw(self) -> None:
+        unchanged = self.base is self.result.ws and not any(self.amounts.values())
+        self.now = (
+            self.result
+            if unchanged
+            else self.session.edit(self.result, self._moved(self.base, self.amounts), only=self.only)
+        )
+
+
+@dataclass
+class Drawing:
+    """A face that follows a drawing. ``look`` ``[k d]`` has rows that it keeps (``LOOK``), whatever is drawn."""
+
+    session: Session
+    ws: Tensor | None = None
+    look: Tensor | None = None
+    variants: Tensor | None = None
+    drawn: str = ""
+    """What the last picture at full size was made of, as the caller names it."""
+
+    def follow(self, source: Path, size: int | None = None) -> Image.Image:
+        """The face of a file of a source, ``size`` pixels wide. Raises as ``Session.rows`` does."""
+        ws = self.session.rows(source)[None]
+        self.ws = (ws if self.look is None else mix(ws, self.look[None], LOOK))[0]
+        return self.session.picture(self.ws, size=size)
+
+    def vary(self, count: int, seed: int, size: int) -> list[Image.Image]:
+        """Faces of the same drawing with other looks, for ``keep`` to choose from. Raises ConfigError before one."""
+        if self.ws is None:
+            raise ConfigError("there is no face to vary: draw one first")
+        request = Request(self.session.model.config.task, samples=count, rows=LOOK, seed=seed)
+        self.variants = prepare.resampled(self.ws, self.session.model.generator, request)
+        return [self.session.picture(one, size=size) for one in self.variants]
+
+    def keep(self, index: int | None) -> None:
+        """Keep the look of a variant from now on, or that of the drawing (None)."""
+        self.look = None if index is None or self.variants is None else self.variants[index]

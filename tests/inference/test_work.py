@@ -1,0 +1,162 @@
+"""A face that is changed step by step: what each step changes, and what undoing brings back."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from pixel2style import images
+from pixel2style.errors import ConfigError, ImageError
+from pixel2style.inference import work as works
+from pixel2style.inference.session import Session
+from pixel2style.inference.work import Drawing, Sessions, Work
+from tests.support.paths import ASTRONAUT
+from tests.support.stand_in import save_random_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return Session()
+
+
+@pytest.fixture(scope="module")
+def started(session: Session) -> Work:
+    return Work.invert(session, ASTRONAUT)
+
+
+@pytest.fixture
+def work(started: Work) -> Work:
+    """As it was after the inversion."""
+    started.result, started.only, started.variants = started.result, None, None
+    started.base, started.amounts, started.now, started._past = started.result.ws, {}, started.result, []
+    return started
+
+
+def apart(one: Image.Image, other: Image.Image) -> torch.Tensor:
+    """Absolute difference [3 256 256], in [0, 2]."""
+    first, second = (images.to_tensor(picture.resize((256, 256), Image.Resampling.BOX)) for picture in (one, other))
+    return (first - second).abs()
+
+
+def test_a_preview_is_like_the_picture_and_undoing_brings_the_face_back(work: Work) -> None:
+    before = work.now.reconstruction
+    preview = work.preview({"age": 2.0, "yaw": 0.0}, 256)
+    assert preview.size == (256, 256) and work.now.reconstruction is before
+    work.move({"age": 2.0})
+    assert apart(preview, work.now.reconstruction).mean() < 0.5 * apart(before, work.now.reconstruction).mean()
+    work.undo()
+    work.undo()  # there is nothing left
+    assert work.now.reconstruction.tobytes() == before.tobytes() and work.amounts == {}
+
+
+def test_a_region_limits_moves_and_previews(work: Work) -> None:
+    before = work.now.reconstruction
+    work.limit("mouth")
+    work.move({"smile": -2.0})
+    for after in (work.now.reconstruction, work.preview({"smile": -2.0}, 256)):
+        change = apart(before, after)
+        assert change[:, :120].max() < 0.1 < change[:, 160:220].max()
+
+
+def test_an_unknown_direction_changes_nothing(work: Work) -> None:
+    with pytest.raises(ConfigError, match="wings"):
+        work.move({"wings": 1.0})
+    assert work.amounts == {} and work.now is work.result
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return Session(save_random_model(tmp_path_factory.mktemp("models") / "mine.safetensors"))
+
+
+def test_variants_and_mixtures_change_their_rows_only_and_can_be_undone(small: Session, tmp_path: Path) -> None:
+    work = Work.invert(small, ASTRONAUT, align=False)
+    own = work.base
+    with pytest.raises(ConfigError):
+        work.take(0)
+    faces = work.vary("3-", 2, 7, 8)
+    assert work.variants is not None and [face.size for face in faces] == [(8, 8)] * 2
+    assert torch.equal(work.variants[0][:3], own[:3]) and not torch.equal(work.variants[0][3:], own[3:])
+    work.take(1)
+    taken = work.now
+    assert torch.equal(work.base, work.variants[1]) and torch.equal(taken.ws, work.base)
+    images.save(Image.new("RGB", (64, 64), "red"), other := tmp_path / "other.png")
+    other_ws = small.invert(other, align=False).ws
+    small.invert = lambda *_, **options: Session.invert(small, other, False)  # type: ignore[method-assign]
+    work.mix(other, "0-1", 0.5)
+    assert torch.allclose(work.base[:2], (own[:2] + other_ws[:2]) / 2, atol=1e-5) and torch.equal(
+        work.base[2:], own[2:]
+    )
+    work.undo()
+    assert work.now.reconstruction.tobytes() == taken.reconstruction.tobytes()
+    work.reset()
+    assert torch.equal(work.now.ws, own)
+
+
+def test_paint_becomes_part_of_the_face_and_only_there(work: Work) -> None:
+    layer = Image.new("RGBA", (256, 256))
+    with pytest.raises(ConfigError):
+        work.paint(layer)
+    ImageDraw.Draw(layer).rectangle((80, 20, 170, 60), fill="#181010")
+    before = work.now.reconstruction
+    work.paint(layer)
+    change = apart(before, work.now.reconstruction)
+    assert change[:, 30:50, 90:160].mean() > 0.2 and change[:, 150:].max() < 0.02
+
+
+def test_files_are_the_face_its_rows_and_the_photograph_of_its_size(work: Work, tmp_path: Path) -> None:
+    files = {file.name: file for file in work.files(tmp_path / "new")}
+    assert images.load(files["face.png"]).tobytes() == work.now.reconstruction.tobytes()
+    assert images.load(files["photograph.png"]).size == images.load(ASTRONAUT).size
+    assert set(files) == {"face.png", "photograph.png", "latents.safetensors"}
+
+
+def test_refinement_shows_its_states_and_keeps_the_changes(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(works, "EVERY", 0.0)
+    work.move({"light": 1.0})
+    states = list(work.refine(0.1))
+    assert states and states[0][0].size == (1024, 1024) and "LPIPS" in states[0][1]
+    assert work.amounts == {"light": 1.0} and not torch.equal(work.now.ws, work.result.ws)
+
+
+def test_photographs_that_are_too_large_are_refused(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(works, "MOST_PIXELS", 1000)
+    with pytest.raises(ImageError):
+        Work.invert(session, ASTRONAUT)
+
+
+def test_a_drawing_is_followed_and_a_look_is_kept(tmp_path: Path) -> None:
+    model = save_random_model(tmp_path / "sketch.safetensors", channels=1, task="sketch")
+    drawing = Drawing(Session(model))
+    with pytest.raises(ConfigError):
+        drawing.vary(2, 0, 8)
+    sheets = []
+    for name, box in (("one", (5, 5, 20, 20)), ("two", (30, 30, 60, 60))):
+        sheet = Image.new("L", (64, 64), 255)
+        ImageDraw.Draw(sheet).rectangle(box, fill=0)
+        sheet.save(tmp_path / f"{name}.png")
+        sheets.append(tmp_path / f"{name}.png")
+    drawing.follow(sheets[0])
+    first = drawing.ws
+    assert first is not None and drawing.follow(sheets[0], 8).size == (8, 8)
+    monkey = works.LOOK
+    works.LOOK = "3-"  # the small model has six rows
+    try:
+        assert len(drawing.vary(2, 0, 8)) == 2
+        drawing.keep(1)
+        drawing.follow(sheets[1])
+        assert drawing.ws is not None and drawing.variants is not None
+        assert torch.equal(drawing.ws[3:], drawing.variants[1][3:]) and not torch.equal(drawing.ws[:3], first[:3])
+    finally:
+        works.LOOK = monkey
+
+
+def test_sessions_are_shared_by_name_and_few_stay_loaded(tmp_path: Path) -> None:
+    file = save_random_model(tmp_path / "mine.safetensors")
+    sessions = Sessions([str(file)], most=2)
+    assert sessions.names("invert") == [str(file), "faces"] and sessions.names("sketch") == []
+    assert sessions["faces"] is (first := sessions["faces"])
+    assert sessions["superres"] and sessions["inpaint"] and sessions["faces"] is not first
