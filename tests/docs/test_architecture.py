@@ -21,7 +21,7 @@ def test_the_layers_are_those_of_the_contract() -> None:
     layers = [[name.strip(" ()") for name in re.split(r"[:|]", layer)] for layer in contract[0]["layers"]]
     (drawn,) = re.findall(r"^## Layers\n.*?\n((?:    [\w, ]+\n)+)", PAGE, re.MULTILINE | re.DOTALL)
     shown = [line.strip().split(", ") for line in drawn.splitlines()]
-    unshown = {"__main__", "_moved", "studio"}
+    unshown = {"__main__", "_moved"}
     assert shown == [[name for name in layer if name not in unshown] for layer in layers if set(layer) - unshown]
 
 

@@ -1,0 +1,99 @@
+"""Draw: a face follows a sketch or a map of its parts."""
+
+import secrets
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from .. import images
+from ..inference.drawings import label_map, sketched
+from ..inference.work import MOST_PIXELS, Drawing, Sessions
+from ..metrics import parsing
+from ..tasks.label_maps import snapped
+from ..tasks.pencils import Pen
+from .parts import KEPT, LIVE, ONE, as_text, canvas, chooser, drawing, folder, needed, photograph, said, shown
+
+PARTS = dict(zip(parsing.CLASSES, parsing.PALETTE, strict=True))
+PAPER = "#ffffff"
+PREVIEW, VARIANTS, SIDE = 256, 4, 256
+
+
+def tab(models: Sessions, closed: bool) -> None:
+    """The tab, with a canvas for each task that there is a model of."""
+    tasks = [task for task in ("sketch", "segmentation") if models.names(task)]
+    if tasks:
+        with gr.Tab("Draw", id="draw"), gr.Tabs():
+            for task in tasks:
+                with gr.Tab("Sketch" if task == "sketch" else "Map of parts", id=task):
+                    _canvas_of(models, task, closed)
+
+
+def _canvas_of(models: Sessions, task: str, closed: bool) -> None:
+    parts = task == "segmentation"
+    pens = PARTS if parts else {"pen": "#000000", "paper": PAPER}
+    work = gr.State(time_to_live=KEPT)
+    with gr.Row():
+        with gr.Column(min_width=320):
+            model = chooser(models.names(task), closed)
+            sheet = canvas(
+                "Parts of the face" if parts else "Sketch",
+                pens,
+                *((12, parsing.PALETTE[0]) if parts else (4, PAPER, 512)),
+            )
+            with gr.Accordion("Start from a photograph", open=False):
+                photo = photograph("Photograph", height=200, elem_id=f"{task}-photograph")
+        with gr.Column(min_width=320):
+            face = gr.Image(label="Face", interactive=False, buttons=["download"], height=510)
+            seed, more = gr.Number(0, visible=False), gr.Button("Draw variants")
+            variants = gr.Gallery(label="Choose a look to keep", columns=VARIANTS, height="auto", allow_preview=False)
+            free = gr.Button("Let go of the look")
+
+    def source(value: str | None) -> Path:
+        picture = drawing(value).convert("RGB")
+        path = folder() / f"{secrets.token_hex(16)}.png"
+        images.save(snapped(picture, parsing.PALETTE) if parts else picture.convert("L"), path)
+        return path
+
+    def followed(found: Drawing | None, name: str, value: str | None, size: int | None = None) -> Any:
+        if found is None or found.session is not models[name]:
+            found = Drawing(models[name])
+        if size and value == found.drawn:  # the picture at full size was quicker
+            return gr.skip()
+        path, found.drawn = source(value), value if size is None and value else ""
+        try:
+            return found, shown(found.follow(path, size))
+        finally:
+            path.unlink()
+
+    def started(path: str | None, name: str) -> Any:
+        if path is None:
+            return gr.skip()
+        aligned = models[name].prepare(images.load(path, MOST_PIXELS))
+        made = label_map(aligned) if parts else sketched(aligned, Pen())
+        size = (SIDE, SIDE) if parts else (2 * SIDE, 2 * SIDE)
+        return as_text(
+            made.resize(size, Image.Resampling.NEAREST if parts else Image.Resampling.LANCZOS).convert("RGB")
+        )
+
+    def varied(found: Drawing | None, number: float) -> Any:
+        every = needed(found, "Draw a face first.").vary(VARIANTS, int(number), PREVIEW)
+        return [shown(one) for one in every], number + 1
+
+    def kept(found: Drawing, name: str, value: str, event: gr.SelectData) -> Any:
+        found.keep(event.index)
+        return followed(found, name, value)
+
+    def freed(found: Drawing | None, name: str, value: str) -> Any:
+        needed(found, "Draw a face first.").keep(None)
+        return followed(found, name, value)
+
+    given, outputs = [work, model, sheet], [work, face]
+    sheet.draw(said(partial(followed, size=PREVIEW)), given, outputs, **LIVE)
+    sheet.done(said(followed), given, outputs, **LIVE)
+    photo.change(said(started), [photo, model], sheet, **ONE).then(said(followed), given, outputs, **ONE)
+    more.click(said(varied), [work, seed], [variants, seed], **ONE)
+    variants.select(said(kept), given, outputs, **ONE)
+    free.click(said(freed), given, outputs, **ONE)

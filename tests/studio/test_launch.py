@@ -1,0 +1,44 @@
+"""Who reaches the studio, and what it refuses."""
+
+import pytest
+
+from pixel2style.cli import main
+from pixel2style.errors import ConfigError, ImageError
+
+pytest.importorskip("gradio", reason="the extra studio is not installed")
+
+from pixel2style.studio import parts
+from pixel2style.studio.launch import Address
+
+
+def test_only_this_machine_is_let_in_without_a_password() -> None:
+    assert Address().local and Address("localhost").local and Address("::1").local
+    for host in ("0.0.0.0", "192.168.0.2", "example.org"):
+        with pytest.raises(ConfigError, match="--password"):
+            Address(host)
+        assert not Address(host, password="word").local
+    with pytest.raises(ConfigError, match="--password"):
+        Address(share=True)
+    for port in (0, 70_000):
+        with pytest.raises(ConfigError, match="--port"):
+            Address(port=port)
+
+
+@pytest.mark.parametrize("words", [["--share"], ["--share", "--i-understand"], ["--host", "0.0.0.0"], ["--port", "0"]])
+def test_the_command_refuses_what_lets_others_in(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["studio", "--no-browser", *words]) == 2
+    assert words[0] in (said := capsys.readouterr().err) or "--password" in said
+
+
+def test_drawings_have_a_largest_size_and_damaged_ones_are_refused() -> None:
+    with pytest.raises(ImageError):
+        parts.drawing("data:image/png;base64," + "A" * (parts.MOST_TEXT + 1))
+    for damaged in (None, "", "data:image/png;base64,@@", "data:image/png;base64,AAAA"):
+        with pytest.raises(ImageError):
+            parts.drawing(damaged)
+
+
+def test_sentences_are_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "/tmp/studio")
+    said = parts.plain("/tmp/studio/abc/me.png is empty: give --no-align")
+    assert said == "me.png is empty: give no align."
