@@ -78,8 +78,11 @@ PARSED: Mapping[str, tuple[str, ...]] = {
     "hair": ("hair",),
     "clothes": ("cloth", "necklace"),
     "background": ("background",),
+    "surroundings": ("background", "cloth", "necklace"),
 }
 """Classes of ``metrics.parsing`` that make a region."""
+SHARED = ("background", "surroundings")
+"""Regions that are, of several pictures, what all have: a person who moves covers more of them."""
 SPECK = 3
 """Half the side of squares below which parsed regions are taken for mistakes, in pixels of a mask."""
 NAMES = (*SHAPES, *PARSED)
@@ -108,13 +111,13 @@ def mask(name: str, pictures: Tensor, networks: FaceAttributes) -> Tensor:
 
 
 def _parsed(name: str, pictures: Tensor) -> Tensor:
-    """The union of a parsed region in pictures ``[b 3 s s]``, for the background what is in all: ``[1 s s]``."""
+    """The union of a parsed region in pictures ``[b 3 s s]``, for ``SHARED`` ones what is in all: ``[1 s s]``."""
     found = parsing.regions(pictures)
     classes = torch.tensor([parsing.CLASSES.index(own) for own in PARSED[name]], device=found.device)
     each = torch.isin(found, classes)
-    hard = (each.all(0) if name == "background" else each.any(0)).float()[None, None].cpu()
+    hard = (each.all(0) if name in SHARED else each.any(0)).float()[None, None].cpu()
     opened = grow(1 - grow(1 - hard, SPECK), SPECK)
-    return softened(grow(opened, 0 if name == "background" else 1), SOFT / 2)[0]
+    return softened(grow(opened, 0 if name in SHARED else 1), SOFT / 2)[0]
 
 
 def grow(hard: Tensor, reach: int) -> Tensor:

@@ -37,9 +37,9 @@ def pasted(
 ) -> Image.Image:
     """The photograph, or ``onto``, with the region of the head from ``drawn``, which replaces ``aligned``.
 
-    Both are squares of the face. What is pasted is the person in either of them: the face, and what visibly differs; so
-    its edge lies where the two are alike, or in the background. Colours there continue those of the photograph
-    (``tasks.seam``). Raises ConfigError where there is no photograph, or for wide pictures.
+    Both are squares of the face. What is pasted is the person in either of them, without clothes: the face, and what
+    visibly differs; so its edge lies where the two are alike, or in the surroundings. Colours there continue those of
+    the photograph (``tasks.seam``). Raises ConfigError where there is no photograph, or for wide pictures.
     """
     if photograph is None:
         raise ConfigError("results are pasted into photographs, and this one was made of another file")
@@ -49,7 +49,7 @@ def pasted(
         images.to_tensor(picture.resize(drawn.size, Image.Resampling.LANCZOS)) for picture in (aligned, drawn)
     )
     both = torch.stack([before, after])
-    face, behind = (regions.mask(name, both, networks) for name in ("face", "background"))
+    face, behind = (regions.mask(name, both, networks) for name in ("face", "surroundings"))
     person = regions.softened(regions.grow(1 - behind[None], MARGIN))[0]
     matched = seam.matched(after, before, 1 - images.resize(person[None], drawn.width)[0])
     mask = person * torch.maximum(face, regions.changed(before, matched))
