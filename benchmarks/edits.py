@@ -23,7 +23,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from torch import Tensor
 import photographs
 from pixel2style import checkpoints, images
 from pixel2style.editing import directions
-from pixel2style.editing.carry import carried
+from pixel2style.editing.carry import FADE, Carrier
 from pixel2style.errors import ConfigError
 from pixel2style.faces import align, pose
 from pixel2style.generators.base import Generator
@@ -49,62 +49,77 @@ from pixel2style.ops import COMPARE_SIZE, pooled
 
 Draw = Callable[[Tensor], Tensor]
 """Edited rows ``[1 k d]`` to a picture ``[1 3 r r]``."""
-Method = Callable[[PSP, Tensor, Inversion], tuple[Tensor, Draw]]
-"""A model, a photograph ``[1 3 h w]`` and its inversion to the rows ``[1 k d]`` to edit, and what draws edited ones."""
+Method = Callable[[PSP, Tensor, "Found"], tuple[Tensor, Draw]]
+"""A model, a photograph ``[1 3 h w]`` and what was found for it, to rows ``[1 k d]`` to edit and what draws them."""
 
 
-def rows_alone(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
+@dataclass(frozen=True)
+class Found:
+    """What the encoder, a Newton step and the detail encoder find for a photograph."""
+
+    rows: Tensor
+    """``[1 k d]``, before they are moved towards W."""
+    inversion: Inversion
+
+
+def rows_alone(model: PSP, photograph: Tensor, found: Found) -> tuple[Tensor, Draw]:
     """pSp: no features."""
-    return inversion.ws, model.decode
+    return found.rows, model.decode
 
 
-def kept(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
+def kept(model: PSP, photograph: Tensor, found: Found) -> tuple[Tensor, Draw]:
     """The features as they are, whatever the edit changes."""
-    return inversion.ws, lambda ws: model.decode(ws, features=inversion.features)
+    return found.inversion.ws, lambda ws: model.decode(ws, features=found.inversion.features)
 
 
-def carried_over(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
+def carried_over(model: PSP, photograph: Tensor, found: Found) -> tuple[Tensor, Draw]:
     """The features as ``editing.carry`` carries them over."""
 
-    def draw(ws: Tensor) -> Tensor:
-        return model.decode(ws, features=carried(model.generator, inversion, ws).features)
-
-    return inversion.ws, draw
+    return carried_with(FADE, model, found.inversion)
 
 
-def more_faded(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
+def more_faded(model: PSP, photograph: Tensor, found: Found) -> tuple[Tensor, Draw]:
     """``carried_over`` with more than twice the strength: the edit counts more than the photograph."""
 
+    return carried_with(MORE, model, found.inversion)
+
+
+def carried_with(strength: float, model: PSP, inversion: Inversion) -> tuple[Tensor, Draw]:
+    """The features as ``editing.carry`` carries them over, faded with ``strength``."""
+    carrier = Carrier(model.generator, inversion)
+
     def draw(ws: Tensor) -> Tensor:
-        return model.decode(ws, features=carried(model.generator, inversion, ws, MORE).features)
+        return model.decode(ws, features=carrier(ws, strength).features)
 
     return inversion.ws, draw
 
 
-def near_w(share: float) -> Method:
-    """``carried_over`` with rows that share of the way to their mean, nearer to W, and features found for them."""
-
-    def method(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
-        ws = inversion.ws.lerp(inversion.ws.mean(1, keepdim=True).expand_as(inversion.ws), share)
+def far_from_w(model: PSP, photograph: Tensor, found: Found) -> tuple[Tensor, Draw]:
+    """``carried_over`` with rows as they are found, not moved towards W (``DetailConfig.toward_w``)."""
+    assert model.detail is not None
+    own = model.detail.config
+    model.detail.config = replace(own, toward_w=0.0)
+    try:
         with torch.no_grad():
-            return carried_over(model, photograph, model.with_detail(photograph, ws))
+            inversion = model.with_detail(photograph, found.rows)
+    finally:
+        model.detail.config = own
+    return carried_with(FADE, model, inversion)
 
-    return method
 
-
-def refined(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
+def refined(model: PSP, photograph: Tensor, found: Found) -> tuple[Tensor, Draw]:
     """``pixel2style refine``: features after ``STEPS`` steps towards the photograph, carried over."""
     goal = refine.Goal(steps=STEPS)
-    better = refine.refine(model, photograph, inversion, goal, refine.objective_of(True)).inversion
-    return carried_over(model, photograph, better)
+    better = refine.refine(model, photograph, found.inversion, goal, refine.objective_of(True)).inversion
+    return carried_with(FADE, model, better)
 
 
-def tuned(model: PSP, photograph: Tensor, inversion: Inversion) -> tuple[Tensor, Draw]:
+def tuned(model: PSP, photograph: Tensor, found: Found) -> tuple[Tensor, Draw]:
     """PTI (arXiv 2106.05744): rows alone, drawn by a generator after ``STEPS`` steps towards the photograph."""
-    goal, rows = refine.Goal(steps=STEPS), Inversion(inversion.ws)
-    found = refine.refine(model, photograph, rows, goal, refine.objective_of(True), method=weights.tune).generator
-    assert found is not None
-    return inversion.ws, found.synthesize
+    goal, rows = refine.Goal(steps=STEPS), Inversion(found.rows)
+    generator = refine.refine(model, photograph, rows, goal, refine.objective_of(True), method=weights.tune).generator
+    assert generator is not None
+    return found.rows, generator.synthesize
 
 
 METHODS: dict[str, Method] = {
@@ -112,8 +127,7 @@ METHODS: dict[str, Method] = {
     "kept": kept,
     "carried": carried_over,
     "carried-4": more_faded,
-    "near-w": near_w(0.25),
-    "nearer-w": near_w(0.5),
+    "far-w": far_from_w,
     "refined": refined,
     "tuned": tuned,
 }
@@ -188,8 +202,8 @@ class Inverter:
         self.model, self.curvature = model, newton.bundled(model)
         self.objective = Objective(newton.LOSS)
 
-    def __call__(self, photograph: Tensor) -> Inversion:
-        """``[1 3 h w]`` to an inversion of one picture."""
+    def __call__(self, photograph: Tensor) -> Found:
+        """Of a photograph ``[1 3 h w]``."""
         with torch.no_grad():
             ws = self.model.encode(photograph)
         if self.curvature is not None:
@@ -197,7 +211,7 @@ class Inverter:
                 self.model, photograph, ws, objective=self.objective, curvature=self.curvature
             ).detach()
         with torch.no_grad():
-            return self.model.with_detail(photograph, ws)
+            return Found(ws, self.model.with_detail(photograph, ws))
 
 
 @dataclass(frozen=True)
@@ -213,12 +227,12 @@ class Bench:
     """CPU seconds of each method before any edit, of all photographs so far."""
 
 
-def measured(bench: Bench, number: int, photograph: Tensor, inversion: Inversion) -> Iterator[Measured]:
+def measured(bench: Bench, number: int, photograph: Tensor, found: Found) -> Iterator[Measured]:
     """Every method, edit and strength of one photograph."""
     small = pooled(photograph)
     for name in bench.methods:
         start = time.process_time()
-        ws, draw = METHODS[name](bench.model, photograph, inversion)
+        ws, draw = METHODS[name](bench.model, photograph, found)
         bench.seconds[name] += time.process_time() - start
         with torch.no_grad():
             plain = pooled(draw(ws).float().clamp(-1, 1))
@@ -278,6 +292,11 @@ def table(found: list[Measured]) -> str:
     return "\n".join(lines)
 
 
+def measured_before(file: Path | None) -> list[Measured]:
+    """What an interrupted run of the same command has left in its ``--json``."""
+    return [Measured(**one) for one in json.loads(file.read_text())] if file and file.exists() else []
+
+
 def run(arguments: argparse.Namespace) -> None:
     for name in arguments.methods:
         if name not in METHODS:
@@ -286,8 +305,11 @@ def run(arguments: argparse.Namespace) -> None:
     along = read_directions(arguments.directions, model.generator)
     photos = photographs.spaced(photographs.read(arguments.data), arguments.photographs)
     bench = Bench(model, along, arguments.strengths, arguments.methods, Judges(), defaultdict(float))
-    invert, found = Inverter(model), list[Measured]()
+    invert, found = Inverter(model), measured_before(arguments.json)
+    done = {one.photograph for one in found}
     for number, photo in enumerate(photos):
+        if number in done:
+            continue
         photograph = images.to_tensor(photo)[None]
         found += measured(bench, number, photograph, invert(photograph))
         print(f"\r{number + 1} of {len(photos)}", end="", file=sys.stderr, flush=True)
@@ -309,7 +331,11 @@ def main() -> int:
         "--methods", metavar="M", nargs="+", default=["rows", "kept", "carried"], help=", ".join(METHODS)
     )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the measurement of every picture here, too")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="write the measurement of every picture here, too; the same command again goes on from it",
+    )
     return photographs.exit_code(run, parser.parse_args())
 
 

@@ -128,6 +128,9 @@ class DetailShape:
     """Channels of the network at the fine map, which has twice the side. 0: no residual for that map."""
     fine_units: Count = 2
     """Residual units at the fine map."""
+    toward_w: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the way to their mean that rows move before features are found for them: nearer to W, edits change
+    more, and features make up for what rows lose."""
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -250,7 +250,7 @@ def begun(preset: TrainConfig, config: TrainConfig) -> State:
 
 def test_the_compact_preset_is_for_faces_and_the_other_names_its_model(config: TrainConfig) -> None:
     state = begun(PRESETS["detail-compact"].config, config)
-    assert state.model.config.detail == DetailConfig()
+    assert state.model.config.detail == DetailConfig(toward_w=0.25)
     assert state.model.config.iterations == p2s.load("faces").config.iterations
     with pytest.raises(ConfigError, match="--start-from"):
         loop.fit(replace(PRESETS["detail"].config, data=config.data, out=config.out))

@@ -90,6 +90,11 @@ class DetailEncoder(nn.Module):
         units = {self.config.side: self.coarse_std, 2 * self.config.side: self.fine_std}
         return {side: residual.float() / units[side][:, None, None] for side, residual in residuals.items()}
 
+    def rows(self, ws: Tensor) -> Tensor:
+        """Rows ``[b k d]`` moved to their mean by the share of ``config.toward_w``: those that features are for."""
+        share = self.config.toward_w
+        return ws.lerp(ws.mean(1, keepdim=True).expand_as(ws), share) if share else ws
+
     def forward(self, images: Tensor, drawn: Tensor, features: Tensor) -> dict[int, Tensor]:
         """Residuals by the side of the map that they are added to: ``{s: [b c s s], 2s: [b c' 2s 2s]}``.
 

@@ -113,13 +113,16 @@ class PSP(nn.Module):
     ) -> Inversion:
         """Rows ``[b k d]`` with the features that photographs ``[b 3 h w]`` have beyond them.
 
+        Rows are first moved towards W where the detail encoder was made for that (``DetailConfig.toward_w``).
         Where not all of a photograph is known, ``images`` is a function that completes it with what the rows draw: from
         pictures ``[b 3 s s]`` to photographs ``[b 3 h w]``, both float32. ``drawn`` ``[b 3 s s]`` is what the rows
         draw, if that is known, at least at the detail encoder's input size.
         """
         if self.detail is None:
             return Inversion(ws)
-        size = self.detail.input_size
+        size, own = self.detail.input_size, self.detail.rows(ws)
+        if own is not ws:
+            ws, drawn = own, None
         drawn = self.generator.synthesize(ws, min(size, self.generator.size)) if drawn is None else drawn
         drawn = resize(drawn, size).clamp(-1, 1)
         if not isinstance(images, Tensor):

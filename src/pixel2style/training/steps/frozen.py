@@ -109,6 +109,7 @@ class FrozenNetworks:
                 model, source[None, :3], ws[one],
                 degradation=degradation, objective=self.objective, bf16=self.config.precision == "bf16",
             )  # fmt: skip
+        ws = model.detail.rows(ws)
         drawn = self._draw(ws, min(model.detail.input_size, model.generator.size))
         if self.task.inverts:
             return {"ws": ws, "drawn": drawn}
@@ -171,6 +172,7 @@ class FrozenNetworks:
     def _networks(self) -> bytes:
         """A digest of what results depend on beside the picture: the networks, and the settings."""
         model, detail = self.model, self.config.detail
+        assert model.detail is not None
         digest = hashlib.blake2b(digest_size=32)
         about = [
             replace(model.config, detail=None),
@@ -178,6 +180,7 @@ class FrozenNetworks:
             self.config.loss,
             detail.newton,
             detail.side,
+            model.detail.config.toward_w,
         ]
         digest.update(repr(about).encode())
         frozen = (
