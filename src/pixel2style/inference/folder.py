@@ -240,7 +240,7 @@ def mix_into(
     steps = steps or (FRAMES if gif else 0)
     generator = session.model.generator
     parse_rows(rows, generator.rows)
-    others_ws = [session.invert(share.photograph, align, detail=False).ws for share in shares]
+    others_ws = [session.invert(share.photograph, align).ws for share in shares]
     weights = [share.weight for share in shares]
 
     def made(result: Result) -> Result:
