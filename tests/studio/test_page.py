@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image, ImageChops, ImageStat
 from safetensors.torch import load_file
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from pixel2style import images
 from tests.support import browser as browsers
 from tests.support.paths import ASTRONAUT
+from tests.support.stand_in import save_random_model
 
 pytest.importorskip("gradio", reason="the extra studio is not installed")
 
@@ -25,7 +27,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (runs / "mine").mkdir()
     lines = [{"step": step, "train/loss": 1 / (1 + step), "lr": 0.1} for step in range(5)]
     (runs / "mine" / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    yield from browsers.studio("--runs", str(runs))
+    model = save_random_model(runs / "sketch.safetensors", channels=1, task="sketch")
+    yield from browsers.studio("--runs", str(runs), "--model", str(model))
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +127,24 @@ def test_what_is_painted_is_filled_and_the_rest_stays(page: Any) -> None:
     assert difference(before.crop(top), after.crop(top)) < 1 < difference(before.crop(mouth), after.crop(mouth))
 
 
+def test_the_face_follows_the_pen(page: Any) -> None:
+    page.get_by_role("tab", name="Draw").click()
+    canvas = page.locator(".pad canvas:visible")
+    canvas.wait_for()
+    face, before = page.locator(".face img"), ""
+    for place in (0.3, 0.6):
+        box = canvas.bounding_box()
+        page.mouse.move(box["x"] + place * box["width"], box["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.8 * box["height"], steps=6)
+        page.mouse.up()
+        page.wait_for_function("before => (document.querySelector('.face img')?.src ?? before) !== before", arg=before)
+        before = face.get_attribute("src")
+    canvas.press("ArrowLeft")
+    canvas.press(" ")
+    page.wait_for_function("before => document.querySelector('.face img').src !== before", arg=before)
+
+
 def test_visitors_do_not_see_each_others_pictures(chromium: Any, url: str, page: Any) -> None:
     other, wrong = browsers.visit(chromium, url)
     page.get_by_role("button", name="Example").click()
@@ -157,6 +178,25 @@ def test_everything_that_can_be_used_has_a_name(page: Any) -> None:
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(200)
         assert page.evaluate(unnamed) == []
+
+
+@pytest.mark.slow
+def test_fifty_moves_of_a_slider_leave_memory_where_it_was(page: Any) -> None:
+    server = next(one for one in psutil.Process().children() if "studio" in one.cmdline())
+    page.get_by_role("button", name="Example").click()
+    page.get_by_text("How close the drawn face is").wait_for()
+    wait_for_another(page, "")
+    slider, used = page.get_by_role("slider", name="range slider for yaw", include_hidden=True), []
+    for move in range(60):
+        before = stage(page).get_attribute("src")
+        slider.evaluate(
+            """(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true }));
+               slider.dispatchEvent(new PointerEvent('pointerup', { bubbles: true })); }""",
+            1 if move % 2 else -1,
+        )
+        wait_for_another(page, before)
+        used.append(server.memory_info().rss)
+    assert used[59] < used[9] + 60e6
 
 
 def status(url: str, body: bytes | None = None, **headers: str) -> int:

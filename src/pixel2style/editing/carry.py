@@ -9,6 +9,8 @@ residual is moved along with them (their optical flow), and faded where they dif
 Axes: ``b`` batch, ``c`` channels, ``s`` side of a map, ``k`` rows, ``d`` width of a row.
 """
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -50,6 +52,12 @@ class Carrier:
         generator.check_residuals(inversion.features, inversion.ws)
         self._before = {side: generator.features(inversion.ws, side).float() for side in sorted(inversion.features)}
 
+    @cached_property
+    def _still(self) -> Tensor:
+        """The flow of the coarsest map before to itself."""
+        coarsest = next(iter(self._before.values()))
+        return _weighted(coarsest, coarsest)
+
     def __call__(self, ws_edited: Tensor, strength: float = FADE) -> Inversion:
         """An inversion with the rows ``ws_edited`` ``[b k d]`` and features that fit them.
 
@@ -70,7 +78,7 @@ class Carrier:
         features, flow = {}, None
         for side, before in self._before.items():
             after, residual = self.generator.features(ws_edited, side).float(), self.inversion.features[side]
-            flow = optical_flow(before, after) if flow is None else enlarged(flow, side)
+            flow = _weighted(before, after) - self._still if flow is None else enlarged(flow, side)
             change = (after - moved(before.expand(many), flow)).square().mean(1, keepdim=True) / _variance(before)
             factor = torch.exp(-strength * blurred(change, BLUR * side))
             features[side] = torch.where(edited, moved(residual.expand(many), flow) * factor, residual)

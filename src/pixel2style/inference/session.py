@@ -138,6 +138,8 @@ class Session:
         self._device = device
         self._bf16 = bf16_of(precision)
         self._lock = threading.RLock()
+        self._carrier: tuple[Result, Carrier] | None = None
+        """Of the last inversion that was edited: it is often edited again."""
         self._liked: dict[str | Path, Tensor] = {}
 
     @cached_property
@@ -310,7 +312,9 @@ class Session:
         generator = self.model.generator if result.generator is None else result.generator
         pictures = []
         with self._lock, torch.no_grad():
-            carrier = Carrier(generator, own)
+            if self._carrier is None or self._carrier[0] is not result:
+                self._carrier = result, Carrier(generator, own)
+            carrier = self._carrier[1]
             for one in every:
                 edited = carrier(one[None].to(own.ws))
                 if only is None:

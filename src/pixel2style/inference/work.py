@@ -72,7 +72,7 @@ class Sessions:
             return list(self._given.get(task, ()))
 
 
-@dataclass
+@dataclass(eq=False)
 class Work:
     """``result`` of the photograph ``photo``, and ``now``, the same after all changes; neither holds the photograph.
 

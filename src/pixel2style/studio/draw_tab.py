@@ -46,7 +46,7 @@ def _canvas_of(models: Sessions, task: str, closed: bool) -> None:
             with gr.Accordion("Start from a photograph", open=False):
                 photo = photograph("Photograph", height=200, elem_id=f"{task}-photograph")
         with gr.Column(min_width=320):
-            face = gr.Image(label="Face", interactive=False, buttons=["download"], height=510)
+            face = gr.Image(label="Face", interactive=False, buttons=["download"], height=510, elem_classes="face")
             seed, more = gr.Number(0, visible=False), gr.Button("Draw variants")
             variants = gr.Gallery(label="Choose a look to keep", columns=VARIANTS, height="auto", allow_preview=False)
             free = gr.Button("Let go of the look")

@@ -124,7 +124,7 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
         asked = dict(zip(names, amounts, strict=True))
         if found is None or asked == found.amounts:  # the picture at full size was quicker
             return gr.skip()
-        return shown(found.seen), shown(found.preview(asked, PREVIEW))
+        return both(found, found.preview(asked, PREVIEW))
 
     def drawn(found: Work | None, *amounts: float) -> Any:
         asked = dict(zip(names, amounts, strict=True))
@@ -160,7 +160,7 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
 
     def refined(found: Work | None, seconds: float) -> Iterator[Any]:
         for picture, words in needed(found).refine(seconds):
-            yield (shown(needed(found).seen), shown(picture)), words
+            yield both(needed(found), picture), words
         yield both(needed(found)), about(needed(found))
 
     def linked(request: gr.Request) -> list[float]:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import gradio as gr
 from PIL import Image
@@ -24,6 +25,8 @@ MOST_TEXT = 4_000_000
 """Characters of a drawing."""
 KEPT = 3600
 """Seconds after which uploads, results and what a visitor works on are deleted."""
+SEEN: "WeakKeyDictionary[Work, str]" = WeakKeyDictionary()
+"""The files of faces before changes."""
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 """Options of events that are quick."""
 ONE = {"concurrency_id": "compute", "api_visibility": "private"}
@@ -134,9 +137,11 @@ def shown(picture: Image.Image) -> str:
     return str(path)
 
 
-def both(work: Work) -> tuple[str, str]:
-    """The face before and after, for the page."""
-    return shown(work.seen), shown(work.now.reconstruction)
+def both(work: Work, after: Image.Image | None = None) -> tuple[str, str]:
+    """The face before, written once, and after all changes, or a picture of it, for the page."""
+    if work not in SEEN or not Path(SEEN[work]).exists():
+        SEEN[work] = shown(work.seen)
+    return SEEN[work], shown(work.now.reconstruction if after is None else after)
 
 
 def saving(work: gr.State) -> None:
