@@ -40,6 +40,9 @@ STEPS = (0, 1, 5, 10)
 PIECES = {"eyes": (330, 400), "hair": (410, 60), "background": (20, 150)}
 """Left and top of the crops of 1024 pixels, in the order of columns."""
 PIECE = 200
+DRAWN = ("smile", "turned", "astronaut")
+"""Drawings of ``tools/draw_drawings.py``, and a photograph that is drawn first."""
+EXAMPLES_FOLDER = Path(__file__).parents[1] / "examples"
 THROUGH = ("astronaut", "hopper", "dark-skin")
 ASKED: dict[str, dict[str, Any]] = {"superres": {"factor": 16}, "inpaint": {"mask": "half", "seed": MASKS["half"]}}
 """Options of a task where there is room for one example."""
@@ -154,6 +157,22 @@ def pieces(studio: Studio, task: str, names: Sequence[str], **asked: Any) -> lis
     return rows
 
 
+def drawings(studio: Studio) -> list[Row]:
+    """Drawings by a program and of a photograph: the input, the result, samples, and with a photograph's colours."""
+    rows: list[Row] = []
+    for task, end in (("sketch", "sketch"), ("segmentation", "labels")):
+        for name in DRAWN:
+            first: dict[str, Any] = {"make_sketch": "lines"} if task == "sketch" else {"make_labels": True}
+            made = first if name == "astronaut" else {}
+            file = EXAMPLES_FOLDER / (f"{name}.png" if made else f"drawings/{name}.{end}.png")
+            result = studio.session(task).translate(file, samples=3, seed=1, **made)
+            like = studio.session(task).translate(file, like=EXAMPLES_FOLDER / "gallery" / "hopper.jpg", **made)
+            tiles = (result.aligned, result.reconstruction, *result.samples, like.reconstruction)
+            words = (name, "result", "sample", "sample", "sample", "like hopper")
+            rows.append(list(zip(words, tiles, strict=True)))
+    return rows
+
+
 SHEETS: dict[str, tuple[int, Callable[[Studio], list[Row]]]] = {
     "tasks": (148, tasks),
     "invert": (144, lambda studio: pairs(studio, "invert", tuple(PICTURES), 4)),
@@ -161,6 +180,7 @@ SHEETS: dict[str, tuple[int, Callable[[Studio], list[Row]]]] = {
     "superres": (160, superres),
     "inpaint": (116, inpaint),
     "frontalize": (160, lambda studio: pairs(studio, "frontalize", SIDEWAYS, 4)),
+    "drawings": (100, drawings),
     "pixels-invert": (PIECE, lambda studio: pieces(studio, "invert", SHARP)),
     "pixels-tasks": (
         PIECE,

@@ -160,7 +160,8 @@ class SourceConfig:
     classes: Positive = 19
     """Classes of label maps: their numbers go from 0 to one less than this."""
     colours: tuple[str, ...] = ()
-    """For label maps drawn in colours: #rrggbb of each class in order, or one file that lists them."""
+    """For label maps drawn in colours: #rrggbb of each class in order, one file that lists them, or celebamask for
+    those of CelebAMask-HQ."""
     sided: tuple[Count, ...] = ()
     """For label maps: classes that change places in a mirrored map, two by two (of CelebAMask-HQ: 4 5 6 7 8 9). Without
     them maps are never mirrored."""

@@ -92,7 +92,7 @@ class Encoder(nn.Module):
 
     def levels(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The trunk's maps at strides 4, 8 and 16, the last one after the neck."""
-        if images.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if images.device.type == "cpu" and not torch.compiler.is_compiling():
             images = images.contiguous(memory_format=torch.channels_last)  # all layers keep it, and are faster with it
         fine, middle, coarse = cast(Trunk, self.trunk).taps(images)
         return fine, middle, cast(Tensor, self.neck(coarse))

@@ -20,11 +20,14 @@ from torch.nn import functional as F
 from .. import images
 from ..config import SourceConfig
 from ..errors import ConfigError, ImageError
+from ..metrics import parsing
 from . import pencils
 from .degrade import between, choose, whole
 
 Classes = npt.NDArray[np.int64]
 
+CELEBAMASK = "celebamask"
+"""What stands for the colours of CelebAMask-HQ."""
 _COLOUR = re.compile(r"#?([0-9a-f]{6})", re.IGNORECASE)
 _SMALL = 0.1
 """Share of a map up to which a class may be left out of it."""
@@ -35,10 +38,14 @@ _NAMED = 5
 def colour_table(source: SourceConfig) -> tuple[str, ...]:
     """The classes' colours, ``#rrggbb`` in order, read from a file (one a line) if ``source.colours`` names one.
 
+    "celebamask" stands for those of CelebAMask-HQ.
+
     Empty if no colours are given. Raises ConfigError for a file that cannot be read, an entry that is no colour, a
     colour listed twice, and a table whose length is not ``source.classes``.
     """
     entries = source.colours
+    if entries == (CELEBAMASK,):
+        entries = parsing.PALETTE
     if len(entries) == 1 and not _COLOUR.fullmatch(entries[0]):
         entries = _listed(Path(entries[0]))
     table = tuple(_colour(entry) for entry in entries)

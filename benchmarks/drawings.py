@@ -1,0 +1,162 @@
+"""How well faces agree with the drawings that they are made of: python benchmarks/drawings.py --data celebahq_val
+
+The folder holds ``images/K.jpg``, aligned faces, and ``masks/K.png``, palette pictures of CelebAMask-HQ's classes.
+Label maps are these masks; sketches are drawn from the photographs by ``pixel2style sketch``. Results are drawn in full
+and pooled to 256 pixels. Beside the models: the photographs themselves, and the average face for every drawing.
+
+- mIoU, pixels: regions of the result, by the bundled parser, against the label map.
+- edges: mean distance in pixels of a dark pixel of the sketch to the nearest one of the result's sketch, and back.
+- LPIPS, dlib: distance and cosine of identity to the photograph. Frechet: between results and photographs, as in
+  ``benchmarks/tasks.py``.
+- diversity: mean LPIPS of pairs of ``--samples`` results with other fine rows, for ``--few`` of the drawings; the
+  second mIoU (or edges) is theirs.
+"""
+
+import argparse
+import itertools
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import photographs
+import task_scores
+from pixel2style import checkpoints, images
+from pixel2style.inference import prepare
+from pixel2style.metrics import frechet, parsing
+from pixel2style.metrics.scores import Scorer
+from pixel2style.models.psp import PSP
+from pixel2style.ops import COMPARE_SIZE, pooled
+from pixel2style.tasks import label_maps, pencils
+from pixel2style.tasks.request import Request
+
+PEN = pencils.Pen("lines")
+DARK = 0.6
+"""Pixels of a sketch below this are part of a line."""
+CLASSES = len(parsing.CLASSES)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A photograph ``[1 3 s s]`` and its label map ``[s s]``."""
+
+    photograph: Tensor
+    labels: Tensor
+
+    @property
+    def sketch(self) -> Tensor:
+        """The photograph's sketch ``[1 1 s s]``."""
+        return pencils.draw(self.photograph, PEN)
+
+    def source(self, task: str) -> Tensor:
+        """What the model of a task gets, ``[1 c s s]``."""
+        return self.sketch if task == "sketch" else label_maps.one_hot(self.labels, CLASSES)[None]
+
+
+def read(folder: Path, limit: int | None) -> list[Example]:
+    """The examples of a folder, ``limit`` of them, evenly spaced."""
+    found = []
+    for file in photographs.spaced(sorted((folder / "images").iterdir()), limit):
+        photograph = images.to_tensor(images.load(file).resize((COMPARE_SIZE, COMPARE_SIZE)))[None]
+        mask = images.load_raw(folder / "masks" / f"{file.stem}.png")
+        labels = label_maps.nearest(np.array(mask).astype(np.int64), COMPARE_SIZE)
+        found.append(Example(photograph, torch.from_numpy(labels)))
+    return found
+
+
+def agreement(pictures: Sequence[Tensor], examples: Sequence[Example]) -> tuple[float, float]:
+    """Mean intersection over union of the classes that occur, and the share of right pixels, over all pictures."""
+    table = torch.zeros(CLASSES, CLASSES)
+    for picture, example in zip(pictures, examples, strict=True):
+        pairs = example.labels * CLASSES + parsing.regions(picture)[0]
+        table += torch.bincount(pairs.flatten(), minlength=CLASSES**2).view(CLASSES, CLASSES)
+    right, there = table.diagonal(), table.sum(1)
+    overlap = right / (table.sum(0) + there - right).clamp(min=1)
+    return float(overlap[there > 0].mean()), float(right.sum() / table.sum())
+
+
+def edges(picture: Tensor, example: Example) -> float:
+    """The mean distance, in pixels, between the lines of two sketches, both ways."""
+    ours, theirs = ((sketch[0, 0] < DARK).nonzero().float() for sketch in (pencils.draw(picture, PEN), example.sketch))
+    if not len(ours) or not len(theirs):
+        return float(COMPARE_SIZE)
+    distances = torch.cdist(ours, theirs)
+    return float(distances.min(0).values.mean() + distances.min(1).values.mean()) / 2
+
+
+@torch.no_grad()
+def drawn(model: PSP, ws: Tensor) -> Tensor:
+    """What rows ``[1 k d]`` draw, pooled: ``[1 3 256 256]``."""
+    return pooled(model.decode(ws).float().clamp(-1, 1))
+
+
+def scores(task: str, pictures: Sequence[Tensor], examples: Sequence[Example], scorer: Scorer) -> list[str]:
+    """The cells of a line: agreement with the drawing, and with the photograph."""
+    cells = (
+        [f"{statistics.fmean(map(edges, pictures, examples)):.2f}"]
+        if task == "sketch"
+        else [f"{value:.3f}" for value in agreement(pictures, examples)]
+    )
+    found = [scorer(picture, example.photograph).means() for picture, example in zip(pictures, examples, strict=True)]
+    cells += [f"{statistics.fmean(one[name] for one in found):.3f}" for name in ("lpips", "identity_dlib")]
+    features = [
+        torch.cat([list(scorer.lpips.maps(picture))[-1].mean((2, 3)) for picture in some])
+        for some in (pictures, [example.photograph for example in examples])
+    ]
+    return [*cells, f"{frechet.distance(*features):.1f}"]
+
+
+def diversity(task: str, model: PSP, examples: Sequence[Example], samples: int, scorer: Scorer) -> list[str]:
+    """Mean LPIPS of pairs of samples of the same drawing, and their agreement with it."""
+    request = Request(task, samples=samples)
+    apart, every, of = [], [], []
+    for example in examples:
+        with torch.no_grad():
+            ws = model.encode(example.source(task))[0]
+            made = [drawn(model, one[None]) for one in prepare.resampled(ws, model.generator, request)]
+            apart += [float(scorer.lpips(*pair)) for pair in itertools.combinations(made, 2)]
+        every += made
+        of += [example] * len(made)
+    agree = f"{statistics.fmean(map(edges, every, of)):.2f}" if task == "sketch" else f"{agreement(every, of)[0]:.3f}"
+    return [f"{statistics.fmean(apart):.3f}", agree]
+
+
+def main() -> None:
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("--data", type=Path, required=True)
+    reader.add_argument("--tasks", nargs="+", default=["segmentation", "sketch"])
+    reader.add_argument("--model", help="a file in place of the bundled model, of one task")
+    reader.add_argument("--limit", type=int, help="so many of the pictures")
+    reader.add_argument("--samples", type=int, default=10)
+    reader.add_argument("--few", type=int, default=5, help="of so many drawings")
+    options = reader.parse_args()
+    examples = read(options.data, options.limit)
+    scorer = Scorer(full=True)
+    for task in options.tasks:
+        model = checkpoints.load(options.model or task).eval()
+        with torch.no_grad():
+            average = drawn(model, model.w_avg[None])
+            made = [drawn(model, model.encode(example.source(task))) for example in examples]
+            lines = [
+                [name, *scores(task, pictures, examples, scorer)]
+                for name, pictures in (
+                    ("the photographs", [example.photograph for example in examples]),
+                    ("the average face", [average] * len(examples)),
+                    (f"**`{task}`**", made),
+                )
+            ]
+        few = photographs.spaced(examples, options.few)
+        lines = [[*line, "", ""] for line in lines[:2]] + [
+            [*lines[2], *diversity(task, model, few, options.samples, scorer)]
+        ]
+        agree = ["edges, px"] if task == "sketch" else ["mIoU", "pixels"]
+        titles = [f"{len(examples)} pictures", *agree, "LPIPS", "identity, dlib", "Frechet", "diversity", "of samples"]
+        print(f"{task}\n\n{task_scores.markdown(titles, lines)}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

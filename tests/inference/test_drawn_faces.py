@@ -1,0 +1,92 @@
+"""The bundled encoders of drawings: drawings by a program become faces that agree with them."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import pixel2style as p2s
+from pixel2style import images
+from pixel2style.config import SourceConfig
+from pixel2style.errors import ConfigError
+from pixel2style.metrics import parsing
+from pixel2style.ops import pooled
+from pixel2style.tasks import label_maps
+from tests.support.paths import ASTRONAUT
+
+DRAWINGS = ASTRONAUT.parent / "drawings"
+EYES, LIPS, HAIR, SKIN = (4, 5), (10, 11, 12), 13, 1
+
+
+@pytest.fixture(scope="module")
+def sessions() -> dict[str, p2s.Session]:
+    return {task: p2s.Session(task, "cpu") for task in ("sketch", "segmentation")}
+
+
+def regions(picture: Image.Image) -> Tensor:
+    """The regions of a result at 256 pixels."""
+    return parsing.regions(pooled(images.to_tensor(picture)[None]))[0]
+
+
+def centre(found: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """Row and column of the middle of classes, in pixels of 256."""
+    places = torch.isin(found, torch.tensor(classes)).nonzero().float()
+    assert len(places) > 40
+    return places.mean(0)
+
+
+def labels(name: str) -> Tensor:
+    return label_maps.read(DRAWINGS / f"{name}.labels.png", 256, SourceConfig()).argmax(0)
+
+
+@pytest.fixture(scope="module")
+def made(sessions) -> dict[str, p2s.Result]:
+    """Faces of the sketch and of the label map "smile", and of the label map "turned" with two samples."""
+    return {
+        "sketch": sessions["sketch"].translate(DRAWINGS / "smile.sketch.png"),
+        "smile": sessions["segmentation"].translate(DRAWINGS / "smile.labels.png"),
+        "turned": sessions["segmentation"].translate(DRAWINGS / "turned.labels.png", samples=2, seed=3),
+    }
+
+
+@pytest.mark.parametrize("name", ["sketch", "smile"])
+def test_eyes_and_mouth_are_where_they_were_drawn(made, name):
+    assert made[name].reconstruction.size == (1024, 1024)
+    drawn, found = labels("smile"), regions(made[name].reconstruction)
+    for part in (EYES, LIPS):
+        assert torch.dist(centre(found, part), centre(drawn, part)) < 20
+
+
+def test_a_face_agrees_with_its_label_map_more_than_with_another_one(made):
+    found = {name: regions(made[name].reconstruction) for name in ("smile", "turned")}
+    for name, other in (("smile", "turned"), ("turned", "smile")):
+        assert (found[name] == labels(name)).float().mean() > max(0.75, (found[name] == labels(other)).float().mean())
+    assert (found["smile"] == HAIR).sum() > 1.2 * (found["turned"] == HAIR).sum()  # long hair, and short
+
+
+def test_samples_have_other_colours_and_the_same_regions(made):
+    first, second = (np.asarray(sample.resize((256, 256))).astype(float) for sample in made["turned"].samples)
+    assert np.abs(first - second).mean() > 10
+    one, other = map(regions, made["turned"].samples)
+    assert (one == other).float().mean() > 0.85
+
+
+def test_a_photograph_gives_the_rows_that_are_asked_for(sessions, made):
+    like = sessions["sketch"].translate(DRAWINGS / "smile.sketch.png", like=ASTRONAUT, rows="8-")
+    assert torch.equal(like.ws[:8], made["sketch"].ws[:8])
+    assert all((one - other).abs().max() > 0.01 for one, other in zip(like.ws[8:], made["sketch"].ws[8:], strict=True))
+
+
+def test_a_coloured_map_is_read_by_its_colours(sessions, made, tmp_path):
+    with Image.open(DRAWINGS / "turned.labels.png") as drawing:
+        drawing.convert("RGB").save(tmp_path / "coloured.png")
+    source = sessions["segmentation"].model.config.source
+    assert torch.equal(label_maps.read(tmp_path / "coloured.png", 256, source).argmax(0), labels("turned"))
+
+
+def test_photographs_are_drawn_first(sessions):
+    photograph = sessions["segmentation"].translate(ASTRONAUT, make_labels=True)
+    assert 0.15 < (regions(photograph.reconstruction) == SKIN).float().mean() < 0.5
+    with pytest.raises(ConfigError, match="make-sketch"):
+        sessions["segmentation"].translate(ASTRONAUT, make_sketch="lines")
