@@ -1,4 +1,4 @@
-# `make demo` inverts and edits a photograph, `make test` runs the tests. Both create .venv on first use.
+# `make demo` inverts and edits a photograph and draws a sketch, `make test` runs the tests. Both create .venv on first use.
 # Another interpreter or folder: make PYTHON=python3.12 VENV=/somewhere test
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
@@ -11,7 +11,7 @@ DEMO := out/demo
 .PHONY: help demo test check clean
 
 help:
-	@echo "make demo    invert examples/astronaut.png and make her older and younger; results in $(DEMO)/"
+	@echo "make demo    invert examples/astronaut.png, make her older and younger, draw a face; results in $(DEMO)/"
 	@echo "make test    run the tests (add ARGS='-k words' to choose)"
 	@echo "make check   ruff, mypy, import-linter, then the tests"
 	@echo "make clean   remove $(VENV), $(DEMO) and caches"
@@ -28,6 +28,7 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)
 	$(RUN) pixel2style invert examples/astronaut.png --out $(DEMO) --overwrite
 	$(RUN) pixel2style edit examples/astronaut.png --set age=+2 --strip 5 --out $(DEMO)/older --overwrite
+	$(RUN) pixel2style translate sketch examples/drawings/smile.sketch.png --samples 2 --out $(DEMO)/drawn --overwrite
 
 # Two workers, each test file on one of them: most tests use one thread.
 test: $(STAMP)
