@@ -16,6 +16,8 @@ from PIL import Image
 
 from pixel2style import images
 
+ASTRONAUT = Path(__file__).parents[1] / "examples" / "astronaut.png"
+
 
 def drag(page: Any, name: str, value: float) -> None:
     """Move a slider and let it go."""
@@ -46,7 +48,7 @@ def main() -> None:
         address = re.search(r"http\S+(?=;)", process.stdout.readline())
         assert address is not None
         browser = running.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        for width, height, dark in ((1280, 800, False), (390, 844, True)):
+        for width, height, dark in ((1280, 830, False), (390, 844, True)):
             scheme: Any = "dark" if dark else "light"
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
             page.set_default_timeout(120_000)
@@ -60,6 +62,16 @@ def main() -> None:
                 page.mouse.wheel(0, 330)
             page.wait_for_timeout(1000)
             save(page, out / f"studio-{width}.jpg")
+            if width > 1000:
+                page.get_by_role("tab", name="Draw", exact=True).click()
+                page.get_by_role("tab", name="Map of parts").click()
+                page.get_by_role("button", name="Start from a photograph").locator("visible=true").click()
+                page.locator("#segmentation-photograph input[type=file]").set_input_files(ASTRONAUT)
+                page.wait_for_timeout(4000)
+                page.get_by_role("button", name="Draw variants").locator("visible=true").click()
+                page.wait_for_timeout(3000)
+                page.evaluate("scrollTo(0, 0)")
+                save(page, out / "studio-draw.jpg")
         browser.close()
         process.terminate()
 

@@ -157,6 +157,6 @@ def test_a_drawing_is_followed_and_a_look_is_kept(tmp_path: Path) -> None:
 def test_sessions_are_shared_by_name_and_few_stay_loaded(tmp_path: Path) -> None:
     file = save_random_model(tmp_path / "mine.safetensors")
     sessions = Sessions([str(file)], most=2)
-    assert sessions.names("invert") == [str(file), "faces"] and sessions.names("sketch") == []
+    assert sessions.names("invert") == [str(file), "faces"] and sessions.names("toonify") == []
     assert sessions["faces"] is (first := sessions["faces"])
     assert sessions["superres"] and sessions["inpaint"] and sessions["faces"] is not first

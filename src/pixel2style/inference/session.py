@@ -716,7 +716,8 @@ class Session:
         """The picture of one inversion ``[1 3 h r]``, of the model's generator or of a tuned copy."""
         drawing = self.model.generator if generator is None else generator
         with self._lower_precision():
-            drawn = drawing.synthesize(inversion.ws, size, residuals=inversion.features)
+            side = None if size is None else min(size, drawing.size)
+            drawn = drawing.synthesize(inversion.ws, side, residuals=inversion.features)
         return self.model.framed(drawn).float().cpu()
 
 
