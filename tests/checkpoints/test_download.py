@@ -136,6 +136,7 @@ def test_a_silent_server_times_out(site: Site, monkeypatch: pytest.MonkeyPatch) 
     awake.set()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_fetch_a_file_once(site: Site) -> None:
     site.pause = lambda: time.sleep(0.05)
     command = [sys.executable, "-c", FETCH, url(site)]

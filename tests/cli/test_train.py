@@ -291,6 +291,7 @@ def wait_for(process: subprocess.Popen[str], words: str) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_a_stopped_run_prints_one_line_and_can_be_resumed(
     small: str, tmp_path: Path, number: int, code: int, capsys: Said
 ) -> None:

@@ -295,6 +295,7 @@ said += [card, edited]
     assert same(p2s.load(tmp_path / resolve.MODEL), tiny_model(2))
 
 
+@pytest.mark.slow
 def test_missing_and_damaged_files_of_the_hub_are_refused(tmp_path: Path) -> None:
     tiny_model().save_pretrained(tmp_path / "made")
     weights = (tmp_path / "made" / resolve.MODEL).read_bytes()

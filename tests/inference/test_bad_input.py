@@ -282,6 +282,7 @@ def test_convert_refuses_a_bad_target_and_replaces_nothing(
     assert (tmp_path / "present.safetensors").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_the_real_program_exits_with_2_and_no_traceback(tmp_path: Path, model: Path) -> None:
     (tmp_path / "text.png").write_bytes(REFUSED["text.png"]())
     process = subprocess.run(

@@ -24,7 +24,9 @@ def test_a_session_loads_nothing_before_it_is_used_and_then_once(
 ) -> None:
     loaded: list[object] = []
     whole = checkpoints.load
-    monkeypatch.setattr(checkpoints, "load", lambda source: loaded.append(source) or whole(source))
+    monkeypatch.setattr(
+        checkpoints, "load", lambda source, **options: loaded.append(source) or whole(source, **options)
+    )
     session = p2s.Session(stand_in.save_random_model(tmp_path / "random.safetensors"), "cpu")
     assert loaded == []
     for _ in range(2):

@@ -87,6 +87,7 @@ def test_what_is_no_painting_is_refused(painting: Painting) -> None:
         painting.check()
 
 
+@pytest.mark.slow
 def test_more_of_the_painting_is_kept_where_that_is_asked(session: Session, result: Result) -> None:
     mask = torch.zeros(1, 256, 256)
     mask[:, 40:80, 90:170] = 1

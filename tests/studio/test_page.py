@@ -18,6 +18,7 @@ from tests.support.paths import ASTRONAUT
 from tests.support.stand_in import save_random_model
 
 pytest.importorskip("gradio", reason="the extra studio is not installed")
+pytestmark = pytest.mark.slow  # a browser and a server: a minute
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +81,10 @@ def test_a_photograph_is_uploaded_changed_with_the_keyboard_undone_and_downloade
     for _ in range(4):
         slider.press("PageUp")
     wait_for_another(page, before)
+    page.wait_for_url("**age=*")
+    page.wait_for_timeout(3000)  # the last of several moves
     older = picture(page)
     assert difference(first, older) > 1
-    page.wait_for_url("**age=*")
     page.get_by_role("button", name="Download").first.click()
     page.get_by_role("button", name="Make files to download").click()
     files = {}

@@ -269,6 +269,7 @@ class TestWandb:
         assert received.summary["file"] == "model.safetensors"
         assert received.exit_codes == [0]
 
+    @pytest.mark.slow
     def test_a_resumed_run_is_the_same_and_no_step_is_sent_twice(
         self, tmp_path: Path, online: wandb_server.Runs
     ) -> None:

@@ -93,6 +93,7 @@ def test_a_run_of_networks_with_statistics_goes_on_to_the_bit_too(config, tmp_pa
     assert whole.average is whole.model.encoder
 
 
+@pytest.mark.slow
 def test_a_frugal_run_is_the_usual_one_and_goes_on_to_the_bit(config, tmp_path):
     config = replace(config, loss=NO_NETWORKS, optimizer="ranger", clip=0.0, iterations=1, ema=0.0, lr=1e-3)
     config = replace(config, generated=0)
@@ -158,6 +159,7 @@ def test_a_run_killed_at_random_moments_ends_like_an_uninterrupted_one(folder, t
     assert [name for name, value in killed["encoder"].items() if not torch.equal(value, state[name])] == []
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_gradient_of_one_with_the_joint_batch(folder, tmp_path):
     shared_run.write_numbers(folder, tmp_path / "one")
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29500 + os.getpid() % 1000)}
@@ -252,6 +254,7 @@ def test_another_configuration_is_refused_with_its_fields_and_more_steps_are_not
     folder.write_config(config)
 
 
+@pytest.mark.slow
 def test_the_configuration_in_the_folder_repeats_the_run(unbroken, tmp_path):
     config, state = unbroken
     again = replace(run_folder.read_config(Path(config.out) / run_folder.CONFIG), out=str(tmp_path))

@@ -65,7 +65,7 @@ def find_directions(
         rows: Which rows the directions are meant for: early ones are pose and shape, late ones colour.
         count: For ganspace and sefa: how many.
         samples: How many latents or generated faces.
-        seed: Determines samples.
+        seed: Determines which latents are sampled.
         model: A model or a generator: a bundled one, one of our files, or a published checkpoint. Photographs need one
             with an encoder.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.

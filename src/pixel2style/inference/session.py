@@ -497,7 +497,7 @@ class Session:
         change: Change | None = None,
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         if type(batch) is not int or batch < 1:
-            raise ConfigError(f"a batch holds at least one photograph, not {batch}: give a whole number from 1")
+            raise ConfigError(f"a batch holds at least one photograph, not {batch}: give --batch a whole number from 1")
         return self._each(_batches(photos, batch), request.opened(), watch, change)
 
     def _each(
