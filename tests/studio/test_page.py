@@ -67,6 +67,19 @@ def wait_for_another(page: Any, before: str, width: int = 1024) -> None:
     )
 
 
+def settle(page: Any) -> None:
+    """Wait until the page shows a picture of full size and goes on showing it: the answer to the last of many moves."""
+    shown = None
+    for _ in range(20):
+        wait_for_another(page, "")
+        now = stage(page).get_attribute("src")
+        if now == shown:
+            return
+        shown = now
+        page.wait_for_timeout(1500)
+    raise AssertionError("the picture does not come to rest")
+
+
 def difference(one: Image.Image, other: Image.Image) -> float:
     """Of the mean pixel, in levels."""
     return sum(ImageStat.Stat(ImageChops.difference(one, other)).mean) / 3
@@ -82,7 +95,7 @@ def test_a_photograph_is_uploaded_changed_with_the_keyboard_undone_and_downloade
         slider.press("PageUp")
     wait_for_another(page, before)
     page.wait_for_url("**age=*")
-    page.wait_for_timeout(3000)  # the last of several moves
+    settle(page)
     older = picture(page)
     assert difference(first, older) > 1
     page.get_by_role("button", name="Download").first.click()

@@ -172,7 +172,7 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
     gr.on([photo.change, model.change, cropped.change], said(begin), given, [faces, work, stage, facts], **ONE)
     faces.select(said(chosen), [photo, model, only, *moving], [work, stage, facts], **ONE)
     gr.on([slider.input for slider in moving], said(preview), now, stage, **LIVE)
-    released = gr.on([slider.release for slider in moving], said(drawn), now, stage, **ONE)
+    released = gr.on([slider.release for slider in moving], said(drawn), now, stage, **ONE, trigger_mode="always_last")
     released.then(None, moving, js=LINK % names)
     limit = after(lambda found, region: found.limit(None if region == WHOLE else region), quiet=True)
     only.input(limit, [work, only], everything, **ONE)
