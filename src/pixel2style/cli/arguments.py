@@ -16,5 +16,9 @@ Sheet = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=
 Face = Annotated[
     str | None, tyro.conf.arg(metavar="largest|central|N|all", help_behavior_hint="(default: largest, with a note)")
 ]
+Region = Annotated[
+    str | None,
+    tyro.conf.arg(metavar="eyes|mouth|nose|face|head|skin|hair|clothes|background|FILE", help_behavior_hint=""),
+]
 Precision = Literal["auto", "fp32", "bf16"]
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]

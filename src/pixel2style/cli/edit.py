@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Count, Device, Face, Flag, Folder, Photos, Precision, Seconds, Sheet
+from .arguments import Count, Device, Face, Flag, Folder, Photos, Precision, Region, Seconds, Sheet
 
 
 def edit(
@@ -16,10 +16,7 @@ def edit(
         tuple[str, ...], tyro.conf.arg(metavar="NAME=AMOUNT", help_behavior_hint=""), tyro.conf.UseAppendAction
     ] = (),
     rows: Annotated[str | None, tyro.conf.arg(metavar="ROWS", help_behavior_hint="(default: the direction's)")] = None,
-    only: Annotated[
-        str | None,
-        tyro.conf.arg(metavar="eyes|mouth|nose|face|head|skin|hair|clothes|background|FILE", help_behavior_hint=""),
-    ] = None,
+    only: Region = None,
     strip: Count = 0,
     gif: Flag = False,
     budget: Seconds = None,
@@ -72,7 +69,6 @@ def edit(
     if not set:
         raise ConfigError("nothing is to be changed: add --set NAME=AMOUNT, for example --set age=+2")
     with terminal.importing():
-        from ..inference.contact_sheet import collected
         from ..inference.folder import edit_into
         from ..inference.session import Session
 
@@ -83,6 +79,13 @@ def edit(
         out, found, session, set, rows=rows, only=only, steps=strip, gif=gif, align=align, face=choice, paste=paste,
         budget=budget, overwrite=overwrite, skip_existing=skip_existing,
     )  # fmt: skip
-    if sheet is not None:
-        outcomes = collected(outcomes, sheet, overwrite or skip_existing)
-    return progress.report(outcomes, len(found), f"edited into {out}", "photograph", style, lambda: session.device)
+    return progress.report(
+        outcomes,
+        len(found),
+        f"edited into {out}",
+        "photograph",
+        style,
+        lambda: session.device,
+        sheet,
+        overwrite or skip_existing,
+    )

@@ -65,7 +65,6 @@ def invert(
     """
     style = progress.Style(json, quiet, verbose)
     with terminal.importing():
-        from ..inference.contact_sheet import collected
         from ..inference.folder import invert_into
         from ..inference.latents_file import LATENTS
         from ..inference.session import Session
@@ -77,8 +76,6 @@ def invert(
         out, found, session, align=align, batch=batch, refine=refine, detail=detail, save_features=save_features,
         budget=budget, target=target, overwrite=overwrite, skip_existing=skip_existing, face=choice, paste=paste,
     )  # fmt: skip
-    if sheet is not None:
-        outcomes = collected(outcomes, sheet, overwrite or skip_existing)
     return progress.report(
         outcomes,
         len(found),
@@ -86,4 +83,6 @@ def invert(
         "photograph",
         style,
         lambda: session.device,
+        sheet,
+        overwrite or skip_existing,
     )

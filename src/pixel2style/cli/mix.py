@@ -78,7 +78,6 @@ def mix(
             "--grid makes one picture: leave --strip, --gif, --variants, --paste, --skip-existing and --sheet out"
         )
     with terminal.importing():
-        from ..inference.contact_sheet import collected
         from ..inference.figures import grid_into
         from ..inference.folder import mix_into
         from ..inference.session import Session
@@ -95,6 +94,13 @@ def mix(
             out, found, session, other, rows=rows, alpha=alpha, steps=strip, gif=gif, variants=variants, seed=seed,
             align=align, face=choice, paste=paste, overwrite=overwrite, skip_existing=skip_existing,
         )  # fmt: skip
-    if sheet is not None:
-        outcomes = collected(outcomes, sheet, overwrite or skip_existing)
-    return progress.report(outcomes, len(found), f"mixed into {out}", "photograph", style, lambda: session.device)
+    return progress.report(
+        outcomes,
+        len(found),
+        f"mixed into {out}",
+        "photograph",
+        style,
+        lambda: session.device,
+        sheet,
+        overwrite or skip_existing,
+    )

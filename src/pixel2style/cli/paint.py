@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from . import progress, terminal
-from .arguments import Device, Face, Flag, Folder, Photos, Precision, Sheet
+from .arguments import Device, Face, Flag, Folder, Photos, Precision, Region, Sheet
 
 
 def paint(
@@ -16,10 +16,7 @@ def paint(
     out: Folder,
     patch: Annotated[Path | None, tyro.conf.arg(metavar="PICTURE", help_behavior_hint="")] = None,
     at: Annotated[str | None, tyro.conf.arg(metavar="X,Y", help_behavior_hint="")] = None,
-    mask: Annotated[
-        str | None,
-        tyro.conf.arg(metavar="eyes|mouth|nose|face|head|skin|hair|clothes|background|FILE", help_behavior_hint=""),
-    ] = None,
+    mask: Region = None,
     source: Annotated[Path | None, tyro.conf.arg(name="from", metavar="PHOTO", help_behavior_hint="")] = None,
     fill: Annotated[str | None, tyro.conf.arg(metavar="COLOUR", help_behavior_hint="")] = None,
     keep: Annotated[float, tyro.conf.arg(metavar="A")] = 0.0,
@@ -75,7 +72,6 @@ def paint(
     if at is not None and place is None:
         raise ConfigError(f"--at {at} is not X,Y: for example --at 210,140")
     with terminal.importing():
-        from ..inference.contact_sheet import collected
         from ..inference.folder import paint_into
         from ..inference.paint import Painting
         from ..inference.session import Session
@@ -89,6 +85,13 @@ def paint(
         out, found, session, painting, align=align, face=choice, paste=paste, overwrite=overwrite,
         skip_existing=skip_existing,
     )  # fmt: skip
-    if sheet is not None:
-        outcomes = collected(outcomes, sheet, overwrite or skip_existing)
-    return progress.report(outcomes, len(found), f"painted into {out}", "photograph", style, lambda: session.device)
+    return progress.report(
+        outcomes,
+        len(found),
+        f"painted into {out}",
+        "photograph",
+        style,
+        lambda: session.device,
+        sheet,
+        overwrite or skip_existing,
+    )

@@ -91,8 +91,17 @@ def report(
     what: str = "photograph",
     style: Style = Style(),
     device: Callable[[], object] = lambda: "",
+    sheet: Path | None = None,
+    overwrite: bool = False,
 ) -> int:
-    """Show progress, name what was written, list what failed, and return the exit code."""
+    """Show progress, name what was written, list what failed, and return the exit code.
+
+    ``sheet`` is the file of a contact sheet to write as well, see ``contact_sheet.collected``, which also raises.
+    """
+    if sheet is not None:
+        from ..inference.contact_sheet import collected
+
+        outcomes = collected(outcomes, sheet, overwrite)
     failed = skipped = 0
     said = busy = ""
     last = time.monotonic()

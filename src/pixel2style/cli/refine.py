@@ -65,7 +65,6 @@ def refine(
     """
     style = progress.Style(json, quiet, verbose)
     with terminal.importing():
-        from ..inference.contact_sheet import collected
         from ..inference.folder import invert_into
         from ..inference.latents_file import LATENTS
         from ..inference.session import Session
@@ -80,8 +79,6 @@ def refine(
             tune=tune, watch=watch, overwrite=overwrite, skip_existing=skip_existing, face=choice,
             paste=paste,
         )  # fmt: skip
-        if sheet is not None:
-            outcomes = collected(outcomes, sheet, overwrite or skip_existing)
         return progress.report(
             outcomes,
             len(found),
@@ -89,4 +86,6 @@ def refine(
             "photograph",
             style,
             lambda: session.device,
+            sheet,
+            overwrite or skip_existing,
         )

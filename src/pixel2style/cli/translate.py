@@ -113,7 +113,6 @@ def translate(
     style = progress.Style(json, quiet, verbose)
     with terminal.importing():
         from ..inference import prepare
-        from ..inference.contact_sheet import collected
         from ..inference.folder import translate_into
         from ..inference.latents_file import LATENTS
         from ..inference.session import Session
@@ -140,8 +139,6 @@ def translate(
         overwrite=overwrite,
         skip_existing=skip_existing,
     )
-    if sheet is not None:
-        outcomes = collected(outcomes, sheet, overwrite or skip_existing)
     return progress.report(
         outcomes,
         len(pictures) * len(seeds),
@@ -149,4 +146,6 @@ def translate(
         "picture",
         style,
         lambda: session.device,
+        sheet,
+        overwrite or skip_existing,
     )

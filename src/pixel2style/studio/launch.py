@@ -101,7 +101,7 @@ def build(models: Sessions, runs: Path | None = None, closed: bool = False) -> "
     import gradio as gr
 
     from . import draw_tab, edit_tab, repair_tab, train_tab
-    from .parts import KEPT
+    from .parts import KEPT, QUIET
 
     def asked(request: gr.Request) -> gr.Tabs:
         return gr.Tabs(selected=request.query_params.get("tab") or "edit")
@@ -117,8 +117,8 @@ def build(models: Sessions, runs: Path | None = None, closed: bool = False) -> "
             repair_tab.tab(models, closed)
             train_tab.tab(runs)
         for outputs, linked in links:
-            page.load(linked, None, outputs, show_progress="hidden", api_visibility="private")
-        page.load(asked, None, tabs, show_progress="hidden", api_visibility="private")
+            page.load(linked, None, outputs, **QUIET)
+        page.load(asked, None, tabs, **QUIET)
     page.queue(max_size=QUEUE, default_concurrency_limit=1)
     return page
 

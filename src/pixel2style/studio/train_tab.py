@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import images
 from ..training.logging import jsonl
-from .parts import needed, said, shown
+from .parts import QUIET, needed, said, shown
 
 EVERY = 5.0
 """Seconds between looks at the files."""
@@ -49,6 +49,5 @@ def tab(runs: Path | None) -> None:
         return [f"Step {last['step']}: {values}", table, gallery, newest, gr.Dropdown(curves)]
 
     outputs = [words, plot, sheets, seen, which]
-    options = {"show_progress": "hidden", "api_visibility": "private"}
-    own.select(listed, None, [run, timer], **options)
-    gr.on([own.select, run.change, which.change, timer.tick], said(looked), [run, which, seen], outputs, **options)
+    own.select(listed, None, [run, timer], **QUIET)
+    gr.on([own.select, run.change, which.change, timer.tick], said(looked), [run, which, seen], outputs, **QUIET)
