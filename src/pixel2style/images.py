@@ -141,6 +141,11 @@ def to_tensor(image: Image.Image) -> Tensor:
     return pixels.contiguous().float().div_(127.5).sub_(1.0)
 
 
+def to_mask(image: Image.Image) -> Tensor:
+    """A gray image as [1 h w] in [0, 1]: 1 where it is white."""
+    return to_tensor(image)[:1].add_(1.0).div_(2.0)
+
+
 def to_picture(tensor: Tensor) -> Image.Image:
     """[3 h w] or gray [1 h w] as an image of 8 bits: clipped to [-1, 1] and rounded."""
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):

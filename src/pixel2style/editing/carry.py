@@ -50,11 +50,16 @@ class Carrier:
     def __init__(self, generator: Generator, inversion: Inversion):
         self.generator, self.inversion = generator, inversion
         generator.check_residuals(inversion.features, inversion.ws)
-        self._before = {side: generator.features(inversion.ws, side).float() for side in sorted(inversion.features)}
+
+    @cached_property
+    def _before(self) -> dict[int, Tensor]:
+        """The generator's own maps, from the coarsest."""
+        ws, features = self.inversion.ws, self.inversion.features
+        return {side: self.generator.features(ws, side).float() for side in sorted(features)}
 
     @cached_property
     def _still(self) -> Tensor:
-        """The flow of the coarsest map before to itself."""
+        """The coarsest map's displacement to itself, see ``optical_flow``."""
         coarsest = next(iter(self._before.values()))
         return _weighted(coarsest, coarsest)
 
@@ -78,21 +83,21 @@ class Carrier:
         features, flow = {}, None
         for side, before in self._before.items():
             after, residual = self.generator.features(ws_edited, side).float(), self.inversion.features[side]
-            flow = _weighted(before, after) - self._still if flow is None else enlarged(flow, side)
+            flow = optical_flow(before, after, self._still) if flow is None else enlarged(flow, side)
             change = (after - moved(before.expand(many), flow)).square().mean(1, keepdim=True) / _variance(before)
             factor = torch.exp(-strength * blurred(change, BLUR * side))
             features[side] = torch.where(edited, moved(residual.expand(many), flow) * factor, residual)
         return Inversion(ws_edited, features)
 
 
-def optical_flow(before: Tensor, after: Tensor) -> Tensor:
+def optical_flow(before: Tensor, after: Tensor, still: Tensor | None = None) -> Tensor:
     """Where each place of the map ``after`` was in ``before``: ``[b c s s]`` twice to ``[b 2 s s]``, in pixels from it.
 
     ``before`` may be one map for all. Channels are y and x. Windows around each place are compared with all within
     ``REACH``; the flow is the mean of these displacements, weighted by how well they match, less that of ``before`` to
-    itself: none where nothing moved.
+    itself (``still``, if that is known): none where nothing moved.
     """
-    return _weighted(before, after) - _weighted(before, before)
+    return _weighted(before, after) - (_weighted(before, before) if still is None else still)
 
 
 def moved(maps: Tensor, flow: Tensor) -> Tensor:

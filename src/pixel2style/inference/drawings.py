@@ -1,6 +1,6 @@
 """Photographs as drawings: label maps and sketches of aligned faces, written as files that ``translate`` reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,20 +8,12 @@ import torch
 from PIL import Image
 
 from .. import images
-from ..config import DEFAULT_TASK
-from ..errors import ConfigError, Pixel2StyleError
 from ..faces.align import Choice
-from ..files import claim
 from ..metrics import parsing
 from ..photos import Photo
 from ..tasks import pencils
-from ..tasks.request import Frame, Request
-from . import prepare as preparation
-from .folder import SIZES, Outcome, Outcomes
-from .session import Session, named
-
-Draw = Callable[[Image.Image], Image.Image]
-"""From an aligned face to its drawing."""
+from .folder import Draw, Outcomes, cut_into
+from .session import Session
 
 
 def parse_into(
@@ -39,7 +31,8 @@ def parse_into(
     Maps are palette pictures: numbers are ``metrics.parsing.CLASSES``, colours its ``PALETTE``. When aligned,
     ``NAME.aligned.png`` is the face itself. Raises ConfigError, and OutputError before any work, see ``files.claim``.
     """
-    yield from _drawn(out, photos, session, label_map, size, align, face, overwrite)
+    kinds = _kinds(label_map, align)
+    yield from cut_into(out, photos, session, kinds, size=size, align=align, face=face, overwrite=overwrite)
 
 
 def sketch_into(
@@ -58,8 +51,8 @@ def sketch_into(
 
     Sketches are gray, dark on white. ``width`` is that of a line, in pixels of a picture of 256.
     """
-    pen = pencils.Pen(style, width)
-    yield from _drawn(out, photos, session, partial(sketched, pen=pen), size, align, face, overwrite)
+    kinds = _kinds(partial(sketched, pen=pencils.Pen(style, width)), align)
+    yield from cut_into(out, photos, session, kinds, size=size, align=align, face=face, overwrite=overwrite)
 
 
 def label_map(face: Image.Image) -> Image.Image:
@@ -74,35 +67,5 @@ def sketched(face: Image.Image, pen: pencils.Pen) -> Image.Image:
     return images.to_picture(drawn.expand(3, -1, -1) * 2 - 1).convert("L")
 
 
-def _drawn(
-    out: Path,
-    photos: Sequence[Photo],
-    session: Session,
-    draw: Draw,
-    size: int,
-    align: bool,
-    face: Choice | None,
-    overwrite: bool,
-) -> Outcomes:
-    if not SIZES[0] <= size <= SIZES[1]:
-        raise ConfigError(f"--size must be from {SIZES[0]} to {SIZES[1]} pixels, not {size}")
-    if face is not None:
-        preparation.check_face(Request(DEFAULT_TASK, align, face=face))
-    ends = {"drawing": ".png"} | ({"aligned": ".aligned.png"} if align else {})
-    files = {photo: {kind: out / f"{photo.name}{end}" for kind, end in ends.items()} for photo in photos}
-    claim(out, [file for own in files.values() for file in own.values()], [photo.path for photo in photos], overwrite)
-    for photo, own in files.items():
-        try:
-            picture = images.load(named(photo))
-            frame, notes = Frame.middle(picture), tuple[str, ...]()
-            if align:
-                landmarks, notes = preparation.locate(picture, face, session.aligner, photo)
-                frame = Frame.around(landmarks)
-            cut = frame.cut(picture, size)
-            images.save(draw(cut), own["drawing"])
-            if align:
-                images.save(cut, own["aligned"])
-        except Pixel2StyleError as error:
-            yield Outcome(photo, error=error)
-        else:
-            yield Outcome(photo, own, notes=notes)
+def _kinds(draw: Draw, align: bool) -> dict[str, tuple[str, Draw | None]]:
+    return {"drawing": (".png", draw)} | ({"aligned": (".aligned.png", None)} if align else {})

@@ -16,7 +16,7 @@ from ..errors import ConfigError, Pixel2StyleError
 from ..faces.align import Choice
 from ..files import claim
 from ..photos import Photo
-from . import edit
+from . import edit, prepare
 from .folder import Outcome, Outcomes
 from .session import Result, Session
 
@@ -45,8 +45,7 @@ def grid_into(
     sources = [Path(word) for word in others]
     if max(len(photos), len(sources)) >= MOST_TILES:
         raise ConfigError(f"--grid has up to {MOST_TILES - 1} photographs and as many others: leave some out")
-    if not 0 <= alpha <= 1:
-        raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {alpha}")
+    prepare.check_alpha(alpha)
     file = out / "grid.png"
     claim(out, [file], [*(photo.path for photo in photos), *sources], overwrite)
     parse_rows(rows, session.model.generator.rows)

@@ -19,10 +19,10 @@ from .. import checkpoints, images
 from ..config import DEFAULT_TASK
 from ..editing.latents import parse_rows
 from ..errors import ConfigError, NoRoomError, OutputError, Pixel2StyleError
-from ..faces.align import Choice, crop, ffhq_quad
+from ..faces.align import Choice
 from ..files import claim, make_folder
 from ..photos import Photo
-from ..tasks.request import Request
+from ..tasks.request import Frame, Request
 from . import edit, whole
 from . import prepare as preparation
 from .latents_file import LatentsFile
@@ -70,6 +70,8 @@ class Outcome:
 
 
 Outcomes = Generator[Outcome, None, None]
+Draw = Callable[[Image.Image], Image.Image]
+"""From an aligned face to a picture of it."""
 
 
 def invert_into(
@@ -178,9 +180,8 @@ def edit_into(
     ``paste`` as for ``invert_into``. Raises as ``invert_into`` does, ConfigError and CheckpointError for moves that are
     none.
     """
-    kinds = PICTURES | ({"strip": ".strip.png"} if steps else {}) | ({GIF: ".gif"} if gif else {})
+    kinds, steps = _walk(steps, gif)
     run = _Run(out, photos, kinds, [], overwrite, skip_existing, session.pasted if paste else None)
-    steps = steps or (FRAMES if gif else 0)
     generator = session.model.generator
     parsed = [edit.parsed(move, generator) for move in moves]
     if rows is not None:
@@ -199,6 +200,12 @@ def edit_into(
     yield from run.written(
         (photo, result if isinstance(result, Pixel2StyleError) else edited(result)) for photo, result in results
     )
+
+
+def _walk(steps: int, gif: bool) -> tuple[dict[str, str], int]:
+    """The kinds of files of a run with a strip of ``steps`` pictures or an animation, and how many are drawn."""
+    kinds = PICTURES | ({"strip": ".strip.png"} if steps else {}) | ({GIF: ".gif"} if gif else {})
+    return kinds, steps or (FRAMES if gif else 0)
 
 
 def mix_into(
@@ -229,15 +236,13 @@ def mix_into(
     others raises.
     """
     shares = [edit.parsed_share(word) for word in others]
-    if not 0 <= alpha <= 1:
-        raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {alpha}")
+    preparation.check_alpha(alpha)
     sources = [share.photograph for share in shares]
     if variants and (steps or gif):
         raise ConfigError("--variants are drawn of one mixture, --strip and --gif lead to it: choose one of them")
-    kinds = PICTURES | ({"strip": ".strip.png"} if steps else {}) | ({GIF: ".gif"} if gif else {})
+    kinds, steps = _walk(steps, gif)
     kinds |= {"strip": ".variants.png"} if variants else {}
     run = _Run(out, photos, kinds, sources, overwrite, skip_existing, session.pasted if paste else None)
-    steps = steps or (FRAMES if gif else 0)
     generator = session.model.generator
     parse_rows(rows, generator.rows)
     others_ws = [session.invert(share.photograph, align).ws for share in shares]
@@ -445,26 +450,50 @@ def align_into(
     size: int = 1024,
     face: Choice | None = None,
     overwrite: bool = False,
-) -> Generator[Outcome, None, None]:
+) -> Outcomes:
     """Cut a face out of each photograph into ``NAME.png``, ``size`` pixels wide; one outcome each.
 
     Raises OutputError before any work, see ``files.claim``.
     """
+    yield from cut_into(out, photos, session, {"aligned": (".png", None)}, size=size, face=face, overwrite=overwrite)
+
+
+def cut_into(
+    out: Path,
+    photos: Sequence[Photo],
+    session: Session,
+    kinds: Mapping[str, tuple[str, Draw | None]],
+    *,
+    size: int,
+    align: bool = True,
+    face: Choice | None = None,
+    overwrite: bool = False,
+) -> Outcomes:
+    """Write what ``kinds`` make of the face in each photograph, ``size`` pixels wide; one outcome each.
+
+    A kind is the end of a file's name and what draws the face; None writes it as it is. Raises ConfigError, and
+    OutputError before any work, see ``files.claim``.
+    """
     if not SIZES[0] <= size <= SIZES[1]:
         raise ConfigError(f"--size must be from {SIZES[0]} to {SIZES[1]} pixels, not {size}")
     if face is not None:
-        preparation.check_face(Request(DEFAULT_TASK, face=face))
-    files = {photo: out / f"{photo.name}.png" for photo in photos}
-    claim(out, list(files.values()), [photo.path for photo in photos], overwrite)
-    for photo, file in files.items():
+        preparation.check_face(Request(DEFAULT_TASK, align, face=face))
+    files = {photo: {kind: out / f"{photo.name}{end}" for kind, (end, _) in kinds.items()} for photo in photos}
+    claim(out, [file for own in files.values() for file in own.values()], [photo.path for photo in photos], overwrite)
+    for photo, own in files.items():
         try:
             picture = images.load(named(photo))
-            landmarks, notes = preparation.locate(picture, face, session.aligner, photo)
-            images.save(crop(picture, ffhq_quad(landmarks), size), file)
+            frame, notes = Frame.middle(picture), tuple[str, ...]()
+            if align:
+                landmarks, notes = preparation.locate(picture, face, session.aligner, photo)
+                frame = Frame.around(landmarks)
+            cut = frame.cut(picture, size)
+            for kind, (_, draw) in kinds.items():
+                images.save(draw(cut) if draw else cut, own[kind])
         except Pixel2StyleError as error:
             yield Outcome(photo, error=error)
         else:
-            yield Outcome(photo, {"aligned": file}, notes=notes)
+            yield Outcome(photo, own, notes=notes)
 
 
 def convert(

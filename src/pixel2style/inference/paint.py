@@ -124,7 +124,7 @@ def copied(
     matrix = (turn.real * ratio, -turn.imag * ratio, shift.real, turn.imag * ratio, turn.real * ratio, shift.imag)
     moved = other.transform(square.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
     stencil = _stencil(mask, square.width)
-    hard = images.to_tensor(stencil)[:1].add(1).div(2)
+    hard = images.to_mask(stencil)
     matched = seam.matched(images.to_tensor(moved), images.to_tensor(square), 1 - hard)
     made = square.copy()
     made.paste(images.to_picture(matched), (0, 0), stencil)
@@ -144,7 +144,7 @@ def patched(
     whole, mask = photograph.picture.copy(), Image.new("L", photograph.picture.size)
     whole.paste(patch, at, patch)
     mask.paste(patch.getchannel("A"), at)
-    cut = images.to_tensor(photograph.frame.cut(mask, regions.SIDE))[:1].add(1).div(2)
+    cut = images.to_mask(photograph.frame.cut(mask, regions.SIDE))
     if float(cut.amax()) < 0.5:
         width, height = photograph.picture.size
         raise ConfigError(

@@ -88,10 +88,15 @@ def check_numbers(request: Request, rows: int) -> None:
         raise ConfigError(f"--refine is a number of steps, not {request.refine}: leave it out, or try 5")
     if not 0 <= request.samples <= MOST_SAMPLES:
         raise ConfigError(f"--samples must be from 0 to {MOST_SAMPLES}, not {request.samples}")
-    if not 0 <= request.alpha <= 1:
-        raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {request.alpha}")
+    check_alpha(request.alpha)
     if request.samples or request.like:
         latents.parse_rows(request.rows, rows)
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise ConfigError for what is no share of a row."""
+    if not 0 <= alpha <= 1:
+        raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {alpha}")
 
 
 def check_face(request: Request) -> None:

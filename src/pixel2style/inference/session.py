@@ -25,7 +25,6 @@ from .. import checkpoints, images, tasks
 from ..config import DEFAULT_TASK
 from ..editing import latents, local, regions
 from ..editing.carry import Carrier
-from ..editing.latents import mix
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import Choice, FaceAligner, crop, from_left
 from ..generators.base import Generator
@@ -49,10 +48,6 @@ from .refine import Fidelity, Goal, Watch
 
 FAR = 1.3
 """``Result.distance`` of pictures that are probably no aligned faces (docs/results.md)."""
-
-
-TRUNCATION = 0.7
-"""Of invented faces."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +176,8 @@ class Session:
             faces = from_left(self.aligner.detect_turned(picture), picture.size)
             for number, face in enumerate(faces, 1):
                 landmarks = tuple((float(x), float(y)) for x, y in face.landmarks)
-                name, whole = f"{photo.name}.{number}", photo.name
-                yield replace(photo, name=name, landmarks=landmarks, turned=face.turned, whole=whole)
+                name = f"{photo.name}.{number}"
+                yield replace(photo, name=name, landmarks=landmarks, turned=face.turned, whole=photo.name)
             if not faces:
                 yield photo
 
@@ -202,7 +197,7 @@ class Session:
 
     def invent(self, seed: int) -> Image.Image:
         """The face of nobody, drawn from random rows."""
-        w = draw(self.model.generator, 1, torch.Generator().manual_seed(seed), self.model.w_avg, TRUNCATION)
+        w = draw(self.model.generator, 1, torch.Generator().manual_seed(seed), self.model.w_avg, preparation.TRUNCATION)
         return self.picture(w.expand(self.model.generator.rows, -1))
 
     def rows(self, source: Path) -> Tensor:
@@ -309,7 +304,7 @@ class Session:
         """
         every = ws[None] if steps is None else torch.cat([ws[None], steps])
         own = self._inversion_of(result)
-        generator = self.model.generator if result.generator is None else result.generator
+        generator = self._generator_of(result)
         pictures = []
         with self._lock, torch.no_grad():
             if self._carrier is None or self._carrier[0] is not result:
@@ -372,10 +367,14 @@ class Session:
             side: residual * (1 - (1 - keep) * F.interpolate(wide[None], (side, side), mode="area"))
             for side, residual in other.features.items()
         }
-        generator = self.model.generator if result.generator is None else result.generator
+        generator = self._generator_of(result)
         with self._lock, torch.no_grad():
             drawn = self._joined(result, own, Inversion(other.ws, features), generator, wide)
         return replace(result, reconstruction=images.to_picture(drawn), ws=rough.ws, samples=(), sample_ws=None)
+
+    def _generator_of(self, result: Result) -> Generator:
+        """What draws a result: its own tuned generator, or the model's."""
+        return self.model.generator if result.generator is None else result.generator
 
     def _inversion_of(self, result: Result) -> Inversion:
         """A result's rows ``[1 k d]`` and features, where the model is."""
@@ -537,7 +536,7 @@ class Session:
         with self._lower_precision():
             all_ws = self.model.encode(sources).float()
         if request.like is not None:
-            all_ws = mix(all_ws, self._rows_of(request.like).to(all_ws), request.rows, request.alpha)
+            all_ws = latents.mix(all_ws, self._rows_of(request.like).to(all_ws), request.rows, request.alpha)
         rows: list[newton.Optimized] = []
         if (steps := self._steps(request)) and self._curvature is None:
             all_ws = torch.cat([self._by_adam(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])

@@ -84,5 +84,5 @@ def region(
     if photograph is None:
         raise ConfigError("a mask is one of a photograph, and this result was made of another file")
     whole_mask = given.convert("L").resize(photograph.picture.size, Image.Resampling.BILINEAR)
-    cut = images.to_tensor(photograph.frame.cut(whole_mask, regions.SIDE))[:1]
-    return regions.softened((cut[None] + 1) / 2, MASK_SOFT)[0]
+    cut = images.to_mask(photograph.frame.cut(whole_mask, regions.SIDE))
+    return regions.softened(cut[None], MASK_SOFT)[0]

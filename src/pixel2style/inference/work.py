@@ -156,7 +156,7 @@ class Work:
             raise ConfigError("nothing is painted: draw on the face first")
         painted = self.now.reconstruction.resize(layer.size, Image.Resampling.LANCZOS)
         painted.paste(layer.convert("RGB"), mask=alpha)
-        mask = images.to_tensor(alpha)[:1] / 2 + 0.5
+        mask = images.to_mask(alpha)
         found = self.session.paint(replace(self.now, samples=()), painted, mask)
         self._change(found, found.ws, {})
 

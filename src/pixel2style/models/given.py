@@ -43,8 +43,8 @@ def images_of(images: Any, channels: int, dtype: torch.dtype) -> Tensor:
 def check_pixels(images: Tensor) -> None:
     """Raise ConfigError for numbers of ``images`` ``[b c h w]`` that are NaN, infinite or no pixels.
 
-    RGB without any dark pixel is probably in [0, 1], and label maps with other numbers than 0 and 1 are probably none:
-    a warning says so.
+    RGB without any dark pixel is probably in [0, 1], and label maps with numbers outside [0, 1] are probably none: a
+    warning says so.
     """
     if not is_readable(images):
         return
