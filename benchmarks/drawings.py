@@ -70,13 +70,9 @@ def read(folder: Path, limit: int | None) -> list[Example]:
 
 def agreement(pictures: Sequence[Tensor], examples: Sequence[Example]) -> tuple[float, float]:
     """Mean intersection over union of the classes that occur, and the share of right pixels, over all pictures."""
-    table = torch.zeros(CLASSES, CLASSES)
-    for picture, example in zip(pictures, examples, strict=True):
-        pairs = example.labels * CLASSES + parsing.regions(picture)[0]
-        table += torch.bincount(pairs.flatten(), minlength=CLASSES**2).view(CLASSES, CLASSES)
-    right, there = table.diagonal(), table.sum(1)
-    overlap = right / (table.sum(0) + there - right).clamp(min=1)
-    return float(overlap[there > 0].mean()), float(right.sum() / table.sum())
+    pairs = zip(pictures, examples, strict=True)
+    tables = [parsing.confusion(parsing.regions(picture)[0], example.labels) for picture, example in pairs]
+    return parsing.scores(torch.stack(tables).sum(0))[:2]
 
 
 def edges(picture: Tensor, example: Example) -> float:

@@ -22,20 +22,17 @@ def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__)
     reader.add_argument("--data", type=Path, required=True)
     folder = reader.parse_args().data
-    count = len(parsing.CLASSES)
-    table = torch.zeros(count, count)
+    table = torch.zeros(len(parsing.CLASSES), len(parsing.CLASSES))
     files = sorted((folder / "images").iterdir())
     for file in files:
         photograph = images.to_tensor(images.load(file).resize((SIDE, SIDE)))
         mask = Image.open(folder / "masks" / f"{file.stem}.png").resize((SIDE, SIDE), Image.Resampling.NEAREST)
         true = torch.from_numpy(np.array(mask)).long()
-        pairs = true * count + parsing.regions(photograph[None])[0]
-        table += torch.bincount(pairs.flatten(), minlength=count * count).view(count, count)
-    right, there = table.diagonal(), table.sum(1)
-    overlap = right / (table.sum(0) + there - right).clamp(min=1)
-    for name, share, part in zip(parsing.CLASSES, overlap.tolist(), (there / table.sum()).tolist(), strict=True):
+        table += parsing.confusion(parsing.regions(photograph[None])[0], true)
+    mean, correct, overlap = parsing.scores(table)
+    parts = (table.sum(1) / table.sum()).tolist()
+    for name, share, part in zip(parsing.CLASSES, overlap.tolist(), parts, strict=True):
         print(f"{name:<12} {share:.3f}  ({100 * part:.2f} % of the pixels)")
-    mean, correct = float(overlap[there > 0].mean()), float(right.sum() / table.sum())
     print(f"{len(files)} pictures: mIoU {mean:.3f}, right pixels {correct:.4f}")
 
 

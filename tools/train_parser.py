@@ -26,8 +26,10 @@ from torch import Tensor
 
 import pixel2style as p2s
 from pixel2style import runtime
+from pixel2style.metrics import parsing
 from pixel2style.metrics.parsing import CLASSES, SIDED, FaceParser
 from pixel2style.models.encoders import PyramidEncoder
+from pixel2style.tasks.degrade import often
 from pixel2style.training.dataset import mirrored
 
 BATCH, RATE, WARMUP, AVERAGE = 12, 1e-3, 50, 0.995
@@ -129,28 +131,25 @@ def varied(images: Tensor, labels: Tensor, rng: torch.Generator) -> tuple[Tensor
     def normal(width: float, *shape: int) -> Tensor:
         return torch.randn(shape, generator=rng).clamp(-2, 2) * width
 
-    def often(share: float) -> bool:
-        return bool(torch.rand((), generator=rng) < share)
-
-    if often(0.8):
+    if often(0.8, rng):
         angle, scale = normal(0.12), normal(0.12).exp()
         turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2) * scale
         affine = torch.cat([turn, normal(0.08, 2, 1)], 1)[None]
         grid = F.affine_grid(affine, [1, 1, SIDE, SIDE], align_corners=False)
         bend = F.interpolate(normal(0.02, 1, 2, 5, 5), (SIDE, SIDE), mode="bicubic").permute(0, 2, 3, 1)
-        grid = grid + bend * often(0.4)
+        grid = grid + bend * often(0.4, rng)
         images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
         labels = F.grid_sample(labels, grid, mode="nearest", padding_mode="reflection", align_corners=False)
-    if often(0.3):
+    if often(0.3, rng):
         fewer = int(2 ** (5.5 + 2.3 * float(torch.rand((), generator=rng))))
         images = F.interpolate(F.interpolate(images, (fewer, fewer), mode="area"), (SIDE, SIDE), mode="bilinear")
     gray = images.mean(1, keepdim=True)
-    images = gray + (images - gray) * (0.0 if often(0.08) else float(normal(0.3).exp()))
+    images = gray + (images - gray) * (0.0 if often(0.08, rng) else float(normal(0.3).exp()))
     images = images * float(normal(0.2).exp()) + float(normal(0.15)) + normal(0.08, 1, 3, 1, 1)
-    if often(0.3):
+    if often(0.3, rng):
         images = images + normal(0.05) * torch.randn(images.shape, generator=rng)
     labels = labels.long()
-    if often(0.5):
+    if often(0.5, rng):
         images, labels = mirrored(images, True), torch.tensor(SWAPPED)[mirrored(labels, True)]
     return images.clamp(-1, 1), labels
 
@@ -166,25 +165,22 @@ def loss_of(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def scores(parser: FaceParser, images: Tensor, labels: Tensor) -> tuple[float, float, list[float]]:
-    """Mean intersection over union, share of right pixels, and the first by class, over all pictures."""
+def scores(parser: FaceParser, images: Tensor, labels: Tensor) -> tuple[float, float, Tensor]:
+    """``parsing.scores`` over all pictures."""
     table = torch.zeros(len(CLASSES), len(CLASSES))
     for some, true in zip(torch.split(images, 10), torch.split(labels, 10), strict=True):
         with torch.autocast("cpu", torch.bfloat16):
             logits = parser(some.float() / 127.5 - 1).float()
         found = F.interpolate(logits, (SIDE, SIDE), mode="bilinear").argmax(1)
-        both = true.flatten().long() * len(CLASSES) + found.flatten()
-        table += torch.bincount(both, minlength=table.numel()).view_as(table)
-    right = table.diagonal()
-    overlap = right / (table.sum(0) + table.sum(1) - right).clamp(min=1)
-    return float(overlap[table.sum(1) > 0].mean()), float(right.sum() / table.sum()), overlap.tolist()
+        table += parsing.confusion(found, true[:, 0])
+    return parsing.scores(table)
 
 
 def write(parser: FaceParser, file: Path, held_out: tuple[Tensor, Tensor]) -> None:
     """Save the weights and print their scores."""
     save_file({name: value.contiguous() for name, value in parser.state_dict().items()}, file)
     mean, right, by_class = scores(parser, *held_out)
-    listed = " ".join(f"{share:.2f}" for share in by_class)
+    listed = " ".join(f"{share:.2f}" for share in by_class.tolist())
     print(f"  validation: mIoU {mean:.4f}, pixels {right:.4f}: {listed}", flush=True)
 
 

@@ -10,20 +10,9 @@ from safetensors.torch import load_file
 
 import pixel2style as p2s
 from pixel2style import cli, images, photos
-from tests.support import stand_in
 from tests.support.paths import ASTRONAUT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stand_in.save_random_model(tmp_path_factory.mktemp("model") / "model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def session(model: Path) -> p2s.Session:
-    return p2s.Session(model, "cpu")
 
 
 @pytest.fixture

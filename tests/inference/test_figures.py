@@ -21,16 +21,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 OTHER = ROOT / "examples" / "gallery" / "coelho.jpg"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stand_in.save_random_model(tmp_path_factory.mktemp("model") / "model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def session(model: Path) -> p2s.Session:
-    return p2s.Session(model, "cpu")
-
-
 def run(*words: object) -> int:
     return main([str(word) for word in words])
 

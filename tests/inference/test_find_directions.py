@@ -25,11 +25,6 @@ def generator() -> Generator:
     return stand_in.random_model().generator
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stand_in.save_random_model(tmp_path_factory.mktemp("model") / "model.safetensors")
-
-
 @pytest.mark.parametrize("method", ["svm", "regression"])
 def test_a_unit_moves_the_score_by_one_deviation_and_what_is_held_stays(method: str, generator: Generator) -> None:
     rng = torch.Generator().manual_seed(0)

@@ -11,20 +11,9 @@ from pixel2style import cli, images
 from pixel2style.inference import whole
 from pixel2style.metrics import attributes
 from pixel2style.tasks.request import Frame
-from tests.support import stand_in
 from tests.support.paths import ASTRONAUT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stand_in.save_random_model(tmp_path_factory.mktemp("model") / "model.safetensors")
-
-
-@pytest.fixture(scope="module")
-def session(model: Path) -> p2s.Session:
-    return p2s.Session(model, "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,22 @@ def regions(images: Tensor) -> Tensor:
     return pretrained().to(images.device).regions(images)
 
 
+def confusion(found: Tensor, true: Tensor) -> Tensor:
+    """How many pixels of each class (lines) were found as each other (columns), in maps of one shape: ``[19 19]``."""
+    pairs = true.flatten().long() * len(CLASSES) + found.flatten()
+    return torch.bincount(pairs, minlength=len(CLASSES) ** 2).view(len(CLASSES), len(CLASSES)).float()
+
+
+def scores(table: Tensor) -> tuple[float, float, Tensor]:
+    """Mean intersection over union, share of right pixels, and the first by class, of a table as of ``confusion``.
+
+    The mean is that of the classes that occur.
+    """
+    right, there = table.diagonal(), table.sum(1)
+    overlap = right / (table.sum(0) + there - right).clamp(min=1)
+    return float(overlap[there > 0].mean()), float(right.sum() / table.sum()), overlap
+
+
 def picture(labels: Tensor) -> Image.Image:
     """Regions ``[h w]`` as a palette picture whose numbers are classes and whose colours are ``PALETTE``."""
     image = Image.fromarray(labels.to("cpu", torch.uint8).numpy(), "P")

@@ -206,6 +206,11 @@ def between(low: float, high: float, rng: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=rng))
 
 
+def often(share: float, rng: torch.Generator) -> bool:
+    """Whether something that happens in this share of all cases happens."""
+    return bool(torch.rand((), generator=rng) < share)
+
+
 def whole(low: int, high: int, rng: torch.Generator) -> int:
     """An integer from ``low`` to ``high``, both included, uniformly distributed."""
     return int(torch.randint(low, high + 1, (), generator=rng))

@@ -22,7 +22,7 @@ from ..config import SourceConfig
 from ..errors import ConfigError, ImageError
 from ..metrics import parsing
 from . import pencils
-from .degrade import between, choose, whole
+from .degrade import between, choose, often, whole
 
 Classes = npt.NDArray[np.int64]
 
@@ -77,12 +77,12 @@ def rough(source: Tensor, rng: torch.Generator) -> Tensor:
     A class is lost to one beside it; what a person leaves out of a drawing is part of what surrounds it.
     """
     found = source.argmax(0, keepdim=True)
-    if _often(0.5, rng):
+    if often(0.5, rng):
         found = pencils.crooked(found.float(), between(0.5, 3, rng), rng, "nearest").round().long()
-    if _often(0.15, rng):
+    if often(0.15, rng):
         few = nearest(found[0].cpu().numpy(), whole(32, 96, rng))
         found = torch.from_numpy(nearest(few, source.shape[-1]))[None].to(source.device)
-    if _often(0.35, rng):
+    if often(0.35, rng):
         for _ in range(whole(1, 3, rng)):
             found = _without_one(found, rng)
     return one_hot(found[0], len(source))
@@ -99,10 +99,6 @@ def _without_one(found: Tensor, rng: torch.Generator) -> Tensor:
     ring = F.max_pool2d(inside.float(), 5, 1, 2).bool() & ~inside
     around = found[ring]
     return torch.where(inside, around.mode().values, found) if len(around) else found
-
-
-def _often(share: float, rng: torch.Generator) -> bool:
-    return bool(torch.rand((), generator=rng) < share)
 
 
 def classes_in(path: Path, source: SourceConfig) -> Classes:

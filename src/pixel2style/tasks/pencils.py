@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ConfigError
-from .degrade import between, blurred, choose, luma, whole
+from .degrade import between, blurred, choose, luma, often, whole
 
 Style = Literal["pencil", "lines", "shaded", "outline"]
 STYLES: tuple[Style, ...] = get_args(Style)
@@ -76,17 +76,13 @@ def sketch(images: Tensor, style: str, rng: torch.Generator) -> Tensor:
 def by_hand(drawing: Tensor, rng: torch.Generator) -> Tensor:
     """A sketch ``[1 s s]`` as another hand draws it: at times thicker, without grays, crooked or incomplete."""
     unit = drawing.shape[-1] / _UNIT
-
-    def often(share: float) -> bool:
-        return bool(torch.rand((), generator=rng) < share)
-
-    if often(0.3):
+    if often(0.3, rng):
         drawing = thicker(drawing, between(0.5, 4, rng))
-    if often(0.15):
+    if often(0.15, rng):
         drawing = (drawing > between(0.4, 0.8, rng)).to(drawing)
-    if often(0.4):
+    if often(0.4, rng):
         drawing = crooked(drawing, between(0.5, 3, rng), rng)
-    if often(0.3):
+    if often(0.3, rng):
         places = F.interpolate(torch.randn(1, 1, 6, 6, generator=rng), drawing.shape[-2:], mode="bicubic")[0]
         kept = blurred((places < between(0.6, 1.6, rng)).float(), 2 * unit).to(drawing)
         drawing = 1 - (1 - drawing) * kept
