@@ -159,7 +159,7 @@ def test_sefas_first_direction_changes_the_styles_most(small: Generator, rows: s
     assert changes[0] > 1.5 * changes[-1]
 
 
-@pytest.mark.parametrize("name", ["small", "faces"])
+@pytest.mark.parametrize("name", ["small", pytest.param("faces", marks=pytest.mark.slow)])
 def test_each_rows_matrices_make_the_styles_it_drives(name: str, request: pytest.FixtureRequest) -> None:
     generator: Generator = request.getfixturevalue(name)
     matrices = generator.style_matrices()

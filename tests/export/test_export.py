@@ -153,6 +153,7 @@ def test_a_graph_does_not_tell_where_it_was_made(folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:(?s).*get_attr:UserWarning")  # of PyTorch 2.6, where it reads its own
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_torch_export_is_read_by_pytorch(tmp_path: Path, file: Path) -> None:
     (made,) = export_into(tmp_path, file, "torch", ("whole",))
     assert made.gives["drawn"].error <= 1e-5 * made.gives["drawn"].largest
@@ -273,6 +274,7 @@ def test_an_interrupted_export_leaves_earlier_files(
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*get_attr:UserWarning")  # of PyTorch 2.6, where it reads its own
+@pytest.mark.slow
 def test_an_earlier_graph_is_kept_until_it_may_be_replaced(
     tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -168,6 +168,7 @@ def test_a_model_that_is_the_base_takes_no_room(tmp_path: Path) -> None:
     assert stand_in.same(p2s.load(tmp_path / "same.safetensors"), model)
 
 
+@pytest.mark.slow
 def test_training_starts_from_a_difference_and_a_first_layer_of_another_shape_is_stored_whole(
     stored: Path, tmp_path: Path
 ) -> None:

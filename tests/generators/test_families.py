@@ -163,6 +163,7 @@ def test_training_starts_from_a_pretrained_trunk(
         torch.testing.assert_close(found.data, value, rtol=0, atol=3e-6)
 
 
+@pytest.mark.slow
 def test_a_run_uses_the_similarity_of_mocos_file(tmp_path: Path) -> None:
     file = tmp_path / "moco.pth"
     torch.manual_seed(3)

@@ -47,6 +47,7 @@ def test_a_folder_gives_back_what_was_saved(tmp_path: Path) -> None:
     assert written == {"README.md", "config.json", "model.safetensors"}
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_complete_and_may_be_half_as_large(tmp_path: Path) -> None:
     p2s.load("faces").save_pretrained(tmp_path, dtype=torch.float16)
     model = p2s.PSP.from_pretrained(tmp_path)

@@ -45,6 +45,7 @@ def drawn(model: "p2s.PSP", seed: int, count: int = 1) -> Tensor:
         return model.decode(model.w_avg + 0.5 * noise)
 
 
+@pytest.mark.slow
 def test_a_real_face_is_approached_and_no_weight_moves(bundled: "p2s.PSP", face: Tensor) -> None:
     before = {name: value.clone() for name, value in bundled.state_dict().items()}
     losses: list[float] = []

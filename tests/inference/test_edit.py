@@ -137,6 +137,7 @@ def test_the_list_names_every_direction(capsys: pytest.CaptureFixture[str], sess
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_a_command_of_strength_0_writes_the_inversion(session: Session, tmp_path: Path) -> None:
     photos = find([str(ASTRONAUT)])
     (outcome,) = edit_into(tmp_path, photos, session, ["age=0", "smile=0"])

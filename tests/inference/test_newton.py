@@ -85,6 +85,7 @@ def test_rows_are_never_worse_than_they_were(model: PSP, photograph: Tensor, cur
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_pictures_are_corrected_one_by_one(model: PSP, photograph: Tensor, curvature: Curvature) -> None:
     both = torch.cat([photograph, photograph.flip(-1)])
     with torch.no_grad():
@@ -119,6 +120,7 @@ def test_the_command_refines_and_says_no_to_less_than_no_steps(
 @pytest.mark.parametrize(
     "options", [("superres", {"factor": 16}), pytest.param(("inpaint", {"mask": "box"}), marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_a_refined_answer_agrees_better_with_what_a_picture_shows(options: tuple[str, dict[str, Any]]) -> None:
     task, asked = options
     session, picture = bundled.session(task), bundled.face()

@@ -54,20 +54,21 @@ import os, sys, torch
 from pixel2style import images
 from pixel2style.inference.session import Session
 torch.set_num_threads(2)
-session, picture = Session(), images.load(sys.argv[1])
-own = session.invert(picture, detail=False).ws
+session, picture = Session(sys.argv[1]), images.load(sys.argv[2])
+own = session.invert(picture, refine=0, detail=False).ws
 child = os.fork()
 if child == 0:
-    same = (session.invert(picture, detail=False).ws - own).abs().max() < 0.5
+    same = (session.invert(picture, refine=0, detail=False).ws - own).abs().max() < 0.5
     os._exit(0 if same else 1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_can_use_the_session_of_its_parent() -> None:
+def test_a_forked_process_can_use_the_session_of_its_parent(file: Path) -> None:
     waiting = {**os.environ, "GOMP_SPINCOUNT": "2000"}  # as commands do: threads that spin take the time of other tests
-    ended = subprocess.run([sys.executable, "-c", FORKED, str(ASTRONAUT)], timeout=120, check=False, env=waiting)
+    words = [sys.executable, "-c", FORKED, str(file), str(ASTRONAUT)]
+    ended = subprocess.run(words, timeout=120, check=False, env=waiting)
     assert ended.returncode == 0
 
 
@@ -134,6 +135,7 @@ def test_a_batch_is_a_number_of_photographs(batch: object, file: Path) -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_a_session_whose_model_is_of_bfloat16_draws_nearly_the_same() -> None:
     session, picture, plain = Session(), images.load(ASTRONAUT), bundled.inverted()
     session.model.bfloat16()

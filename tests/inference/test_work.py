@@ -114,6 +114,7 @@ def test_files_are_the_face_its_rows_and_the_photograph_of_its_size(work: Work, 
     assert set(files) == {"face.png", "photograph.png", "latents.safetensors"}
 
 
+@pytest.mark.slow
 def test_refinement_shows_its_states_and_keeps_the_changes(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(works, "EVERY", 0.0)
     work.move({"light": 1.0})

@@ -118,6 +118,7 @@ def test_crops_are_compared_pixel_by_pixel_and_not_pooled(faces):
 # The published networks
 
 
+@pytest.mark.slow
 def test_arcface_gives_the_published_loss_and_improvement():
     network = ArcFace()
     network.load_state_dict(weights("arcface_ir_se50"))

@@ -24,9 +24,18 @@ from tests.support.golden_rule import arr, figures, img, relative_error, small, 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 slow = pytest.mark.slow
-DEFAULT = ["psp_256", "e4e_256", "psp_w_256", "psp_wplus_256"]
+DEFAULT = ["psp_256", "e4e_256"]
 """In an order in which each shares most of its weights with the one before."""
-SLOW = ["restyle_psp_256", "restyle_resnet_256", "psp_seg_256", "psp_ffhq_1024", "psp_sketch_256", "psp_noavg_64"]
+SLOW = [
+    "psp_w_256",
+    "psp_wplus_256",
+    "restyle_psp_256",
+    "restyle_resnet_256",
+    "psp_seg_256",
+    "psp_ffhq_1024",
+    "psp_sketch_256",
+    "psp_noavg_64",
+]
 CASES = [*DEFAULT, *(pytest.param(name, marks=slow) for name in SLOW)]
 OPTIONS: dict[str, dict[str, Any]] = {
     "e4e_256": {"encoder_type": "Encoder4Editing"},

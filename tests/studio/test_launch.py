@@ -1,17 +1,20 @@
 """Who reaches the studio, and what it refuses."""
 
+import importlib.util
+
 import pytest
 
 from pixel2style.cli import main
 from pixel2style.errors import ConfigError, ImageError
 
-pytest.importorskip("gradio", reason="the extra studio is not installed")
-
-from pixel2style.studio import parts
-from pixel2style.studio.launch import Address
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("gradio") is None, reason="the extra studio is not installed"
+)  # each test imports it: it takes seconds, which tests of other files need not wait for
 
 
 def test_only_this_machine_is_let_in_without_a_password() -> None:
+    from pixel2style.studio.launch import Address
+
     assert Address().local and Address("localhost").local and Address("::1").local
     for host in ("0.0.0.0", "192.168.0.2", "example.org"):
         with pytest.raises(ConfigError, match="--password"):
@@ -31,6 +34,8 @@ def test_the_command_refuses_what_lets_others_in(words: list[str], capsys: pytes
 
 
 def test_drawings_have_a_largest_size_and_damaged_ones_are_refused() -> None:
+    from pixel2style.studio import parts
+
     with pytest.raises(ImageError):
         parts.drawing("data:image/png;base64," + "A" * (parts.MOST_TEXT + 1))
     for damaged in (None, "", "data:image/png;base64,@@", "data:image/png;base64,AAAA"):
@@ -40,5 +45,7 @@ def test_drawings_have_a_largest_size_and_damaged_ones_are_refused() -> None:
 
 def test_sentences_are_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", "/tmp/studio")
+    from pixel2style.studio import parts
+
     said = parts.plain("/tmp/studio/abc/me.png is empty: give --no-align")
     assert said == "me.png is empty: give no align."

@@ -1,5 +1,6 @@
 """The studio in a browser: what visitors do, what they see, and what they do not see of each other."""
 
+import importlib.util
 import io
 import json
 import urllib.error
@@ -17,8 +18,10 @@ from tests.support import browser as browsers
 from tests.support.paths import ASTRONAUT
 from tests.support.stand_in import save_random_model
 
-pytest.importorskip("gradio", reason="the extra studio is not installed")
-pytestmark = pytest.mark.slow  # a browser and a server: a minute
+pytestmark = [
+    pytest.mark.slow,  # a browser and a server: a minute
+    pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="the extra studio is not installed"),
+]
 
 
 @pytest.fixture(scope="module")

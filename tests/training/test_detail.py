@@ -154,6 +154,7 @@ def test_a_run_in_parts_on_a_full_cache_equals_the_unbroken_one_to_the_bit(
 
 
 @pytest.mark.parametrize("optimizer", ["muon", pytest.param("adamw", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_run_without_a_cache_goes_on_to_the_bit(config: TrainConfig, tmp_path: Path, optimizer: str) -> None:
     config = replace(config, optimizer=optimizer)
     whole = loop.fit(replace(config, out=str(tmp_path / "whole")))
@@ -161,6 +162,7 @@ def test_a_run_without_a_cache_goes_on_to_the_bit(config: TrainConfig, tmp_path:
     assert differences(whole, loop.fit(config)) == []
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_the_cache_is_made_again(config: TrainConfig, tmp_path: Path) -> None:
     config = replace(config, detail=replace(config.detail, cache=str(tmp_path / "cache")))
     whole = loop.fit(replace(config, out=str(tmp_path / "whole")))
@@ -264,6 +266,7 @@ def test_a_new_detail_encoder_knows_the_maps_of_its_generator(config: TrainConfi
     assert not torch.equal(detail.coarse_mean, torch.zeros(8))
 
 
+@pytest.mark.slow
 def test_a_residual_of_the_map_of_32_pixels_alone_is_trained(config: TrainConfig) -> None:
     detail = replace(config.detail, side=32, fine_width=0, full_size_from=0)
     config = replace(config, detail=detail, steps=2)
@@ -371,6 +374,7 @@ def test_a_model_without_a_detail_encoder_has_none_to_load(folder: Path) -> None
         checkpoints.load_detail(folder / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_doctor_knows_detail_encoders(config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.json"
     file.write_bytes(TypeAdapter(TrainConfig).dump_json(replace(config, loss=replace(LOSS, roughness=0.0))))

@@ -280,6 +280,7 @@ class TestWandb:
         assert [row["_step"] for row in received.history] == list(range(1, 16))
         assert received.exit_codes == [1, 0]
 
+    @pytest.mark.slow
     def test_a_run_that_is_tracked_later_is_sent_from_its_start(
         self, tmp_path: Path, online: wandb_server.Runs
     ) -> None:
@@ -333,6 +334,7 @@ class TestWandb:
                 (step, example, step / 100, 1 / step) for step in (5, 10) for example in ("astronaut", "mirrored")
             ]
 
+    @pytest.mark.slow
     def test_pictures_wait_in_the_folder_of_the_run(self, tmp_path: Path) -> None:
         tracker = logging.make_tracker(self.CONFIG, tmp_path, 0)
         log(tracker, range(5, 6))
@@ -341,6 +343,7 @@ class TestWandb:
         assert sum(path.read_bytes().startswith(b"\xff\xd8\xff") for path in waiting) >= 2 * 6
         assert "WANDB_DATA_DIR" not in os.environ
 
+    @pytest.mark.slow
     def test_without_a_key_the_run_stays_offline_and_one_line_is_printed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

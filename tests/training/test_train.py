@@ -84,6 +84,7 @@ def test_four_steps_and_four_more_equal_eight_unbroken_to_the_bit(config, tmp_pa
     assert [line["step"] for line in lines(broken)] == list(range(1, 9))
 
 
+@pytest.mark.slow
 def test_a_run_of_networks_with_statistics_goes_on_to_the_bit_too(config, tmp_path):
     shape = replace(SHAPE, kind="last_layer")
     config = replace(config, encoder=shape, loss=NO_NETWORKS, ema=0.0)
@@ -125,6 +126,7 @@ class Killed(BaseException):
     """Raised in a step, ends the run there: nothing is saved."""
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_within_a_step_goes_on_from_its_last_state_to_the_bit(config, tmp_path):
     def kill(step: int, losses: Mapping[str, float]) -> None:
         if step == 4:
@@ -289,6 +291,7 @@ def test_a_step_without_a_finite_gradient_changes_nothing_that_is_trained(config
     assert not torch.equal(everything(state)["bank"], before["bank"])
 
 
+@pytest.mark.slow
 def test_twenty_steps_in_a_row_without_a_gradient_end_the_run_with_advice(config):
     config = replace(config, steps=100, iterations=1, loss=NO_NETWORKS, lr=1e20, clip=0.0, warmup=0, optimizer="adam")
     config = replace(config, batch=1, generated=0)
@@ -345,6 +348,7 @@ def test_the_folder_of_a_run_is_not_inside_one_of_its_pictures(config, folder, f
         loop.fit(replace(config, **{field: config.data}, out=str(Path(config.data[0]) / "run")))
 
 
+@pytest.mark.slow
 def test_old_states_are_deleted_and_a_damaged_last_one_is_skipped(config):
     config = replace(config, steps=5, save_every=1, keep=2, loss=NO_NETWORKS)
     state = loop.fit(config)
@@ -416,6 +420,7 @@ def test_a_model_for_a_generator_of_other_rows_keeps_all_layers_below_its_rows(u
     assert torch.equal(started.model.w_avg[0], larger.w_avg)
 
 
+@pytest.mark.slow
 def test_other_validation_pictures_reset_the_best_loss(config, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(config.data[0], other)
@@ -477,6 +482,7 @@ def test_a_damaged_configuration_is_named(config, tmp_path, content):
         RunFolder(tmp_path).write_config(config)
 
 
+@pytest.mark.slow
 def test_a_step_with_the_bundled_generator(config):
     """With its 256-pixel head; its rows have a unit, in which codes are measured."""
     config = replace(config, generator=None, batch=1, generated=1, iterations=1, steps=1, loss=NO_NETWORKS)

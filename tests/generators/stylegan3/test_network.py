@@ -350,6 +350,7 @@ def test_psp_encodes_into_a_stylegan3_and_back_out_of_a_file(tmp_path):
     torch.testing.assert_close(back.decode(back.encode(photograph)), picture)
 
 
+@pytest.mark.slow
 def test_a_run_trains_into_a_stylegan3(tmp_path):
     p2s.save(random(small()), tmp_path / "stylegan3.safetensors")
     config = small_config(tmp_path / "run", generator=str(tmp_path / "stylegan3.safetensors"), steps=2, save_every=2)
