@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pixel2style.config import GeneratorConfig
 from pixel2style.editing import carry
-from pixel2style.editing.carry import carried, enlarged, moved, optical_flow
+from pixel2style.editing.carry import Carrier, between, carried, enlarged, maps_of, moved, optical_flow
 from pixel2style.errors import ConfigError
 from pixel2style.generators import StyleGAN2
 from pixel2style.models.inversion import Inversion
@@ -55,6 +55,45 @@ def test_more_strength_fades_more_and_none_only_moves(generator: StyleGAN2, inve
     edited = turned(inversion)
     sizes = [float(carried(generator, inversion, edited, s).features[16][0].square().mean()) for s in (0.0, 1.0, 5.0)]
     assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_edited_rows_are_drawn_with_the_maps_that_are_wanted(generator: StyleGAN2, inversion: Inversion) -> None:
+    edited = turned(inversion)
+    carrier = Carrier(generator, inversion)
+    wanted = carrier.maps(edited)
+    drawn = maps_of(generator, edited, wanted.keys(), carrier(edited).features)
+    assert list(wanted) == [16, 32] and all(relative_error(drawn[side][:1], wanted[side][:1]) < 1e-4 for side in wanted)
+
+
+def test_finer_maps_than_the_features_are_carried_over(
+    generator: StyleGAN2, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carry, "FINEST", 0.5)
+    coarse = Inversion(inversion.ws, {16: inversion.features[16]})
+    edited = turned(inversion)
+    found = carried(generator, coarse, edited, 0.0)
+    assert set(found.features) == {16, 32} and not found.features[32][1].any()
+    # what the residual adds to the finer map is that of before, moved, however the layers between answer it
+    (own, drawn), (own_after, drawn_after) = (
+        (maps_of(generator, ws, [32])[32], maps_of(generator, ws, [32], features)[32])
+        for ws, features in ((coarse.ws, coarse.features), (edited, found.features))
+    )
+    flow = enlarged(optical_flow(*(maps_of(generator, ws, [16])[16] for ws in (coarse.ws, edited))), 32)
+    assert relative_error((drawn_after - own_after)[:1], moved(drawn - own, flow)[:1]) < 1e-3
+
+
+def test_between_two_inversions_maps_go_from_one_to_the_other(generator: StyleGAN2, inversion: Inversion) -> None:
+    parts = inversion.part(0), inversion.part(1)
+    first, last = (Carrier(generator, part) for part in parts)
+    for share, wanted in ((0.0, parts[0]), (1.0, parts[1])):
+        found = between(first, last, wanted.ws, share)
+        drawn = maps_of(generator, wanted.ws, [16, 32], wanted.features)
+        assert all(relative_error(found[side], drawn[side]) < 1e-3 for side in drawn)
+    bare, ws = Carrier(generator, Inversion(parts[1].ws)), parts[1].ws
+    own = maps_of(generator, ws, [16, 32])
+    assert all(torch.equal(between(first, bare, ws, 1.0)[side], own[side]) for side in own)
+    assert not any(torch.equal(between(first, bare, ws, 0.5)[side], own[side]) for side in own)
+    assert not between(bare, bare, ws, 0.5)
 
 
 def test_rows_after_the_maps_change_no_features(generator: StyleGAN2, inversion: Inversion) -> None:

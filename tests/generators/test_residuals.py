@@ -56,6 +56,20 @@ def test_each_picture_takes_its_own_residual(generator: Generator) -> None:
     assert relative_error(changed[1], plain[1]) > 1e-3
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("size", [None, 16])
+def test_maps_in_place_of_its_own_give_the_picture_that_they_are_of(generator: Generator, size: int | None) -> None:
+    ws, channels = rows_of(generator), generator.map_channels()
+    residuals = {side: arr(f"r{side}", 2, channels[side], side, side) for side in (8, 16)}
+    maps = {side: generator.features(ws, side, residuals=residuals) for side in (4, 8, 16, 32) if side in channels}
+    drawn = generator.draw(ws, maps, size)
+    assert relative_error(drawn, generator.synthesize(ws, size, residuals=residuals)) < 1e-4
+    assert relative_error(drawn, generator.synthesize(ws, size)) > 1e-2
+    assert torch.equal(generator.draw(ws, {}, size), generator.synthesize(ws, size))
+    with pytest.raises(ConfigError, match="16"):
+        generator.draw(ws, {16: maps[8]}, size)
+
+
 def test_residual_of_the_last_map_gives_the_picture_of_the_changed_map(mobile: Generator) -> None:
     one, other = rows_of(mobile).split(1)
     other = torch.cat([other[:, :-1], one[:, -1:]], 1)  # the last row colours the picture, above all maps

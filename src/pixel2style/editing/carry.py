@@ -2,13 +2,19 @@
 
 A residual was found for the rows of a photograph. Where an edit of these rows moves or changes what the generator
 draws, the residual is in the wrong place or on the wrong thing: a turned head leaves its old outline behind, a closed
-mouth the teeth of the open one. The generator's own maps before and after the edit say where that happens. The
-residual is moved along with them (their optical flow), and faded where they differ even so (StyleRes, arXiv
-2212.14359, trains a network for such a gate).
+mouth the teeth of the open one. The generator's own maps before and after the edit say where that happens. What the
+inversion adds to them is moved along with them (their optical flow), and faded where they differ even so (StyleRes,
+arXiv 2212.14359, trains a network for such a gate).
+
+What the inversion adds is the difference of two maps: the one that it is drawn with, and the generator's own for its
+rows. At a coarse map this is the residual. On finer maps it is more, as layers between do not answer an edit of a map
+with a residual as they answer the edit of their own: an older face with its residuals kept shows a third of the
+change that its rows alone show. So the difference is carried over on maps finer than those of the residuals, too.
 
 Axes: ``b`` batch, ``c`` channels, ``s`` side of a map, ``k`` rows, ``d`` width of a row.
 """
 
+from collections.abc import Collection, Mapping
 from functools import cached_property
 
 import torch
@@ -16,11 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..generators.base import Generator
+from ..generators.base import NO_RESIDUALS, Generator, Residuals, adding
 from ..models.inversion import Inversion
 
-FADE = 1.5
+FADE = 1.0
 """``strength`` by default."""
+FINEST = 1 / 8
+"""Side of the finest map that is carried over, in sides of the picture, where residuals are not of a finer one."""
 REACH = 3 / 32
 """The farthest that detail is moved, in sides of a map."""
 WINDOW = 5
@@ -52,42 +60,116 @@ class Carrier:
         generator.check_residuals(inversion.features, inversion.ws)
 
     @cached_property
+    def _sides(self) -> list[int]:
+        """Of the maps that are carried over, from the coarsest."""
+        own, finest = self.inversion.features, self.generator.size * FINEST
+        return [side for side in sorted(self.generator.map_channels()) if min(own) <= side <= max(*own, finest)]
+
+    @cached_property
     def _before(self) -> dict[int, Tensor]:
-        """The generator's own maps, from the coarsest."""
-        ws, features = self.inversion.ws, self.inversion.features
-        return {side: self.generator.features(ws, side).float() for side in sorted(features)}
+        """The generator's own maps."""
+        return maps_of(self.generator, self.inversion.ws, self._sides)
+
+    @cached_property
+    def _added(self) -> dict[int, Tensor]:
+        """What the inversion adds to them."""
+        drawn = maps_of(self.generator, self.inversion.ws, self._sides, self.inversion.features)
+        return {side: maps - self._before[side] for side, maps in drawn.items()}
 
     @cached_property
     def _still(self) -> Tensor:
         """The coarsest map's displacement to itself, see ``optical_flow``."""
-        coarsest = next(iter(self._before.values()))
+        coarsest = self._before[self._sides[0]]
         return _weighted(coarsest, coarsest)
 
     def __call__(self, ws_edited: Tensor, strength: float = FADE) -> Inversion:
-        """An inversion with the rows ``ws_edited`` ``[b k d]`` and features that fit them.
+        """An inversion with the rows ``ws_edited`` ``[b k d]`` and features that fit them, of ``maps``.
 
-        A residual is moved as the edit moves the generator's own map, then multiplied at each place by
-        ``exp(-strength |dF|^2 / var F)``, where ``dF`` is what the edit changes in the moved map ``F``; 0 only moves
-        it. Rows that are not edited have the features of the inversion, to the bit. Raises ConfigError where rows do
-        not fit the inversion; ValueError for a negative ``strength``.
+        Rows that are not edited have the features of the inversion, to the bit. Raises what ``maps`` does.
         """
+        self._check(ws_edited, strength)
+        features = self.inversion.features
+        edited = (self.inversion.ws != ws_edited).any(2).any(1).view(-1, 1, 1, 1)
+        if not features or not edited.any():
+            many = (len(ws_edited), -1, -1, -1)
+            return Inversion(ws_edited, {side: part.expand(many) for side, part in features.items()})
+        found = residuals_to(self.generator, ws_edited, self.maps(ws_edited, strength))
+        kept = {side: features.get(side, residual.new_zeros(())) for side, residual in found.items()}
+        return Inversion(ws_edited, {side: torch.where(edited, found[side], kept[side]) for side in found})
+
+    def maps(self, ws_edited: Tensor, strength: float = FADE) -> dict[int, Tensor]:
+        """The maps that ``ws_edited`` ``[b k d]`` are to be drawn with: ``[b c s s]`` by their side, from the coarsest.
+
+        What the inversion adds to the generator's own maps is moved as the edit moves these, then multiplied at each
+        place by ``exp(-strength |dF|^2 / var F)``, where ``dF`` is what the edit changes in the moved map ``F``; 0 only
+        moves it. Raises ConfigError where rows do not fit the inversion; ValueError for a negative ``strength``.
+        """
+        self._check(ws_edited, strength)
+        if not self.inversion.features:
+            return {}
+        many, flow, factor, wanted = (len(ws_edited), -1, -1, -1), None, None, {}
+        for side, after in maps_of(self.generator, ws_edited, self._sides).items():
+            before, added = self._before[side], self._added[side]
+            flow = optical_flow(before, after, self._still) if flow is None else enlarged(flow, side)
+            if factor is None or side in self.inversion.features:
+                change = (after - moved(before.expand(many), flow)).square().mean(1, keepdim=True) / _variance(before)
+                factor = torch.exp(-strength * blurred(change, BLUR * side))
+            else:  # on a finer map it is much the same
+                factor = F.interpolate(factor, size=(side, side), mode="bilinear", align_corners=False)
+            wanted[side] = torch.addcmul(after, moved(added.expand(many), flow), factor)
+        return wanted
+
+    def _check(self, ws_edited: Tensor, strength: float) -> None:
         if strength < 0:
             raise ValueError(f"strength must be at least 0, got {strength}")
         ws = self.inversion.ws
         if ws_edited.ndim != 3 or ws_edited.shape[1:] != ws.shape[1:] or len(ws) not in (1, len(ws_edited)):
             raise ConfigError(f"edited rows {list(ws_edited.shape)} are not of the inversion's rows {list(ws.shape)}")
-        many = (len(ws_edited), -1, -1, -1)
-        edited = (ws != ws_edited).any(2).any(1).view(-1, 1, 1, 1)
-        if not edited.any():
-            return Inversion(ws_edited, {side: part.expand(many) for side, part in self.inversion.features.items()})
-        features, flow = {}, None
-        for side, before in self._before.items():
-            after, residual = self.generator.features(ws_edited, side).float(), self.inversion.features[side]
-            flow = optical_flow(before, after, self._still) if flow is None else enlarged(flow, side)
-            change = (after - moved(before.expand(many), flow)).square().mean(1, keepdim=True) / _variance(before)
-            factor = torch.exp(-strength * blurred(change, BLUR * side))
-            features[side] = torch.where(edited, moved(residual.expand(many), flow) * factor, residual)
-        return Inversion(ws_edited, features)
+
+
+def between(first: Carrier, last: Carrier, ws: Tensor, share: float) -> dict[int, Tensor]:
+    """The maps that rows ``[b k d]`` between those of two inversions are to be drawn with: a ``share`` is of ``last``.
+
+    Both are of one generator. Raises ConfigError where rows do not fit.
+    """
+    parts = first.maps(ws), last.maps(ws)
+    sides = parts[0].keys() | parts[1].keys()
+    if not sides:
+        return {}
+    own = maps_of(first.generator, ws, sides) if parts[0].keys() != parts[1].keys() else parts[0]
+    one, other = ({**own, **part} for part in parts)
+    return {side: torch.lerp(one[side], other[side], share) for side in sorted(sides)}
+
+
+def maps_of(
+    generator: Generator, ws: Tensor, sides: Collection[int], residuals: Residuals = NO_RESIDUALS
+) -> dict[int, Tensor]:
+    """The maps of ``sides`` that rows ``[b k d]`` with ``residuals`` are drawn with, in float32, from the coarsest."""
+    found: dict[int, Tensor] = {}
+    add = adding(residuals)
+
+    def noted(side: int, maps: Tensor) -> Tensor:
+        maps = add(side, maps)
+        if side in sides:
+            found[side] = maps.float()
+        return maps
+
+    generator.through(ws, max(sides), noted)
+    return found
+
+
+def residuals_to(generator: Generator, ws: Tensor, wanted: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """The residuals with which rows ``[b k d]`` are drawn with the maps ``wanted``, by their side; in float32."""
+    found: dict[int, Tensor] = {}
+
+    def replaced(side: int, maps: Tensor) -> Tensor:
+        if side not in wanted:
+            return maps
+        found[side] = wanted[side] - maps.float()
+        return wanted[side].to(maps.dtype)
+
+    generator.through(ws, max(wanted), replaced)
+    return found
 
 
 def optical_flow(before: Tensor, after: Tensor, still: Tensor | None = None) -> Tensor:

@@ -7,11 +7,13 @@ Controllable Image Synthesis with Internal Representation Collaging, arXiv 1811.
 Axes: ``k`` rows, ``d`` width of a row, ``c`` channels and ``s`` side of a map.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..generators.base import Generator, Residuals
+from ..generators.base import Generator
 from ..models.inversion import Inversion
+from .carry import maps_of, residuals_to
 
 FINEST = 64
 """Side of the finest map in which pictures are joined."""
@@ -25,19 +27,32 @@ def joined(generator: Generator, inversion: Inversion, edited: Inversion, mask: 
     Where ``mask`` ``[1 s s]`` is 0, maps are those of ``inversion``, but for what layers carry over from beside it;
     rows of finer maps than ``FINEST`` are those of ``edited`` everywhere. A generator without maps gives ``edited``.
     """
-    outside: dict[int, Tensor] = {}  # residuals of the joined maps from the rows of the inversion, and of the edit
-    inside: dict[int, Tensor] = {}
-    for side in (side for side in sorted(generator.map_channels()) if COARSEST <= side <= FINEST):
-        share = F.interpolate(mask[None].to(inversion.ws), (side, side), mode="area")
-        wanted = generator.features(edited.ws, side, residuals=_to(edited.features, side))
-        own = generator.features(inversion.ws, side, residuals=outside)
+    sides = [side for side in sorted(generator.map_channels()) if COARSEST <= side <= FINEST]
+    if not sides:
+        return edited
+    after = maps_of(generator, edited.ws, sides, edited.features)
+    targets: dict[int, Tensor] = {}
+
+    def target(side: int, own: Tensor) -> Tensor:
+        """What is drawn from the rows of the inversion, with the edit where the mask is 1."""
+        if side not in after:
+            return own
         kept = own + inversion.features[side] if side in inversion.features else own
-        target = share * wanted + (1 - share) * kept
-        outside[side] = target - own
-        inside[side] = target - generator.features(edited.ws, side, residuals=inside)
-    return Inversion(edited.ws, {**edited.features, **inside})
+        share = _at(mask, kept)
+        targets[side] = share * after[side] + (1 - share) * kept
+        return targets[side].to(own.dtype)
+
+    generator.through(inversion.ws, sides[-1], target)
+    features = residuals_to(generator, edited.ws, targets)
+    for side in {*edited.features, *inversion.features} - targets.keys():
+        parts = [one.features[side] for one in (edited, inversion) if side in one.features]
+        none = torch.zeros_like(parts[0])
+        inside, outside = (one.features.get(side, none) for one in (edited, inversion))
+        share = _at(mask, none)
+        features[side] = share * inside + (1 - share) * outside
+    return Inversion(edited.ws, features)
 
 
-def _to(features: Residuals, side: int) -> Residuals:
-    """The residuals of maps up to ``side``."""
-    return {own: residual for own, residual in features.items() if own <= side}
+def _at(mask: Tensor, maps: Tensor) -> Tensor:
+    """The mask ``[1 s s]`` at the side of maps."""
+    return F.interpolate(mask[None].to(maps), maps.shape[-2:], mode="area")

@@ -4,7 +4,7 @@ Axes: ``b`` batch, ``n`` numbers of noise, ``c`` classes, ``k`` rows, ``d`` widt
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -14,6 +14,8 @@ from ..errors import ConfigError
 Residuals = Mapping[int, Tensor]
 """What is added to a generator's maps, ``[b c s s]`` by their side ``s``."""
 NO_RESIDUALS: Residuals = {}
+Change = Callable[[int, Tensor], Tensor]
+"""The side of a map, and the map ``[b c s s]``, to what a generator goes on with: ``[b c s s]``."""
 
 
 class Generator(nn.Module, ABC):
@@ -54,11 +56,30 @@ class Generator(nn.Module, ABC):
     def features(self, ws: Tensor, side: int, *, residuals: Residuals = NO_RESIDUALS) -> Tensor:
         """The map of ``side`` pixels, ``residuals`` added to it and to those before: ``[b k d] -> [b c side side]``.
 
-        Raises ConfigError where there is no such map, or a residual does not fit: in a generator that does not override
-        this, there is none.
+        Raises ConfigError where there is no such map, or a residual does not fit.
+        """
+        self.check_side(side)
+        self.check_residuals(residuals, ws)
+        return self.through(ws, side, adding(residuals))
+
+    def through(self, ws: Tensor, side: int, change: Change) -> Tensor:
+        """The map of ``side`` pixels, ``change`` applied to it and to those before: ``[b k d] -> [b c side side]``.
+
+        Of several maps, as they are or as they are wanted, this costs no more than the last one. Raises ConfigError
+        where there is no such map: in a generator that does not override this, there is none.
         """
         self.check_side(side)
         raise NotImplementedError
+
+    def draw(self, ws: Tensor, maps: Residuals, size: int | None = None) -> Tensor:
+        """``synthesize`` with ``maps`` ``[b c s s]``, by their side ``s``, in place of the generator's own.
+
+        Raises ConfigError where rows, size or maps do not fit.
+        """
+        self.check_residuals(maps, ws)
+        if maps:
+            raise NotImplementedError
+        return self.synthesize(ws, size)
 
     def map_channels(self) -> dict[int, int]:
         """Channels of the maps that residuals can be added to, by their side; empty where there are none."""
@@ -86,3 +107,8 @@ class Generator(nn.Module, ABC):
         if side not in sides:
             known = f"choose one of {', '.join(map(str, sides))}" if sides else "use its rows alone"
             raise ConfigError(f"this generator has no map of {side} pixels for residuals: {known}")
+
+
+def adding(residuals: Residuals) -> Change:
+    """The change of maps that adds what there is for their side."""
+    return lambda side, maps: maps + residuals[side].to(maps.dtype) if side in residuals else maps

@@ -24,10 +24,10 @@ from torch import Tensor
 from .. import checkpoints, images, tasks
 from ..config import DEFAULT_TASK
 from ..editing import latents, local, regions
-from ..editing.carry import Carrier
+from ..editing.carry import Carrier, between
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import Choice, FaceAligner, crop, from_left
-from ..generators.base import Generator
+from ..generators.base import Generator, Residuals
 from ..generators.sampling import draw
 from ..metrics import attributes
 from ..metrics.attributes import FaceAttributes
@@ -310,12 +310,13 @@ class Session:
             if self._carrier is None or self._carrier[0] is not result:
                 self._carrier = result, Carrier(generator, own)
             carrier = self._carrier[1]
-            for one in every:
-                edited = carrier(one[None].to(own.ws))
-                if only is None:
-                    drawn = self._draw(edited, generator, size)[0]
+            for one in every[:, None].to(own.ws):
+                if only is not None:
+                    drawn = self._drawn_within(result, own, carrier(one), generator, only, size)
+                elif torch.equal(one, own.ws):
+                    drawn = self._draw(own, generator, size)[0]
                 else:
-                    drawn = self._drawn_within(result, own, edited, generator, only, size)
+                    drawn = self._draw_with(one, carrier.maps(one), generator, size)[0]
                 pictures.append(images.to_picture(drawn))
         return replace(result, reconstruction=pictures[0], ws=ws, samples=tuple(pictures[1:]), sample_ws=steps)
 
@@ -332,12 +333,8 @@ class Session:
             carriers = Carrier(generator, first), Carrier(generator, last)
             for share in torch.linspace(0, 1, steps).tolist()[1:-1]:
                 ws = latents.interpolate(first.ws, last.ws, share)
-                ways = [(carriers[0](ws), 1 - share), (carriers[1](ws), share)]
-                features: dict[int, Tensor] = {}
-                for inversion, weight in ways:
-                    for side, residual in inversion.features.items():
-                        features[side] = features.get(side, 0) + weight * residual
-                pictures.append(images.to_picture(self._draw(Inversion(ws, features), generator)[0]))
+                drawn = self._draw_with(ws, between(*carriers, ws, share), generator)
+                pictures.append(images.to_picture(drawn[0]))
         return [*pictures, other.reconstruction]
 
     def region(self, result: Result, region: whole.Region, *others: Image.Image) -> Tensor:
@@ -717,6 +714,12 @@ class Session:
         with self._lower_precision():
             side = None if size is None else min(size, drawing.size)
             drawn = drawing.synthesize(inversion.ws, side, residuals=inversion.features)
+        return self.model.framed(drawn).float().cpu()
+
+    def _draw_with(self, ws: Tensor, maps: Residuals, generator: Generator, size: int | None = None) -> Tensor:
+        """The picture of rows ``[1 k d]`` with ``maps`` in place of the generator's own: ``[1 3 h r]``."""
+        with self._lower_precision():
+            drawn = generator.draw(ws, maps, None if size is None else min(size, generator.size))
         return self.model.framed(drawn).float().cpu()
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ...config import GeneratorConfig
 from ...ops import SLOPE, activate, area
-from ..base import NO_RESIDUALS, Generator, Residuals
+from ..base import NO_RESIDUALS, Change, Generator, Residuals
 from ..sampling import check, rows_of, size_of, truncated
 from . import adjoint
 from .adjoint import inverse_haar, needs_graph, scale
@@ -197,21 +197,13 @@ class MobileStyleGAN(Generator):
         """The first map, and those after each block."""
         return {4 << blocks: channels for blocks, channels in enumerate((512, *CHANNELS))}
 
-    def features(self, ws: Tensor, side: int, *, residuals: Residuals = NO_RESIDUALS) -> Tensor:
-        """The map of ``side`` pixels, ``residuals`` added to it and to those before: ``[b k d] -> [b c side side]``.
-
-        Raises ConfigError where there is no such map, or a residual does not fit.
-        """
+    def through(self, ws: Tensor, side: int, change: Change) -> Tensor:
+        """The map of ``side`` pixels, from that of 4 pixels on, see ``Generator.through``."""
         self.check_side(side)
-        self.check_residuals(residuals, ws)
         ws = rows_of(ws, self.rows, self.width).to(self.constant.dtype)
-        return self._features(ws, side.bit_length() - 3, self._in_own_type(residuals))
-
-    def _features(self, ws: Tensor, blocks: int, residuals: Residuals) -> Tensor:
-        """The map after ``blocks`` blocks: ``[b k d] -> [b c h w]``."""
-        images = self._first_map(ws, residuals)
-        for step in self._steps(ws, blocks, residuals):
-            images = step(images, ALL_ROWS)
+        images = change(4, self._first_map(ws, NO_RESIDUALS))
+        for blocks, step in enumerate(self._steps(ws, side.bit_length() - 3, NO_RESIDUALS)):
+            images = change(8 << blocks, step(images, ALL_ROWS))
         return images
 
     def _first_map(self, ws: Tensor, residuals: Residuals) -> Tensor:
@@ -226,20 +218,32 @@ class MobileStyleGAN(Generator):
         return [_adding(step, residuals[8 << i]) if 8 << i in residuals else step for i, step in enumerate(steps)]
 
     def _run(
-        self, ws: Tensor, blocks: int, head: Callable[[Tensor, Tensor], Tensor], halo: int, residuals: Residuals
+        self,
+        ws: Tensor,
+        blocks: int,
+        head: Callable[[Tensor, Tensor], Tensor],
+        halo: int,
+        residuals: Residuals,
+        start: Tensor | None = None,
     ) -> Tensor:
         """``blocks`` blocks, then ``head``, whose result depends on ``halo`` pixels of the map around each pixel.
 
-        On a CPU without gradients each image is computed by itself, strip by strip.
+        Blocks before the map ``start`` are not computed. On a CPU without gradients each image is computed by itself,
+        strip by strip.
         """
-        inputs = (ws, *residuals.values())
+        inputs = (ws, *residuals.values(), *([] if start is None else [start]))
         graph = torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(x.requires_grad for x in inputs))
+        done = 0 if start is None else start.shape[-1].bit_length() - 3
         if graph or ws.device.type != "cpu" or not len(ws):
-            return head(self._features(ws, blocks, residuals), ws)
+            maps = self._first_map(ws, residuals) if start is None else start
+            for step in self._steps(ws, blocks, residuals)[done:]:
+                maps = step(maps, ALL_ROWS)
+            return head(maps, ws)
         images = []
         for index, one in enumerate(ws[:, None]):
             own = {side: residual[index : index + 1] for side, residual in residuals.items()}
-            parts = strips(self._first_map(one, own), self._steps(one, blocks, own), halo)
+            first = self._first_map(one, own) if start is None else start[index : index + 1]
+            parts = strips(first, self._steps(one, blocks, own)[done:], halo)
             images.append(torch.cat([part.crop(head(part.maps, one)) for part in parts], 2))
         return images[0] if len(images) == 1 else torch.cat(images)
 
@@ -251,13 +255,27 @@ class MobileStyleGAN(Generator):
         ConfigError where rows, size or residuals do not fit.
         """
         self.check_residuals(residuals, ws)
+        return self._picture(ws, size, self._in_own_type(residuals))
+
+    def draw(self, ws: Tensor, maps: Residuals, size: int | None = None) -> Tensor:
+        """``synthesize`` from the finest of ``maps`` on, see ``Generator.draw``; coarser ones do not change it."""
+        self.check_residuals(maps, ws)
+        own = self._in_own_type(maps)
+        small = size_of(size, self.size) <= HEAD_SIZE
+        sides = [side for side in own if not small or side <= 4 << HEAD_BLOCK + 1]
+        start = own[max(sides)] if sides else None
+        if start is not None and start.device.type == "cpu":
+            start = start.contiguous(memory_format=torch.channels_last)
+        return self._picture(ws, size, NO_RESIDUALS, start)
+
+    def _picture(self, ws: Tensor, size: int | None, residuals: Residuals, start: Tensor | None = None) -> Tensor:
+        """The picture of rows ``[b k d]`` or ``[b d]``, of ``size``, from the map ``start`` on."""
         ws = rows_of(ws, self.rows, self.width).to(self.constant.dtype)
-        residuals = self._in_own_type(residuals)
         size = size_of(size, self.size)
         if size <= HEAD_SIZE:
-            image = self._run(ws, HEAD_BLOCK + 1, self.head, 2, residuals)
+            image = self._run(ws, HEAD_BLOCK + 1, self.head, 2, residuals, start)
         else:
-            image = self._run(ws, len(CHANNELS), lambda maps, own: self.to_rgb(maps, own[:, -1]), 0, residuals)
+            image = self._run(ws, len(CHANNELS), lambda maps, own: self.to_rgb(maps, own[:, -1]), 0, residuals, start)
         return image if image.shape[-1] == size else area(image, size)
 
     def _in_own_type(self, residuals: Residuals) -> Residuals:

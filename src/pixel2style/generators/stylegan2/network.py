@@ -23,7 +23,7 @@ from torch.nn import functional
 from ...config import GeneratorConfig
 from ...errors import ConfigError
 from ...ops import GAIN, SLOPE, EqualLinear, ModulatedConv2d, activate, area, upsample
-from ..base import NO_RESIDUALS, Generator, Residuals
+from ..base import NO_RESIDUALS, Change, Generator, Residuals, adding
 from ..sampling import check, noise_width, rows_of, size_of, truncated
 from .sizes import channels_at
 
@@ -212,12 +212,11 @@ class StyleGAN2(Generator):
         """The maps of 8 pixels on, after both convolutions."""
         return {8 << n: channels for n, channels in enumerate(channels_of(self.config)[1:])}
 
-    def features(self, ws: Tensor, side: int, *, residuals: Residuals = NO_RESIDUALS) -> Tensor:
-        """The map of ``side`` pixels after both of its convolutions: ``[b k d] -> [b c side side]``."""
+    def through(self, ws: Tensor, side: int, change: Change) -> Tensor:
+        """The map of ``side`` pixels after both of its convolutions, see ``Generator.through``."""
         self.check_side(side)
         ws = rows_of(ws, self.rows, self.width).to(self.input.input.dtype)
-        self.check_residuals(residuals, ws)
-        return self._run(ws, True, residuals, side)
+        return self._run(ws, True, change, side)
 
     def synthesize(
         self, ws: Tensor, size: int | None = None, noise: bool = True, *, residuals: Residuals = NO_RESIDUALS
@@ -227,13 +226,22 @@ class StyleGAN2(Generator):
         A smaller ``size`` is an area average. ``noise=False`` adds no noise to features. Raises ConfigError where rows,
         size or residuals do not fit.
         """
+        self.check_residuals(residuals, ws)
+        return self._picture(ws, size, noise, adding(residuals))
+
+    def draw(self, ws: Tensor, maps: Residuals, size: int | None = None) -> Tensor:
+        """Rows to images with ``maps`` in place of the generator's own, see ``Generator.draw``."""
+        self.check_residuals(maps, ws)
+        return self._picture(ws, size, True, lambda side, own: maps[side].to(own.dtype) if side in maps else own)
+
+    def _picture(self, ws: Tensor, size: int | None, noise: bool, change: Change) -> Tensor:
+        """The picture of rows ``[b k d]`` or ``[b d]``, of ``size``."""
         ws = rows_of(ws, self.rows, self.width).to(self.input.input.dtype)
         size = size_of(size, self.size)
-        self.check_residuals(residuals, ws)
-        image = self._run(ws, noise, residuals)
+        image = self._run(ws, noise, change)
         return image if size == self.size else area(image, size)
 
-    def _run(self, ws: Tensor, noise: bool, residuals: Residuals, until: int | None = None) -> Tensor:
+    def _run(self, ws: Tensor, noise: bool, change: Change, until: int | None = None) -> Tensor:
         """The full picture of rows ``[b k d]``, or the map of ``until`` pixels."""
         row = ws.unbind(dim=1)
         added = [getattr(self.noises, f"noise_{layer}") if noise else None for layer in range(self.rows - 1)]
@@ -243,9 +251,8 @@ class StyleGAN2(Generator):
             first = 2 * n + 1
             x = self.convs[first - 1](x, row[first], added[first])
             x = self.convs[first](x, row[first + 1], added[first + 1])
-            if 8 << n in residuals:
-                x = x + residuals[8 << n].to(x.dtype)
+            x = change(8 << n, x)
             if 8 << n == until:
-                return cast(Tensor, x)
+                return x
             image = to_rgb(x, row[first + 2], image)
         return image.contiguous()
