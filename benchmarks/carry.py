@@ -53,7 +53,9 @@ WAYS: dict[str, Carry] = {
     "kept as they are": lambda model, inversion, ws: Inversion(ws, inversion.features),
     "faded, not moved": carry_with(carry.FADE, REACH=0.0),
     "moved, not faded": carry_with(0.0),
-    **{f"moved and faded, strength {fade:g}": carry_with(fade) for fade in (0.75, carry.FADE, 3.0)},
+    **{f"moved and faded, strength {fade:g}": carry_with(fade) for fade in (0.3, carry.FADE, 3.0)},
+    "the same, on the maps of residuals alone": carry_with(carry.FADE, FINEST=0.0),
+    "the same, up to 256 pixels": carry_with(carry.FADE, FINEST=1 / 4),
     "the same, reach 4 / 32": carry_with(carry.FADE, REACH=4 / 32),
     "the same, stiffness .01": carry_with(carry.FADE, STIFFNESS=0.01),
     "the same, sharpness 200": carry_with(carry.FADE, SHARPNESS=200.0),
@@ -77,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
     directions = read_directions(arguments.directions, model.generator)
     found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for number, rows in enumerate(faces(model, arguments.faces).split(1)):
-        inversion = invert(pooled(model.decode(rows).clamp(-1, 1)))
+        inversion = invert(pooled(model.decode(rows).clamp(-1, 1))).inversion
         for edit, along in directions.items():
             for strength in STRENGTHS:
                 truth = model.decode(rows + strength * along, COMPARE_SIZE).clamp(-1, 1)
