@@ -25,6 +25,11 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pixel2style"
 
 
+def resolved(path: Path) -> Path:
+    """The path without links; of a link that leads back to itself, as far as it goes (``Path.resolve`` raises)."""
+    return Path(os.path.realpath(path))
+
+
 @contextlib.contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``; when the block ends, what was written there replaces ``path``.
@@ -68,7 +73,7 @@ def locked(path: Path, busy: str = "") -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    name = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()
+    name = hashlib.sha256(str(resolved(path)).encode(errors="surrogateescape")).hexdigest()
     folder = cache_folder() / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,9 +141,9 @@ def claim(out: Path, files: Sequence[Path], sources: Iterable[Path], overwrite: 
         if count > 1:
             raise OutputError(f"two results would be called {file}: rename one photograph, or run them separately")
     present = [file for file in files if file.exists()]
-    originals = {source.resolve() for source in sources}
+    originals = {resolved(source) for source in sources}
     for file in present:
-        if file.resolve() in originals:
+        if resolved(file) in originals:
             raise OutputError(f"{file} is one of the photographs and would be replaced: choose another --out")
         if file.is_dir():
             raise OutputError(f"{file} is a folder where a result should go: choose another --out")

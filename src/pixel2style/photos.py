@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import ImageError
+from .files import resolved
 
 FORMATS = {
     "PNG": (".png",),
@@ -62,19 +63,14 @@ def find(words: Sequence[str], leave_out: Path | None = None, others: Counter[st
         raise ImageError("no photograph was given: name at least one file or folder")
     if not all(words):
         raise ImageError('an empty name was given: name a file or a folder ("." is the current one)')
-    excluded = _resolved(leave_out) if leave_out else None
+    excluded = resolved(leave_out) if leave_out else None
     found: dict[Path, Photo] = {}
     for word in words:
         for photo in _expand(word, excluded, others):
-            found.setdefault(_resolved(photo.path), photo)
+            found.setdefault(resolved(photo.path), photo)
     if not found:
         raise ImageError(f"no picture was found in {', '.join(words)}: looked for {', '.join(sorted(SUFFIXES))}")
     return _with_unique_names(list(found.values()))
-
-
-def _resolved(path: Path) -> Path:
-    """The path without links; of a link that leads back to itself, as far as it goes."""
-    return Path(os.path.realpath(path))
 
 
 def _expand(word: str, excluded: Path | None, others: Counter[str] | None) -> Iterable[Photo]:
@@ -105,7 +101,7 @@ def below(folder: Path, excluded: Path | None = None, others: Counter[str] | Non
     """
     for place, folders, files in os.walk(folder):
         here = Path(place)
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and _resolved(here / n) != excluded)
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and resolved(here / n) != excluded)
         for name in sorted(files):
             suffix = Path(name).suffix.lower()
             if not name.startswith(".") and suffix in SUFFIXES:
@@ -121,10 +117,10 @@ def _photo(path: Path, root: Path) -> Photo:
 def _with_unique_names(photos: list[Photo]) -> list[Photo]:
     """Extend names that occur twice: first by more of their folders, then by their suffix."""
     if shared := _shared_names(photos):
-        top = Path(os.path.commonpath([_resolved(photo.root) for photo in photos]))
+        top = Path(os.path.commonpath([resolved(photo.root) for photo in photos]))
         clashing = [photo for photo in photos if photo.name in shared]
-        if len({_resolved(photo.root) for photo in clashing}) > 1:
-            photos = [_photo(_resolved(p.path), top) if p.name in shared else p for p in photos]
+        if len({resolved(photo.root) for photo in clashing}) > 1:
+            photos = [_photo(resolved(p.path), top) if p.name in shared else p for p in photos]
     shared = _shared_names(photos)
     return [replace(p, name=p.name + p.path.suffix) if p.name in shared else p for p in photos]
 

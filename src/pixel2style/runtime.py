@@ -58,7 +58,7 @@ def crawling(seconds: float) -> str:
     spins = waits.get("GOMP_SPINCOUNT", "0")
     if waits.get("OMP_WAIT_POLICY", "").lower() == "active" or not spins.isdecimal() or int(spins) > SPINS:
         return said + f"unset {' and '.join(waits)}, by which threads that wait take processors from those that work"
-    return said + "--refine 0 --no-detail computes least"
+    return said + "invert --refine 0 --no-detail computes least"
 
 
 @functools.cache

@@ -355,14 +355,63 @@ def test_the_installed_program_prints_its_version() -> None:
         ("invert a.jpg --out D --budget soon", "--budget"),
         ("invert -dash.jpg --out D", "--"),
         ("invert a.jpg --out D --json --quiet", "--json"),
+        ("sketch a.jpg --out D --size abc", "--size is a whole number"),
+        ("sketch a.jpg --out D --width abc", "--width is a number"),
+        ("sketch a.jpg --out D --style oil", "--style is one of lines, outline, pencil, shaded"),
+        ("translate sketch a.jpg --out D --make-sketch oil", "--make-sketch is one of lines, outline"),
+        ("translate sketch a.jpg --out D --single-samples", "--samples"),
+        ("invert a.jpg --out=", "--out is empty"),
+        ("morph a.jpg b.jpg --out D --steps 1", "--steps"),
+        ("find-directions --out D --scores missing.csv", "missing.csv cannot be read"),
+        ("find-directions --out D --scores age --samples 0", "--samples"),
+        ("find-directions --out D --scores age,male --hold smile", "smile"),
+        ("find-directions --out D --scores age,male --hold age,male", "--hold"),
+        ("find-directions --out D --scores age,age", "age twice"),
+        ("find-directions --out D --scores age --rows 99", "rows"),
+        ("studio --no-browser --runs missing", "--runs missing"),
+        ("studio --no-browser --device gpu", "gpu"),
     ],
 )
 def test_mistakes_are_answered_in_one_line_that_names_the_remedy(
-    words: str, named: str, capsys: pytest.CaptureFixture[str]
+    words: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert exit_code(words.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert named in line and "NoneType" not in line and "Traceback" not in line
+
+
+@pytest.mark.parametrize("option", ["--out", "--model", "--sheet", "--face"])
+def test_an_empty_value_never_means_the_current_folder(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(["invert", str(ASTRONAUT), "--out", "D", option, ""]) == 2
+    assert option in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "invert DIR --out OUT --device gpu",
+        "align DIR --out OUT --device gpu",
+        "sketch DIR --out OUT --device gpu",
+        "paint DIR --out OUT --fill red --mask DIR/bad.png",
+        "paint DIR --out OUT --patch DIR/bad.png --at 1,1",
+        "paint DIR --out OUT --from DIR/bad.png --mask eyes",
+        "edit DIR --out OUT --set age=1 --only DIR/bad.png",
+    ],
+)
+def test_a_mistake_in_what_photographs_share_is_said_once(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    (tmp_path / "other.png").write_text("no picture either")
+    folder = words.replace("DIR", str(tmp_path)).replace("OUT", str(tmp_path / "out"))
+    assert exit_code(folder.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "gpu" in line or "bad.png" in line
 
 
 def exit_code(words: list[str]) -> int:

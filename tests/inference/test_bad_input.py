@@ -114,15 +114,16 @@ def test_the_good_pictures_of_a_folder_with_bad_ones_are_done(
     folder.mkdir()
     for name, content in {**REFUSED, **DONE}.items():
         (folder / name).write_bytes(content())
+    (folder / "loop.png").symlink_to("loop.png")
     missing = folder / "missing.png"
     assert run("invert --no-align --batch 3", folder, missing, "--out", out, "--model", model) == 2
     assert sorted(path.name for path in out.glob("*.pair.png")) == sorted(
         f"{Path(name).stem}.pair.png" for name in DONE
     )
     said = capsys.readouterr()
-    assert said.err.count("\n") == len(REFUSED) + 1
-    assert all(name in said.err for name in [*REFUSED, "missing.png"])
-    assert f"{len(DONE)} of {len(DONE) + len(REFUSED) + 1} photographs" in said.out
+    assert said.err.count("\n") == len(REFUSED) + 2
+    assert all(name in said.err for name in [*REFUSED, "missing.png", "loop.png"])
+    assert f"{len(DONE)} of {len(DONE) + len(REFUSED) + 2} photographs" in said.out
 
 
 def test_a_photograph_is_turned_as_its_exif_data_says(tmp_path: Path, model: Path) -> None:

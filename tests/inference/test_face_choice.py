@@ -147,3 +147,13 @@ def test_all_faces_are_several_results(session: p2s.Session, group: Path) -> Non
     found = list(session.each_face(photos.find([str(group)])))
     assert [photo.name for photo in found] == ["group.1", "group.2"]
     assert [photo.path for photo in found] == [group, group]
+
+
+def test_the_photograph_without_a_face_is_named_not_the_one_that_is_worked_on(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "plain.png")
+    words = ["mix", str(ASTRONAUT), "--with", str(tmp_path / "plain.png"), "--rows", "0-", "--model", str(model)]
+    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "plain.png" in line and "astronaut" not in line

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from pixel2style import images
 from pixel2style.cli import main
-from pixel2style.errors import ConfigError
+from pixel2style.errors import ConfigError, NoFaceError
 from pixel2style.inference import paint
 from pixel2style.inference.paint import Painting
 from pixel2style.inference.session import Result, Session
@@ -85,6 +85,12 @@ def test_a_patch_lies_at_its_pixel_and_its_transparent_parts_nowhere(result: Res
 def test_what_is_no_painting_is_refused(painting: Painting) -> None:
     with pytest.raises(ConfigError):
         painting.check()
+
+
+def test_a_photograph_without_a_face_to_paint_from_is_named(session: Session, result: Result, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "plain.png")
+    with pytest.raises(NoFaceError, match=r"plain\.png"):
+        paint.painted(session, result, Painting(source=tmp_path / "plain.png", mask="eyes"))
 
 
 @pytest.mark.slow

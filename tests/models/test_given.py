@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from pixel2style import images
+from pixel2style.config import SourceConfig
 from pixel2style.errors import ConfigError
 from pixel2style.models import given
 from pixel2style.models.psp import PSP
@@ -84,22 +85,54 @@ def test_pixels_have_a_range_and_other_channels_do_not(channels: int, refused: b
         with pytest.raises(ConfigError, match="255"):
             model.encode(source)
     else:
-        with pytest.warns(UserWarning, match="one-hot"):
-            assert model.encode(source).shape == (1, ROWS, WIDTH)
+        assert model.encode(source).shape == (1, ROWS, WIDTH)
     with pytest.raises(ConfigError, match="NaN"):
         model.encode(source * float("nan"))
 
 
-def test_sketches_and_label_maps_are_in_zero_to_one() -> None:
-    sketches, labels = tiny(1).requires_grad_(False), tiny(7).requires_grad_(False)
+def test_sketches_are_in_zero_to_one() -> None:
+    sketches = tiny(1).requires_grad_(False)
     sketch = torch.linspace(0, 1, SIDE * SIDE).view(1, 1, SIDE, SIDE)
-    one_hot = torch.nn.functional.one_hot(torch.arange(SIDE * SIDE) % 7, 7).T.float().view(1, 7, SIDE, SIDE)
     sketches.encode(sketch)
-    labels.encode(one_hot)
     with pytest.raises(ConfigError, match=r"images / 2 \+ 0.5"):
         sketches.encode(2 * sketch - 1)
-    with pytest.warns(UserWarning, match="one-hot"):
-        labels.encode(2 * one_hot - 1)
+
+
+def one_hot(classes: int, side: int = SIDE) -> Tensor:
+    """A label map with all classes: ``[1 classes side side]``."""
+    found = torch.arange(side * side).view(1, side, side) // 5 % classes
+    return torch.nn.functional.one_hot(found, classes).permute(0, 3, 1, 2).float()
+
+
+NO_LABEL_MAPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "in [-1, 1]": lambda maps: 2 * maps - 1,
+    "of 0 and 255": lambda maps: 255 * maps,
+    "no class anywhere": torch.zeros_like,
+    "no class in a corner": lambda maps: maps * (torch.arange(maps.shape[-1]) > 2),
+    "two classes in each pixel": lambda maps: maps + maps.roll(1, 1),
+    "inverted": lambda maps: 1 - maps,
+    "log-probabilities": lambda maps: (maps * 4).log_softmax(1),
+    "negative, and 1 together": lambda maps: 3 * maps - maps.roll(1, 1) - maps.roll(2, 1),
+}
+
+
+@pytest.mark.parametrize("side", [SIDE, 3 * SIDE])
+@pytest.mark.parametrize("classes", [3, 4, 7])
+def test_label_maps_have_one_class_in_each_pixel(classes: int, side: int) -> None:
+    labels = tiny(classes, source=SourceConfig(classes=classes)).requires_grad_(False)
+    maps = one_hot(classes, side)
+    labels.encode(maps)  # of 3 classes, they are no RGB in [0, 1]
+    for change in NO_LABEL_MAPS.values():
+        with pytest.raises(ConfigError, match=f"{classes} classes"):
+            labels.encode(change(maps))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_probabilities_of_classes_are_encoded_as_they_are(dtype: torch.dtype) -> None:
+    labels = tiny(7, source=SourceConfig(classes=7)).requires_grad_(False)
+    unsure = (4 * one_hot(7)).softmax(1).to(dtype)
+    assert not torch.equal(labels.encode(unsure), labels.encode(one_hot(7)))
+    assert torch.equal(labels.encode(unsure), labels.step(labels.fit(unsure.float()), None, None))
 
 
 def test_numbers_are_read_only_where_there_are_any() -> None:

@@ -7,6 +7,7 @@ import what is heavy inside their functions, so that help is quick.
 
 import difflib
 import functools
+import itertools
 import os
 import sys
 import warnings
@@ -114,6 +115,7 @@ def _parsed(words: Sequence[str]) -> Callable[[], int]:
     overview, helps = words[0].startswith("-"), "-h" in words or "--help" in words
     if words[0] in OPEN:
         return functools.partial(OPEN[words[0]], tuple(words[1:]))
+    _refuse_empty(words)
 
     def later(command: Callable[..., int]) -> Callable[..., Callable[[], int]]:
         @functools.wraps(command)
@@ -138,3 +140,13 @@ def _parsed(words: Sequence[str]) -> Callable[[], int]:
         return command
 
     return terminal.parsed(chosen)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Exit with 2 and one line for an option whose value is empty: as a path it would mean the current folder."""
+    options = itertools.takewhile(lambda pair: pair[0] != "--", itertools.pairwise([*words, "-"]))
+    for word, following in options:
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and not (value if equals else following):
+            complain(f"{name} is empty: give it a value, or leave it out")
+            raise SystemExit(2)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ..photos import Photo
 
 
+FACES, LATENTS = 2_000, 100_000
+"""Generated faces that are scored, and latents for ganspace, where --samples is not given."""
+
+
 def find_directions(
     *,
     out: Folder,
@@ -90,6 +94,7 @@ def find_directions(
 
         from .. import checkpoints, photos
         from ..editing import directions
+        from ..editing.latents import parse_rows
         from ..files import claim
         from ..inference import find_directions as finder
         from ..inference.session import Session
@@ -100,26 +105,29 @@ def find_directions(
     held = _words(hold)
     if scored:
         every = _words(scores or "") if table is None else list(table.scores)
-        names = [own for own in every if own not in held]
+        names = finder.wanted(every, held)
     paths = {own: out / f"{own.replace('/', '-')}.safetensors" for own in names}
     claim(out, list(paths.values()), [], overwrite)
     if table is not None:
         session = Session(model, device)
+        parse_rows(rows, session.model.generator.rows)
         given = [photos.Photo(file, str(line), file.parent) for line, file in enumerate(table.files)]
         found = _encoded(session, given)
         ws, values = torch.stack(list(found.values())), table.values([int(photo.name) for photo in found])
         made = finder.from_scores(ws, values, list(table.scores), session.model.generator, method, rows, held)
     elif examples:
         session = Session(model, device)
+        parse_rows(rows, session.model.generator.rows)
         both = [torch.stack(list(_encoded(session, photos.find(words)).values())) for words in (present, absent)]
         made = iter([finder.from_examples(both[0], both[1], name, session.model.generator, rows)])
     else:
         generator = checkpoints.load_generator(checkpoints.find(model)).to(choose_device(device))
+        parse_rows(rows, generator.rows)
         if scored:
-            ws, values = finder.drawn_and_scored(generator, every, samples or 2000, seed)
+            ws, values = finder.drawn_and_scored(generator, every, FACES if samples is None else samples, seed)
             made = finder.from_scores(ws, values, every, generator, method, rows, held)
         else:
-            made = finder.from_generator(generator, method, count, rows, samples or 100_000, seed)
+            made = finder.from_generator(generator, method, count, rows, LATENTS if samples is None else samples, seed)
     for own in made:
         directions.save(own, paths[own.name])
         print(f"{own.name:<18} rows {own.rows:<5} unit {own.unit:<32} {paths[own.name]}")

@@ -87,14 +87,19 @@ def _unboxed(box: str) -> str:
     return "; ".join(_did_you_mean(section) for section in kept).replace("?;", "?")
 
 
-NUMBERS = {"INT": "a whole number", "FLOAT": "a number"}
+NUMBERS = {"INT": "a whole number", "FLOAT": "a number", "int": "a whole number", "float": "a number"}
 
 
 def _in_words(sentence: str) -> str:
     """tyro's sentence, in words where it speaks of Python's types or of words that begin with a dash."""
-    wrong = re.match(r"Error parsing (--[\w-]+): .*?\b(INT|FLOAT)\b.*? from \['(.*?)'\]", sentence)
+    wrong = re.match(r"Error parsing (--[\w.-]+): .*?\b(INT|FLOAT)\b.*? from \['(.*?)'\]", sentence)
+    wrong = wrong or re.match(r"Error parsing (--[\w.-]+): .*?\b(int|float)\b[^:]*: '(.*?)'(?:;|$)", sentence)
     if wrong:
         return f"{wrong[1]} is {NUMBERS[wrong[2]]}, not {wrong[3]!r}"
+    choice = re.match(r"invalid choice ('.*?') for argument '(--[\w.-]+)'\. Expected one of \((.*?)\)", sentence)
+    if choice:
+        names = [name for name in re.findall(r"'(.*?)'", choice[3]) if name != "None"]
+        return f"{choice[2]} is one of {', '.join(sorted(names))}; not {choice[1]}"
     unknown = re.match(r"Unrecognized options: (-[^-\s;][^\s;]*\.\w+)(?:;|$)", sentence)
     if unknown:
         return f"{unknown[1]} looks like an option: write -- before files whose names begin with a dash"

@@ -90,8 +90,10 @@ def ganspace(generator: Generator, count: int, samples: int = 100_000, seed: int
     From ``samples`` latents, whose covariance is summed batch by batch: the memory does not depend on their number.
     """
     rng = torch.Generator().manual_seed(seed)
-    if not 0 < count <= generator.width or samples < 2:
-        raise ConfigError(f"W has {generator.width} axes: ask for 1 to {generator.width}, from two samples or more")
+    if not 0 < count <= generator.width:
+        raise ConfigError(f"W has {generator.width} axes: ask for 1 to {generator.width}, not {count}")
+    if samples <= count:
+        raise ConfigError(f"{count} axes are found from more samples than axes: give more than {samples}")
     total = torch.zeros(generator.width, dtype=torch.float64)
     squares = torch.zeros(generator.width, generator.width, dtype=torch.float64)
     with torch.no_grad():

@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import images, photos
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import Face, FaceAligner
+from ..files import resolved
 from ..metrics import frechet
 from ..metrics.lpips import how_to_get
 from ..metrics.scores import METRICS, Scorer
@@ -166,7 +167,7 @@ def matched(results: Path, originals: Path, leave_out: Path | None = None) -> tu
         unmatched += [f"{file} has no result in {results}" for file in unused]
     if not pairs:
         raise ConfigError(f"no picture in {results} has the name of one in {originals}: rename one or the other")
-    if same := next((pair for pair in pairs if pair.result.resolve() == pair.original.resolve()), None):
+    if same := next((pair for pair in pairs if resolved(pair.result) == resolved(pair.original)), None):
         raise ConfigError(f"{same.result} would be compared with itself: name the folder of the originals")
     return pairs, unmatched
 

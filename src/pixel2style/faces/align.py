@@ -143,7 +143,8 @@ def pick(faces: Sequence[Face], choice: Choice, size: tuple[int, int]) -> Face:
     if choice == "largest":
         return max(faces, key=lambda face: face.area(size))
     if choice > len(faces):
-        raise NoFaceError(f"there are {len(faces)} faces and none is number {choice}: choose 1 to {len(faces)}")
+        there = "there is one face" if len(faces) == 1 else f"there are {len(faces)} faces"
+        raise NoFaceError(f"no face is number {choice}: {there}, counted from the left")
     return from_left(faces, size)[choice - 1]
 
 

@@ -115,10 +115,10 @@ def walk(start: Tensor, end: Tensor, steps: int) -> Tensor:
     return torch.stack([start + share * (end - start) for share in torch.linspace(0, 1, steps).tolist()])
 
 
-def check_steps(steps: int) -> None:
-    """Raise ConfigError for a number of pictures that makes no strip."""
+def check_steps(steps: int, option: str = "strip") -> None:
+    """Raise ConfigError for a number of pictures, given as ``option``, that makes no strip."""
     if not 2 <= steps <= MOST_STEPS:
-        raise ConfigError(f"--strip has 2 to {MOST_STEPS} pictures, not {steps}")
+        raise ConfigError(f"--{option} has 2 to {MOST_STEPS} pictures, not {steps}")
 
 
 def varied(ws: Tensor, generator: Generator, count: int, rows: Rows, seed: int, alpha: float) -> Tensor:

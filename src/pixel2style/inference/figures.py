@@ -89,7 +89,7 @@ def morph_into(
     """
     if len(photos) < 2:
         raise ConfigError("a morph leads from one face to another: name at least two photographs, or --face all")
-    edit.check_steps(steps)
+    edit.check_steps(steps, "steps")
     files = {"morph": out / "morph.png"} | ({"gif": out / "morph.gif"} if gif else {})
     claim(out, list(files.values()), [photo.path for photo in photos], overwrite)
     every, strips = 2 if gif else 1, list[list[Image.Image]]()

@@ -16,6 +16,7 @@ from ..editing import directions, find
 from ..editing.directions import Direction
 from ..editing.latents import parse_rows
 from ..errors import ConfigError, Pixel2StyleError
+from ..files import reason
 from ..generators.base import Generator
 from ..generators.sampling import draw
 from ..metrics import attributes
@@ -72,8 +73,10 @@ class Table:
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 lines = [line for line in csv.reader(file) if any(line)]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ConfigError(f"{path}: cannot be read as CSV ({error}): check the name and the file") from error
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {reason(error)}; check the name") from error
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ConfigError(f"{path} is no CSV file in UTF-8: save the table as one") from error
         names = [name.strip() for name in lines[0][1:]] if lines else []
         if len(lines) < 2 or not all(names) or not 0 < len(set(names)) == len(names):
             raise ConfigError(
@@ -96,6 +99,23 @@ def _numbers(path: Path, line: int, words: Sequence[str], count: int) -> list[fl
     if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise ConfigError(f"{path}: line {line} does not have {count} numbers after the name of a file")
     return numbers
+
+
+def wanted(names: Sequence[str], hold: Sequence[str]) -> list[str]:
+    """The scores that directions are to be found for: those not to ``hold``.
+
+    Raises ConfigError where none is left, for one that is named twice, and for names to hold that are no scores.
+    """
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ConfigError(f"--scores name {twice[0]} twice: leave one out")
+    missing = [name for name in hold if name not in names]
+    if missing:
+        raise ConfigError(f"--hold {missing[0]} is none of the scores {', '.join(names)}")
+    left = [name for name in names if name not in hold]
+    if not left:
+        raise ConfigError("--hold takes all scores, and no direction is left: hold fewer")
+    return left
 
 
 def drawn_and_scored(generator: Generator, names: Sequence[str], samples: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -128,9 +148,7 @@ def from_scores(
     ConfigError for names to hold that are no scores, and for a score that does not vary.
     """
     parse_rows(rows, generator.rows)
-    missing = [name for name in hold if name not in names]
-    if missing:
-        raise ConfigError(f"--hold {missing[0]} is none of the scores {', '.join(names)}")
+    wanted(names, hold)
     still = [name for name, deviation in zip(names, scores.std(0).tolist(), strict=True) if not deviation > 0]
     if still:
         raise ConfigError(f"all scores of {still[0]} are equal: leave it out")

@@ -20,7 +20,7 @@ from ..config import DEFAULT_TASK
 from ..editing.latents import parse_rows
 from ..errors import ConfigError, NoRoomError, OutputError, Pixel2StyleError
 from ..faces.align import Choice
-from ..files import claim, make_folder
+from ..files import claim, make_folder, resolved
 from ..photos import Photo
 from ..tasks.request import Frame, Request
 from . import edit, whole
@@ -140,6 +140,8 @@ def translate_into(
     """
     if paste:
         preparation.require_photographs(request)
+    if single_samples and not request.samples:
+        raise ConfigError("--single-samples writes each of the variants that --samples draws: add --samples 4")
     kinds = PICTURES | ({"sheet": ".samples.png"} if request.samples else {})
     if single_samples:
         kinds |= {f"{SAMPLE}{number}": f".sample{number}.png" for number in range(1, request.samples + 1)}
@@ -186,12 +188,11 @@ def edit_into(
     parsed = [edit.parsed(move, generator) for move in moves]
     if rows is not None:
         parse_rows(rows, generator.rows)
-    if only is not None:
-        whole.check_region(only)
+    region = None if only is None else whole.opened(only)
 
     def edited(result: Result) -> Result:
         strip = edit.strip(result.ws, parsed, steps, rows) if steps else None
-        return session.edit(result, edit.edited(result.ws, parsed, rows), strip, only=only)
+        return session.edit(result, edit.edited(result.ws, parsed, rows), strip, only=region)
 
     if only is None:
         yield from run.written(session.invert_many(run.remaining(), align, budget=budget, face=face, change=edited))
@@ -275,10 +276,8 @@ def paint_into(
     A photograph NAME gives ``NAME.png`` (the painted face) and ``NAME.pair.png``; the rows are those of the painting.
     ``paste`` as for ``invert_into``. Raises as that does, and what ``paint.painted`` raises.
     """
-    painting.check()
     given = [one for one in (painting.patch, painting.mask, painting.source) if isinstance(one, str | Path)]
-    if isinstance(painting.mask, str):
-        whole.check_region(painting.mask)
+    painting = painting.opened()
     run = _Run(
         out, photos, PICTURES, [Path(one) for one in given], overwrite, skip_existing, session.pasted if paste else None
     )
@@ -476,6 +475,7 @@ def cut_into(
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise ConfigError(f"--size must be from {SIZES[0]} to {SIZES[1]} pixels, not {size}")
+    session.check_device()
     if face is not None:
         preparation.check_face(Request(DEFAULT_TASK, align, face=face))
     files = {photo: {kind: out / f"{photo.name}{end}" for kind, (end, _) in kinds.items()} for photo in photos}
@@ -514,7 +514,7 @@ def convert(
     if to != "ours" and out.suffix not in (".pt", ".pth"):
         raise OutputError(f"{out} would be a PyTorch file, as {to} has them: call it NAME.pt")
     file = checkpoints.find(source)
-    if out.exists() and out.resolve() == file.resolve():
+    if out.exists() and resolved(out) == resolved(file):
         raise OutputError(f"{out} would replace the file that is converted: give another name")
     if out.is_dir() or (out.exists() and not overwrite):
         raise OutputError(f"{out} exists already: give another name{'' if out.is_dir() else ', or add --overwrite'}")

@@ -6,7 +6,7 @@ from its rows where it was painted: they know what faces look like, so hard edge
 Axes: ``r`` side of a square, ``s`` side of a mask.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from .. import images
 from ..editing import regions
-from ..errors import ConfigError
+from ..errors import ConfigError, NoFaceError
 from ..metrics.attributes import FaceAttributes
 from ..tasks import seam
 from ..tasks.request import Photograph
+from . import whole
 from .whole import Region
 
 if TYPE_CHECKING:
@@ -66,6 +67,17 @@ class Painting:
         if not 0 <= self.keep <= 1:
             raise ConfigError(f"--keep must be from 0 (a face from the painting) to 1 (the painting), not {self.keep}")
 
+    def opened(self) -> "Painting":
+        """The same, checked and with its pictures read, but for ``source``, which only must be one.
+
+        Raises ConfigError as ``check`` and ``whole.opened`` do, ImageError for a file that is no picture.
+        """
+        self.check()
+        if self.source is not None:
+            _opened(self.source)
+        patch = images.load_raw(self.patch) if isinstance(self.patch, Path) else self.patch
+        return replace(self, patch=patch, mask=self.mask if self.mask is None else whole.opened(self.mask))
+
 
 def painted(session: "Session", result: "Result", painting: Painting) -> "Result":
     """A face that was painted on, drawn again; see ``Session.paint``. Raises ConfigError, ImageError, NoFaceError."""
@@ -79,9 +91,17 @@ def painted(session: "Session", result: "Result", painting: Painting) -> "Result
     if painting.fill is not None:
         return session.paint(result, filled(result.aligned, mask, painting.fill), mask, painting.keep)
     assert painting.source is not None
-    other = session.prepare(images.to_rgb(_opened(painting.source)))
+    other = _face_of(session, painting.source)
     name = painting.mask if isinstance(painting.mask, str) else ""
     return session.paint(result, copied(result.aligned, other, mask, session.landmarks, name), mask, painting.keep)
+
+
+def _face_of(session: "Session", given: Path | Image.Image) -> Image.Image:
+    """The aligned face in a photograph. Raises NoFaceError with its name: it is not the one that is painted on."""
+    try:
+        return session.prepare(images.to_rgb(_opened(given)))
+    except NoFaceError as error:
+        raise error if isinstance(given, Image.Image) else NoFaceError(f"{given}: {error}") from error
 
 
 def _opened(given: Path | Image.Image) -> Image.Image:

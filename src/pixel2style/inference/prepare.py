@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import assets, images, tasks
 from ..config import ModelConfig
 from ..editing import latents
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, NoFaceError
 from ..faces.align import Choice, FaceAligner, Points, check_choice, from_left, pick
 from ..generators.base import Generator
 from ..models import input_channels
@@ -137,7 +137,10 @@ def prepare(
     picture = images.to_rgb(opened) if isinstance(opened, Image.Image) else images.load(opened)
     frame, notes = Frame.middle(picture), tuple[str, ...]()
     if aligner is not None:
-        landmarks, notes = locate(picture, request.face, aligner, photo)
+        try:
+            landmarks, notes = locate(picture, request.face, aligner, photo)
+        except NoFaceError as error:
+            raise error if isinstance(opened, Image.Image) else NoFaceError(f"{opened}: {error}") from error
         frame = Frame.around(landmarks)
     photograph = Photograph(picture, frame, opened)
     if task.prepare is not None:

@@ -142,6 +142,10 @@ class Session:
         """Where the networks run. Raises ConfigError when the device asked for is not there."""
         return choose_device(self._device)
 
+    def check_device(self) -> None:
+        """Raise ConfigError, before the first photograph, when the device asked for is not there."""
+        choose_device(self._device)
+
     @cached_property
     def model(self) -> PSP:
         """The model, in eval mode. Raises CheckpointError."""
@@ -455,7 +459,7 @@ class Session:
         channels = self.model.source_channels
         if channels != 3:
             raise ConfigError(
-                f"{self.source} reads pictures of {channels} channels, not photographs: choose another model"
+                f"{self.source} reads {channels} channel{'s' * (channels > 1)}, not photographs: choose another model"
             )
         request = Request(
             DEFAULT_TASK, align, refine=refine, detail=detail, budget=budget, target=target, tune=tune, face=face
@@ -494,6 +498,7 @@ class Session:
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         if type(batch) is not int or batch < 1:
             raise ConfigError(f"a batch holds at least one photograph, not {batch}: give --batch a whole number from 1")
+        self.check_device()
         return self._each(_batches(photos, batch), request.opened(), watch, change)
 
     def _each(

@@ -58,12 +58,18 @@ def pasted(
     return paste_back(picture, images.to_picture(matched), quad, FEATHER, images.to_picture(2 * mask - 1))
 
 
-def check_region(wanted: str) -> None:
-    """Raise ConfigError for a word that is neither a region's name nor a file."""
-    if wanted not in regions.NAMES and not Path(wanted).is_file():
+def opened(wanted: Region) -> Region:
+    """A region by its name, or as a picture: its file is read.
+
+    Raises ConfigError for a word that is neither a name nor a file, ImageError for a file that is no picture.
+    """
+    if isinstance(wanted, Image.Image) or wanted in regions.NAMES:
+        return wanted
+    if isinstance(wanted, str) and not Path(wanted).is_file():
         raise ConfigError(
-            f"there is no region {wanted!r}: choose one of {', '.join(regions.NAMES)}, or a picture of it"
+            f"there is no region and no file {wanted!r}: choose one of {', '.join(regions.NAMES)}, or a picture of it"
         )
+    return images.load(Path(wanted))
 
 
 def region(
@@ -72,15 +78,13 @@ def region(
     """How much of each pixel of an aligned square is in a region: ``[1 s s]``, from 0 to 1.
 
     One with a name is the union of those in ``pictures``, squares of one face; a mask is cut as the photograph was.
-    Raises ConfigError for a word that is neither a name nor a file, ImageError for a file that is no picture.
+    Raises as ``opened`` does, and ConfigError for a mask of what is no photograph.
     """
-    if isinstance(wanted, str):
-        check_region(wanted)
-    if wanted in regions.NAMES:
+    given = opened(wanted)
+    if not isinstance(given, Image.Image):
         side = regions.SIDE
         squares = [images.to_tensor(one.resize((side, side), Image.Resampling.BOX)) for one in pictures]
-        return regions.mask(str(wanted), torch.stack(squares), networks)
-    given = wanted if isinstance(wanted, Image.Image) else images.load(wanted)
+        return regions.mask(str(given), torch.stack(squares), networks)
     if photograph is None:
         raise ConfigError("a mask is one of a photograph, and this result was made of another file")
     whole_mask = given.convert("L").resize(photograph.picture.size, Image.Resampling.BILINEAR)

@@ -22,6 +22,8 @@ DARK = -0.1
 """Number below which gray is not in [0, 1]."""
 CONTRAST = 0.25
 """Range of numbers from which on pictures without any dark pixel are taken to be in [0, 1]."""
+ROUNDED = 0.01
+"""How far the sum of a pixel's classes may be from 1: half precision and resizing round."""
 
 
 def images_of(images: Any, channels: int, dtype: torch.dtype) -> Tensor:
@@ -40,11 +42,11 @@ def images_of(images: Any, channels: int, dtype: torch.dtype) -> Tensor:
     return images.to(dtype)
 
 
-def check_pixels(images: Tensor) -> None:
-    """Raise ConfigError for numbers of ``images`` ``[b c h w]`` that are NaN, infinite or no pixels.
+def check_pixels(images: Tensor, classes: bool = False) -> None:
+    """Raise ConfigError for numbers of ``images`` ``[b c h w]`` that are NaN, infinite, no pixels or no label map.
 
-    RGB without any dark pixel is probably in [0, 1], and label maps with numbers outside [0, 1] are probably none: a
-    warning says so.
+    With ``classes`` channels are the shares of classes in a pixel: not below 0, and 1 together. RGB without any dark
+    pixel is probably in [0, 1]: a warning says so.
     """
     if not is_readable(images):
         return
@@ -52,6 +54,9 @@ def check_pixels(images: Tensor) -> None:
     channels = images.shape[1]
     if not math.isfinite(least + most):
         raise ConfigError("the images have NaN or infinite numbers: replace them")
+    if classes:
+        _check_classes(images, least)
+        return
     if channels in PICTURES and max(-least, most) > LIMIT:
         raise ConfigError(f"the images have numbers from {least:g} to {most:g}: {_how_to_convert(channels)}")
     if channels == 1 and least < DARK:
@@ -59,17 +64,22 @@ def check_pixels(images: Tensor) -> None:
             f"the images have numbers from {least:g} to {most:g}, and gray is in [0, 1], where 0 is black: "
             "for images in [-1, 1] give images / 2 + 0.5"
         )
-    if channels > max(PICTURES) and (least < 0 or most > 1):
-        warnings.warn(
-            f"the images of {channels} channels have numbers from {least:g} to {most:g}: label maps are one-hot, "
-            "for each pixel 1 in the channel of its class and 0 in the others",
-            stacklevel=3,
-        )
     if channels == 3 and least >= 0 and most - least > CONTRAST:
         warnings.warn(
             f"the images have numbers from {least:g} to {most:g}, and RGB is in [-1, 1], where 0 is gray: "
             "for images in [0, 1] give images * 2 - 1",
             stacklevel=3,
+        )
+
+
+def _check_classes(maps: Tensor, least: float) -> None:
+    """Raise ConfigError for label maps ``[b c h w]`` with a pixel of no class, of several, or with negative numbers."""
+    fewest, most = (float(end) for end in maps.detach().float().sum(1).aminmax())
+    if least < -ROUNDED or fewest < 1 - ROUNDED or most > 1 + ROUNDED:
+        wrong = f"numbers from {least:g}" if least < -ROUNDED else f"pixels whose sum is {fewest:g} to {most:g}"
+        raise ConfigError(
+            f"the label maps of {maps.shape[1]} classes have {wrong}: each pixel is 1 in the channel of its class and "
+            "0 in the others, or has probabilities whose sum is 1"
         )
 
 

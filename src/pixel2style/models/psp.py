@@ -71,16 +71,18 @@ class PSP(nn.Module):
     def encode(self, images: Tensor, iterations: int | None = None) -> Tensor:
         """Images ``[b c h w]`` of any size to rows ``[b k d]``.
 
-        Photographs are in [-1, 1], sketches and label maps in [0, 1], of any floating-point type. ``iterations``
-        (default: the configuration's) are passes of an encoder with feedback; others make one. Raises ConfigError for
-        images of other types, shapes or channels, and, unless this is being compiled or exported, for numbers that are
-        not finite or far outside; a warning says that RGB is probably in [0, 1].
+        Photographs are in [-1, 1], sketches in [0, 1]. Label maps are one-hot; probabilities of classes, which are 1
+        together, are encoded as they are, in between what the classes alone give (``argmax`` makes them what training
+        has seen). All may be of any floating-point type. ``iterations`` (default: the configuration's) are passes of an
+        encoder with feedback; others make one. Raises ConfigError for images of other types, shapes or channels, and,
+        unless this is being compiled or exported, for numbers that are not finite or far outside and for pixels of no
+        class or several; a warning says that RGB is probably in [0, 1].
         """
         iterations = self.config.iterations if iterations is None else iterations
         if not isinstance(iterations, int) or iterations < 1:
             raise ConfigError(f"iterations must be a whole number of at least 1, got {iterations}")
         images = self.fit(given.images_of(images, self.source_channels, self.w_avg.dtype))
-        given.check_pixels(images)
+        given.check_pixels(images, self.has_classes)
         if not self.corrects_itself:
             return self.step(images, None, None)
         ws = self.step(images, None, None)
@@ -192,6 +194,11 @@ class PSP(nn.Module):
     def source_channels(self) -> int:
         """Channels of the images that ``encode`` takes."""
         return self.encoder.config.input_channels - (3 if self.corrects_itself else 0)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether images are label maps, with a channel for each of the configuration's classes."""
+        return self.source_channels == self.config.source.classes
 
     def fit(self, images: Tensor) -> Tensor:
         """Resize images ``[b c h w]`` to the encoder's input. Raises ConfigError when the channels do not fit."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..inference.work import Sessions
-from ..runtime import Device, Precision
+from ..runtime import Device, Precision, choose_device
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -81,6 +81,9 @@ def serving(
     lie in a folder of their own, which is deleted at the end.
     """
     address = address or Address()
+    choose_device(device)
+    if runs is not None and not runs.is_dir():
+        raise ConfigError(f"--runs {runs} is no folder: name one that holds runs of training, or make it")
     if importlib.util.find_spec("gradio") is None:
         raise ConfigError("the studio needs gradio: pip install 'pixel2style[studio]'")
     with tempfile.TemporaryDirectory(prefix="pixel2style-studio-") as folder:

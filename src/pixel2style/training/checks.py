@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..config import DetailRun, TrainConfig
 from ..errors import ConfigError
+from ..files import resolved
 from ..tasks import Task, find_task, read_settings
 
 ENCODER_ONLY = (
@@ -34,9 +35,9 @@ def check_config(config: TrainConfig) -> TrainConfig:
         raise ConfigError("a run needs pictures: name a folder of them with --data")
     if not config.out:
         raise ConfigError("a run needs a folder of its own: name one with --out")
-    out = Path(config.out).resolve()
+    out = resolved(Path(config.out))
     for folder in (*config.data, *config.targets, *config.validation, *config.validation_targets):
-        if out.is_relative_to(Path(folder).resolve()):
+        if out.is_relative_to(resolved(Path(folder))):
             raise ConfigError(f"{config.out} is inside {folder}, whose pictures the run reads: choose another --out")
     _check_network(config, task)
     if config.iterations > 1 and not (config.feedback or config.start_from):
