@@ -49,6 +49,17 @@ def test_threads_that_share_a_session_compute_one_after_the_other(file: Path, mo
     assert all(torch.equal(ws, alone) for ws in results)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("detail", [True, False])
+def test_pictures_of_fp32_do_not_depend_on_the_number_of_threads(detail: bool) -> None:
+    session, drawn, before = Session(precision="fp32"), [], torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        drawn.append(np.asarray(session.invert(ASTRONAUT, detail=detail).reconstruction).astype(int))
+    torch.set_num_threads(before)
+    assert np.abs(drawn[0] - drawn[1]).max() <= 2
+
+
 FORKED = """
 import os, sys, torch
 from pixel2style import images

@@ -46,7 +46,8 @@ def invert(
         face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
         paste: Also put the results back into the whole photograph, NAME.pasted.png, of its own size.
         refine: Steps that bring rows closer to the photograph: 1 with the bundled generator, else 0 (and dozens help).
-            Rounding in bfloat16 makes them depend on processor and threads a little: --precision fp32 does not.
+            Rounding in bfloat16 makes pictures depend on processor and threads, by some levels of 255, with --no-detail
+            by dozens: --precision fp32 does not.
         detail: Draw from rows alone, without the features that carry what rows cannot.
         budget: Refine the features for this time, seconds for each photograph.
         target: Refine them until LPIPS (AlexNet, at 256 pixels) is this small: .01 is hard to see.
