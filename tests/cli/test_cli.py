@@ -445,10 +445,13 @@ def test_a_closed_pipe_and_a_terminal_without_unicode_are_no_errors(tmp_path: Pa
         check=False,
     )  # fmt: skip
     assert piped.returncode in (0, 141) and piped.stderr == ""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*command, "models"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
     photo = tmp_path / "é.png"
     photo.write_bytes(ASTRONAUT.read_bytes())
     ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(
+    aligned = subprocess.run(
         [*command, "align", photo, "--out", tmp_path / "out"], env=ascii_only, capture_output=True, check=False
     )
-    assert done.returncode == 0 and b"\\xe9.png" in done.stdout
+    assert aligned.returncode == 0 and b"\\xe9.png" in aligned.stdout

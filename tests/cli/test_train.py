@@ -258,6 +258,13 @@ def test_a_run_is_repeated_from_its_configuration_or_its_folder(small: str, tmp_
     )
 
 
+def test_an_empty_name_of_a_folder_of_pictures_is_not_the_current_folder(
+    capsys: Said, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "empty name" in complaint(capsys, "tiny", "--data", "", "--out", str(tmp_path / "run"))
+
+
 def test_a_folder_that_holds_no_run_is_no_preset(capsys: Said, tmp_path: Path) -> None:
     assert str(tmp_path) in complaint(capsys, str(tmp_path), "--data", "D")
 

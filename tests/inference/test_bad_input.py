@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pixel2style import cli
+from pixel2style import checkpoints, cli
+from pixel2style.errors import CheckpointError
 from tests.support import stand_in
 
 
@@ -271,6 +272,11 @@ def test_a_missing_model_file_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     gone = tmp_path / "gone.safetensors"
     assert run("invert --no-align", tmp_path / "me.png", "--out", tmp_path / "out", "--model", gone) == 2
     assert str(gone) in capsys.readouterr().err
+
+
+def test_an_empty_name_is_no_model() -> None:
+    with pytest.raises(CheckpointError, match="'' is no model"):
+        checkpoints.find("")
 
 
 @pytest.mark.parametrize("target", ["file.txt", "present.safetensors", "present.safetensors/below.safetensors"])

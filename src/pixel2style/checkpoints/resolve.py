@@ -23,7 +23,7 @@ def find(source: str | Path) -> Path:
 
     A bundled name comes first. Raises CheckpointError where there is no such file, and as ``local`` does.
     """
-    if not isinstance(source, str | os.PathLike):
+    if not source or not isinstance(source, str | os.PathLike):
         raise CheckpointError(f"{source!r:.60} is no model: give its path, its address or a bundled name; {_bundled()}")
     if isinstance(source, str) and source in assets.names():
         if cards.role(assets.path(source)) == "part":

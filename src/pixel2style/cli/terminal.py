@@ -1,6 +1,7 @@
 """What all commands share: one line on stderr for a mistake of the user, exit codes, quick imports."""
 
 import contextlib
+import errno
 import gc
 import io
 import os
@@ -45,15 +46,26 @@ def exit_code(run: Callable[[], int], stopped: str) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        _drop_output()
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:  # files of ours raise NoRoomError
+            raise
+        _drop_output()
+        complain("what is printed cannot be written: the disk is full")
+        return 2
     except Pixel2StyleError as error:
         complain(str(error))
         return 2
     except KeyboardInterrupt:
         complain(stopped)
         return 130
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere: Python flushes once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parsed(parse: Callable[[], Read], explained: Callable[[BaseException], str | None] = lambda _: None) -> Read:

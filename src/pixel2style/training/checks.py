@@ -37,6 +37,8 @@ def check_config(config: TrainConfig) -> TrainConfig:
         raise ConfigError("a run needs a folder of its own: name one with --out")
     out = resolved(Path(config.out))
     for folder in (*config.data, *config.targets, *config.validation, *config.validation_targets):
+        if not folder:
+            raise ConfigError('a folder of pictures has an empty name: name it ("." is the current one)')
         if out.is_relative_to(resolved(Path(folder))):
             raise ConfigError(f"{config.out} is inside {folder}, whose pictures the run reads: choose another --out")
     _check_network(config, task)
