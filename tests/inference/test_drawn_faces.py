@@ -9,10 +9,12 @@ from torch import Tensor
 import pixel2style as p2s
 from pixel2style import images
 from pixel2style.config import SourceConfig
-from pixel2style.errors import ConfigError
+from pixel2style.errors import ConfigError, ImageError
+from pixel2style.inference import prepare
 from pixel2style.metrics import parsing
 from pixel2style.ops import pooled
 from pixel2style.tasks import label_maps
+from pixel2style.tasks.request import Request
 from tests.support.paths import ASTRONAUT
 
 DRAWINGS = ASTRONAUT.parent / "drawings"
@@ -83,6 +85,26 @@ def test_a_coloured_map_is_read_by_its_colours(sessions, made, tmp_path):
         drawing.convert("RGB").save(tmp_path / "coloured.png")
     source = sessions["segmentation"].model.config.source
     assert torch.equal(label_maps.read(tmp_path / "coloured.png", 256, source).argmax(0), labels("turned"))
+
+
+def test_colours_of_ones_own_are_read_from_a_list(sessions, tmp_path):
+    listed, file = tmp_path / "colours.txt", tmp_path / "mine.png"
+    own = np.random.default_rng(0).permutation(256)[: len(parsing.CLASSES)].repeat(3).reshape(-1, 3).astype(np.uint8)
+    own[:, 1] = 7
+    Image.fromarray(own[np.asarray(Image.open(DRAWINGS / "turned.labels.png"))]).save(file)
+    listed.write_text(
+        "".join(f"#{bytes(colour).hex()} {name}\n" for colour, name in zip(own, parsing.CLASSES, strict=True))
+    )
+    preparation = Request("segmentation", colours=str(listed))
+    config = sessions["segmentation"].model.config
+    assert torch.equal(prepare.prepare(file, preparation, config, None).source.argmax(0), labels("turned"))
+    with pytest.raises(ImageError, match="--colours"):
+        sessions["segmentation"].translate(file)
+    for wrong in (tmp_path / "none.txt", file):
+        with pytest.raises(ConfigError, match=wrong.name):
+            sessions["segmentation"].translate(file, colours=str(wrong))
+    with pytest.raises(ConfigError, match="--colours is for segmentation"):
+        sessions["sketch"].translate(DRAWINGS / "smile.sketch.png", colours=str(listed))
 
 
 def test_photographs_are_drawn_first(sessions):

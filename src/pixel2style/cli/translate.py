@@ -54,6 +54,7 @@ def translate(
         tyro.conf.arg(help_behavior_hint=lambda _: _own("make_sketch")),
     ] = None,
     make_labels: Annotated[bool, tyro.conf.arg(help_behavior_hint=lambda _: _own("make_labels"))] = False,
+    colours: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint=lambda _: _own("colours"))] = None,
     like: Annotated[str | None, tyro.conf.arg(metavar="PHOTO", help_behavior_hint=lambda _: _own("like"))] = None,
     refine: Annotated[
         int | None,
@@ -95,6 +96,7 @@ def translate(
         detail: Draw from rows alone, without the features that keep what the picture shows.
         make_sketch: Draw photographs first.
         make_labels: Find the regions of photographs first.
+        colours: Read label maps in colours of their own.
         like: Take rows from a photograph.
         align: Use photographs as they are, cut to their middle square. Sketches and label maps always are.
         face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
@@ -125,7 +127,7 @@ def translate(
     )
     request = Request(
         task, align, factor, mask, keep_known, samples, rows, seeds[0], alpha, refine, detail,
-        face=choice, make_sketch=make_sketch, make_labels=make_labels, like=like,
+        face=choice, make_sketch=make_sketch, make_labels=make_labels, like=like, colours=colours,
     )  # fmt: skip
     outcomes = translate_into(
         out,

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import assets, images, tasks
-from ..config import ModelConfig
+from ..config import ModelConfig, SourceConfig
 from ..editing import latents
 from ..errors import CheckpointError, ConfigError, NoFaceError
 from ..faces.align import Choice, FaceAligner, Points, check_choice, from_left, pick
@@ -25,7 +25,7 @@ from ..tasks.request import Frame, Photograph, Prepared, Request
 
 MOST_SAMPLES = 48
 """With more, the sheet of samples would have more pixels than ``images`` opens."""
-OPTIONS = ("factor", "mask", "keep_known", "make_sketch", "make_labels", "like")
+OPTIONS = ("factor", "mask", "keep_known", "make_sketch", "make_labels", "like", "colours")
 """Fields of a request that not every task has."""
 TRUNCATION = 0.7
 """Of new rows: without truncation (as in the paper) every other sample has a colour that no face has."""
@@ -58,9 +58,17 @@ def check(request: Request, config: ModelConfig, channels: int, model: str | Pat
             raise ConfigError(f"--{name.replace('_', '-')} is for {owners}: leave it out of {request.task}")
     if request.refine:
         require_refinable(request.task)
+    source_settings(request, config)
     if task.check_request is not None:
         task.check_request(request, config)
     check_numbers(request, config.encoder.rows)
+
+
+def source_settings(request: Request, config: ModelConfig) -> SourceConfig:
+    """The model's settings of sources, with the colours of classes that are asked for. Raises ConfigError for these."""
+    if request.colours is None:
+        return config.source
+    return tasks.read_settings(tasks.find_task(request.task), replace(config.source, colours=(request.colours,)))
 
 
 def require_refinable(name: str) -> None:
@@ -132,7 +140,7 @@ def prepare(
     if not (task.photograph or request.makes_source):
         if isinstance(opened, Image.Image):
             raise ConfigError(f"sources of {request.task} are read from files: give the path of one")
-        source = tasks.read_source(task, opened, config.encoder.input_size, config.source)
+        source = tasks.read_source(task, opened, config.encoder.input_size, source_settings(request, config))
         return Prepared(source, visible(source, task))
     picture = images.to_rgb(opened) if isinstance(opened, Image.Image) else images.load(opened)
     frame, notes = Frame.middle(picture), tuple[str, ...]()

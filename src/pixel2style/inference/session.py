@@ -272,6 +272,7 @@ class Session:
         make_sketch: Style | None = None,
         make_labels: bool = False,
         like: str | Path | None = None,
+        colours: str | None = None,
     ) -> Result:
         """Apply the model's task to a picture, given as to ``invert``; options as of ``pixel2style translate``.
 
@@ -281,7 +282,7 @@ class Session:
         task = self.model.config.task
         request = Request(
             task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail,
-            face=face, make_sketch=make_sketch, make_labels=make_labels, like=like,
+            face=face, make_sketch=make_sketch, make_labels=make_labels, like=like, colours=colours,
         )  # fmt: skip
         preparation.check(request, self.model.config, self.model.source_channels, self.source)
         return self._one(image, request)

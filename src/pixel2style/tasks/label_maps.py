@@ -141,7 +141,9 @@ def _by_number(path: Path, picture: Image.Image) -> Classes:
     values = np.asarray(picture.getchannel(0) if picture.mode in ("LA", "PA") else picture)
     if values.ndim == 3:
         if (values[..., :3] != values[..., :1]).any():
-            raise ImageError(f"{path} is drawn in colours: train with the classes' colours listed as --source.colours")
+            raise ImageError(
+                f"{path} is drawn in colours: list those of the classes with --colours (for train, --source.colours)"
+            )
         values = values[..., 0]
     if not np.issubdtype(values.dtype, np.integer) and values.dtype != np.bool_:
         raise ImageError(f"{path} holds fractions, not classes: export label maps as PNG of 8 or 16 bits")
@@ -158,8 +160,8 @@ def _by_colour(path: Path, pixels: npt.NDArray[np.uint8], source: SourceConfig) 
     if unknown.any():
         names = [f"#{key:06x}" for key in np.unique(keys[unknown])]
         raise ImageError(
-            f"{path} holds {_several('colour', names)}, of none of the {source.classes} classes in --source.colours: "
-            "correct it, or train with its colour listed"
+            f"{path} holds {_several('colour', names)}, of none of the {source.classes} classes: correct it, or list "
+            "the colours of its classes with --colours (for train, --source.colours)"
         )
     return found
 

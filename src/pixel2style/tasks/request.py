@@ -37,7 +37,8 @@ class Request:
     features, or with ``tune`` the weights of a copy of the generator instead. ``face``: which one of a photograph is
     aligned; None takes the largest, with a note if there are others. ``make_sketch`` (a style of ``pencils``) and
     ``make_labels``: pictures are photographs, which are drawn first. ``like``: a photograph whose ``rows`` the result
-    takes, as much as ``alpha`` says.
+    takes, as much as ``alpha`` says. ``colours``: a file with the colour of each class of label maps, see
+    ``SourceConfig.colours``.
     """
 
     task: str
@@ -58,6 +59,7 @@ class Request:
     make_sketch: Style | None = None
     make_labels: bool = False
     like: str | Path | None = None
+    colours: str | None = None
 
     @property
     def makes_source(self) -> bool:

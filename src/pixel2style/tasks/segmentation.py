@@ -119,6 +119,7 @@ TASK = Task(
     photograph=False,
     options={
         "make_labels": "pictures are photographs: find their regions first.",
+        "colours": "a file with the colour of each class of the model, #rrggbb, one a line, for maps in other colours.",
         "like": "a photograph whose --rows (colours, light) the result takes.",
     },
     official=OfficialDataset("celebs_seg_to_face", ("psp",), settings=official_settings),
