@@ -55,7 +55,7 @@ WAYS: dict[str, Carry] = {
     "moved, not faded": carry_with(0.0),
     **{f"moved and faded, strength {fade:g}": carry_with(fade) for fade in (0.3, carry.FADE, 3.0)},
     "the same, on the maps of residuals alone": carry_with(carry.FADE, FINEST=0.0),
-    "the same, up to 256 pixels": carry_with(carry.FADE, FINEST=1 / 4),
+    "the same, colours of finer maps, too": carry_with(carry.FADE, WHOLE=1.0),
     "the same, reach 4 / 32": carry_with(carry.FADE, REACH=4 / 32),
     "the same, stiffness .01": carry_with(carry.FADE, STIFFNESS=0.01),
     "the same, sharpness 200": carry_with(carry.FADE, SHARPNESS=200.0),

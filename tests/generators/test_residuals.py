@@ -65,6 +65,8 @@ def test_maps_in_place_of_its_own_give_the_picture_that_they_are_of(generator: G
     drawn = generator.draw(ws, maps, size)
     assert relative_error(drawn, generator.synthesize(ws, size, residuals=residuals)) < 1e-4
     assert relative_error(drawn, generator.synthesize(ws, size)) > 1e-2
+    later = generator.through(ws, 16, lambda _, own: own, maps[8])
+    assert relative_error(later + residuals[16], maps[16]) < 1e-5
     assert torch.equal(generator.draw(ws, {}, size), generator.synthesize(ws, size))
     with pytest.raises(ConfigError, match="16"):
         generator.draw(ws, {16: maps[8]}, size)

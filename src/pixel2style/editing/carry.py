@@ -9,7 +9,8 @@ arXiv 2212.14359, trains a network for such a gate).
 What the inversion adds is the difference of two maps: the one that it is drawn with, and the generator's own for its
 rows. At a coarse map this is the residual. On finer maps it is more, as layers between do not answer an edit of a map
 with a residual as they answer the edit of their own: an older face with its residuals kept shows a third of the
-change that its rows alone show. So the difference is carried over on maps finer than those of the residuals, too.
+change that its rows alone show. So the difference is carried over on maps finer than those of the residuals, too: there
+only what a blur takes away (wrinkles, teeth), since the colours of rows alone change more than they should.
 
 Axes: ``b`` batch, ``c`` channels, ``s`` side of a map, ``k`` rows, ``d`` width of a row.
 """
@@ -29,6 +30,10 @@ FADE = 1.0
 """``strength`` by default."""
 FINEST = 1 / 8
 """Side of the finest map that is carried over, in sides of the picture, where residuals are not of a finer one."""
+WHOLE = 1 / 16
+"""Side of the finest map that is drawn as rows alone change it; on finer ones, fine changes alone are."""
+FINE = 1 / 64
+"""Standard deviation of the blur that fine changes are lost in, in sides of a map."""
 REACH = 3 / 32
 """The farthest that detail is moved, in sides of a map."""
 WINDOW = 5
@@ -107,17 +112,29 @@ class Carrier:
         self._check(ws_edited, strength)
         if not self.inversion.features:
             return {}
-        many, flow, factor, wanted = (len(ws_edited), -1, -1, -1), None, None, {}
+        many, flow, factor = (len(ws_edited), -1, -1, -1), None, None
+        wanted: dict[int, Tensor] = {}
         for side, after in maps_of(self.generator, ws_edited, self._sides).items():
-            before, added = self._before[side], self._added[side]
+            before, residual = self._before[side], self.inversion.features.get(side)
             flow = optical_flow(before, after, self._still) if flow is None else enlarged(flow, side)
-            if factor is None or side in self.inversion.features:
+            if factor is None or residual is not None:
                 change = (after - moved(before.expand(many), flow)).square().mean(1, keepdim=True) / _variance(before)
                 factor = torch.exp(-strength * blurred(change, BLUR * side))
             else:  # on a finer map it is much the same
                 factor = F.interpolate(factor, size=(side, side), mode="bilinear", align_corners=False)
-            wanted[side] = torch.addcmul(after, moved(added.expand(many), flow), factor)
+            wanted[side] = torch.addcmul(after, moved(self._added[side].expand(many), flow), factor)
+            if side > self.generator.size * WHOLE and len(wanted) > 1:
+                answer = self._next(ws_edited, side, wanted)
+                if residual is not None:
+                    answer = torch.addcmul(answer, moved(residual.expand(many), flow), factor)
+                missing = wanted[side] - answer
+                wanted[side] = answer + (missing - blurred(missing, FINE * side))
         return wanted
+
+    def _next(self, ws: Tensor, side: int, wanted: Mapping[int, Tensor]) -> Tensor:
+        """The map of ``side`` pixels that follows from the ``wanted`` one before it."""
+        start = wanted[side // 2].to(next(self.generator.parameters()).dtype)
+        return self.generator.through(ws, side, lambda _, maps: maps, start).float()
 
     def _check(self, ws_edited: Tensor, strength: float) -> None:
         if strength < 0:

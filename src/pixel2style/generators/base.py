@@ -62,11 +62,12 @@ class Generator(nn.Module, ABC):
         self.check_residuals(residuals, ws)
         return self.through(ws, side, adding(residuals))
 
-    def through(self, ws: Tensor, side: int, change: Change) -> Tensor:
+    def through(self, ws: Tensor, side: int, change: Change, start: Tensor | None = None) -> Tensor:
         """The map of ``side`` pixels, ``change`` applied to it and to those before: ``[b k d] -> [b c side side]``.
 
-        Of several maps, as they are or as they are wanted, this costs no more than the last one. Raises ConfigError
-        where there is no such map: in a generator that does not override this, there is none.
+        Of several maps, as they are or as they are wanted, this costs no more than the last one. From the map ``start``
+        ``[b c s s]`` of a smaller side on, only those after it are computed. Raises ConfigError where there is no such
+        map: in a generator that does not override this, there is none.
         """
         self.check_side(side)
         raise NotImplementedError

@@ -197,12 +197,13 @@ class MobileStyleGAN(Generator):
         """The first map, and those after each block."""
         return {4 << blocks: channels for blocks, channels in enumerate((512, *CHANNELS))}
 
-    def through(self, ws: Tensor, side: int, change: Change) -> Tensor:
+    def through(self, ws: Tensor, side: int, change: Change, start: Tensor | None = None) -> Tensor:
         """The map of ``side`` pixels, from that of 4 pixels on, see ``Generator.through``."""
         self.check_side(side)
         ws = rows_of(ws, self.rows, self.width).to(self.constant.dtype)
-        images = change(4, self._first_map(ws, NO_RESIDUALS))
-        for blocks, step in enumerate(self._steps(ws, side.bit_length() - 3, NO_RESIDUALS)):
+        done = 0 if start is None else start.shape[-1].bit_length() - 3
+        images = change(4, self._first_map(ws, NO_RESIDUALS)) if start is None else start
+        for blocks, step in enumerate(self._steps(ws, side.bit_length() - 3, NO_RESIDUALS)[done:], done):
             images = change(8 << blocks, step(images, ALL_ROWS))
         return images
 

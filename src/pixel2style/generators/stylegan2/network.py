@@ -14,6 +14,7 @@ output, ``h w`` height and width, ``r`` side of an image.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -212,11 +213,14 @@ class StyleGAN2(Generator):
         """The maps of 8 pixels on, after both convolutions."""
         return {8 << n: channels for n, channels in enumerate(channels_of(self.config)[1:])}
 
-    def through(self, ws: Tensor, side: int, change: Change) -> Tensor:
+    def through(self, ws: Tensor, side: int, change: Change, start: Tensor | None = None) -> Tensor:
         """The map of ``side`` pixels after both of its convolutions, see ``Generator.through``."""
         self.check_side(side)
-        ws = rows_of(ws, self.rows, self.width).to(self.input.input.dtype)
-        return self._run(ws, True, change, side)
+        row = rows_of(ws, self.rows, self.width).to(self.input.input.dtype).unbind(dim=1)
+        x = self._first_map(row) if start is None else start
+        for n in range(x.shape[-1].bit_length() - 3, side.bit_length() - 3):
+            x = change(8 << n, self._next_map(x, row, n))
+        return x
 
     def synthesize(
         self, ws: Tensor, size: int | None = None, noise: bool = True, *, residuals: Residuals = NO_RESIDUALS
@@ -241,18 +245,26 @@ class StyleGAN2(Generator):
         image = self._run(ws, noise, change)
         return image if size == self.size else area(image, size)
 
-    def _run(self, ws: Tensor, noise: bool, change: Change, until: int | None = None) -> Tensor:
-        """The full picture of rows ``[b k d]``, or the map of ``until`` pixels."""
+    def _run(self, ws: Tensor, noise: bool, change: Change) -> Tensor:
+        """The full picture of rows ``[b k d]``."""
         row = ws.unbind(dim=1)
-        added = [getattr(self.noises, f"noise_{layer}") if noise else None for layer in range(self.rows - 1)]
-        x = self.conv1(self.input(ws.shape[0]).contiguous(memory_format=LAYOUT), row[0], added[0])
+        x = self._first_map(row, noise)
         image: Tensor = self.to_rgb1(x, row[1])
         for n, to_rgb in enumerate(self.to_rgbs):
-            first = 2 * n + 1
-            x = self.convs[first - 1](x, row[first], added[first])
-            x = self.convs[first](x, row[first + 1], added[first + 1])
-            x = change(8 << n, x)
-            if 8 << n == until:
-                return x
-            image = to_rgb(x, row[first + 2], image)
+            x = change(8 << n, self._next_map(x, row, n, noise))
+            image = to_rgb(x, row[2 * n + 3], image)
         return image.contiguous()
+
+    def _first_map(self, row: Sequence[Tensor], noise: bool = True) -> Tensor:
+        """That of 4 pixels."""
+        constant = self.input(len(row[0])).contiguous(memory_format=LAYOUT)
+        return cast(Tensor, self.conv1(constant, row[0], self._noise(0, noise)))
+
+    def _next_map(self, x: Tensor, row: Sequence[Tensor], n: int, noise: bool = True) -> Tensor:
+        """``[b c s s]`` to ``[b c' 2s 2s]``, for ``s`` of ``4 << n``."""
+        for layer in (2 * n + 1, 2 * n + 2):
+            x = self.convs[layer - 1](x, row[layer], self._noise(layer, noise))
+        return x
+
+    def _noise(self, layer: int, noise: bool) -> Tensor | None:
+        return cast(Tensor, getattr(self.noises, f"noise_{layer}")) if noise else None
