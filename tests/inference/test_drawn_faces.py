@@ -1,9 +1,11 @@
 """The bundled encoders of drawings: drawings by a program become faces that agree with them."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 import pixel2style as p2s
@@ -13,7 +15,7 @@ from pixel2style.errors import ConfigError, ImageError
 from pixel2style.inference import prepare
 from pixel2style.metrics import parsing
 from pixel2style.ops import pooled
-from pixel2style.tasks import label_maps
+from pixel2style.tasks import label_maps, pencils, sketch
 from pixel2style.tasks.request import Request
 from tests.support.paths import ASTRONAUT
 
@@ -105,6 +107,18 @@ def test_colours_of_ones_own_are_read_from_a_list(sessions, tmp_path):
             sessions["segmentation"].translate(file, colours=str(wrong))
     with pytest.raises(ConfigError, match="--colours is for segmentation"):
         sessions["sketch"].translate(DRAWINGS / "smile.sketch.png", colours=str(listed))
+
+
+def test_what_is_no_sketch_gets_a_note(sessions, tmp_path):
+    config = sessions["sketch"].model.config
+    drawing = DRAWINGS / "smile.sketch.png"
+    ImageOps.invert(images.load(drawing)).save(tmp_path / "inverted.png")
+    for file, note in ((ASTRONAUT, "--make-sketch"), (tmp_path / "inverted.png", "dark on light"), (drawing, None)):
+        notes = prepare.prepare(file, Request("sketch"), config, None).notes
+        assert len(notes) == (note is not None) and all(str(note) in found for found in notes)
+    for style in get_args(pencils.Style):
+        drawn = pencils.draw(images.to_tensor(images.load(ASTRONAUT).resize((256, 256)))[None], pencils.Pen(style))
+        assert not sketch.doubts(images.to_picture(drawn[0] * 2 - 1).convert("RGB"))
 
 
 def test_photographs_are_drawn_first(sessions):

@@ -109,6 +109,7 @@ def test_a_compact_run_can_begin_and_reads_what_its_task_shows(name: str, tmp_pa
     model = begun(config, tmp_path)
     channels = channels_of(config.task, config.source)
     sources = torch.zeros(1, channels, 256, 256)
+    sources[:, 0] = 1  # of label maps every pixel has a class
     with torch.no_grad():
         assert model.eval().encode(sources, iterations=1).shape == (1, 16, 512)
     assert model.corrects_itself

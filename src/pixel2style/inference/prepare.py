@@ -141,7 +141,8 @@ def prepare(
         if isinstance(opened, Image.Image):
             raise ConfigError(f"sources of {request.task} are read from files: give the path of one")
         source = tasks.read_source(task, opened, config.encoder.input_size, source_settings(request, config))
-        return Prepared(source, visible(source, task))
+        doubts = () if task.doubts is None else task.doubts(images.load(opened))
+        return Prepared(source, visible(source, task), notes=doubts)
     picture = images.to_rgb(opened) if isinstance(opened, Image.Image) else images.load(opened)
     frame, notes = Frame.middle(picture), tuple[str, ...]()
     if aligner is not None:

@@ -8,10 +8,15 @@ from .task import OfficialDataset, Task
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
     from torch import Tensor
 
     from .request import Photograph, Prepared, Request
 
+SIDE = 64
+"""Of pictures that are looked at for doubts."""
+PAPER, COLOURFUL = 0.8, 0.08
+"""How light paper is, at least; the mean difference between the channels of what is no drawing."""
 LOSS = LossConfig(l2=1, lpips=0.8, identity=0, w_norm=0.005)
 
 
@@ -20,6 +25,19 @@ def drawing(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "
     from . import pencils
 
     return pencils.sketch(target, pencils.random_style(config.sketches, rng), rng)
+
+
+def doubts(picture: "Image.Image") -> tuple[str, ...]:
+    """That a file is rather a photograph, or light on dark."""
+    import numpy as np
+
+    pixels = np.asarray(picture.convert("RGB").resize((SIDE, SIDE))).astype(np.float32) / 255
+    gray, colour = pixels.mean(2), pixels.max(2) - pixels.min(2)
+    if (gray > PAPER).mean() < 0.5 and colour.mean() > COLOURFUL:
+        return ("looks like a photograph, not like a sketch: see --make-sketch",)
+    if (gray < 1 - PAPER).mean() > 0.5:
+        return ("is light on dark, and sketches are dark on light: invert it",)
+    return ()
 
 
 def by_hand(source: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
@@ -48,6 +66,7 @@ TASK = Task(
     ),
     channels=1,
     source=drawing,
+    doubts=doubts,
     vary=by_hand,
     photograph=False,
     prepare=prepare,

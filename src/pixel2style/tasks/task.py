@@ -14,6 +14,7 @@ from ..config import ModelConfig, SourceConfig, TrainConfig
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
     from torch import Tensor
 
     from .request import Photograph, Prepared, Request
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     generator, which is on the CPU."""
     ReadSource = Callable[[Path, int, SourceConfig], Tensor]
     """From a source's file, a side and the settings to the source ``[c side side]``."""
+    Doubts = Callable[[Image.Image], tuple[str, ...]]
+    """From the picture in a source's file, in RGB, to notes."""
     Vary = Callable[[Tensor, torch.Generator, SourceConfig], Tensor]
     """From a source ``[c s s]`` to one that is drawn less carefully."""
     Mirrored = Callable[[Tensor, SourceConfig], Tensor | None]
@@ -133,6 +136,9 @@ class Task:
     example: "Example | None" = None
     """Makes typical sources ``[n c s s]`` of drawn pictures ``[n 3 s s]``, to test exported graphs with; None if
     ``source`` does."""
+
+    doubts: "Doubts | None" = None
+    """What makes a file of a source look like something else, as sentences without a subject; None: nothing does."""
 
     photograph: bool = True
     """Whether users of ``translate`` bring photographs, which are cut to the face; else they bring files of sources."""
