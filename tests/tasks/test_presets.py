@@ -10,7 +10,7 @@ import torch
 import pixel2style as p2s
 from pixel2style.config import EncoderShape, GeneratorConfig, LossConfig, TrainConfig
 from pixel2style.generators.stylegan2.network import StyleGAN2
-from pixel2style.tasks import TASKS, channels_of
+from pixel2style.tasks import TASKS, channels_of, find_task
 from pixel2style.tasks.presets import COMPACT, PRESETS
 from pixel2style.training import checks, setup
 from pixel2style.training.distributed import make_accelerator
@@ -109,7 +109,7 @@ def test_a_compact_run_can_begin_and_reads_what_its_task_shows(name: str, tmp_pa
     model = begun(config, tmp_path)
     channels = channels_of(config.task, config.source)
     sources = torch.zeros(1, channels, 256, 256)
-    sources[:, 0] = 1  # of label maps every pixel has a class
+    sources[:, 0] = float(find_task(config.task).classes)  # of label maps every pixel has a class
     with torch.no_grad():
         assert model.eval().encode(sources, iterations=1).shape == (1, 16, 512)
     assert model.corrects_itself
