@@ -6,7 +6,7 @@ from torch import Tensor
 
 from pixel2style.config import GeneratorConfig
 from pixel2style.editing import carry
-from pixel2style.editing.carry import Carrier, between, carried, enlarged, maps_of, moved, optical_flow, residuals_to
+from pixel2style.editing.carry import Carrier, between, carried, enlarged, maps_of, moved, optical_flow
 from pixel2style.errors import ConfigError
 from pixel2style.generators import StyleGAN2
 from pixel2style.models.inversion import Inversion
@@ -65,40 +65,19 @@ def test_edited_rows_are_drawn_with_the_maps_that_are_wanted(generator: StyleGAN
     assert list(wanted) == [16, 32] and all(relative_error(drawn[side][:1], wanted[side][:1]) < 1e-4 for side in wanted)
 
 
-def test_finer_maps_than_the_features_are_carried_over(
+def test_fine_changes_that_layers_do_not_show_are_added_on_finer_maps(
     generator: StyleGAN2, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(carry, "FINEST", 0.5)
-    monkeypatch.setattr(carry, "WHOLE", 0.5)
-    coarse = Inversion(inversion.ws, {16: inversion.features[16]})
-    edited = turned(inversion)
-    found = carried(generator, coarse, edited, 0.0)
-    assert set(found.features) == {16, 32} and not found.features[32][1].any()
-    # what the residual adds to the finer map is that of before, moved, however the layers between answer it
-    (own, drawn), (own_after, drawn_after) = (
-        (maps_of(generator, ws, [32])[32], maps_of(generator, ws, [32], features)[32])
-        for ws, features in ((coarse.ws, coarse.features), (edited, found.features))
-    )
-    flow = enlarged(optical_flow(*(maps_of(generator, ws, [16])[16] for ws in (coarse.ws, edited))), 32)
-    assert relative_error((drawn_after - own_after)[:1], moved(drawn - own, flow)[:1]) < 1e-3
-
-
-def test_of_finer_maps_only_fine_changes_are_carried_over(
-    generator: StyleGAN2, inversion: Inversion, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(carry, "FINEST", 0.5)
-    coarse = Inversion(inversion.ws, {16: inversion.features[16]})
-    edited = turned(inversion)[:1]
-    carrier = Carrier(generator, coarse.part(0))
-    drawn = {}
-    for whole in (0.25, 0.5):
-        monkeypatch.setattr(carry, "WHOLE", whole)
-        drawn[whole] = carrier.maps(edited, 0.0)
-    assert torch.equal(drawn[0.25][16], drawn[0.5][16])
-    answer = maps_of(generator, edited, [32], residuals_to(generator, edited, {16: drawn[0.5][16]}))[32]
-    missing = drawn[0.5][32] - answer
-    fine = missing - carry.blurred(missing, 0.5)
-    assert relative_error(drawn[0.25][32] - answer, fine) < 1e-3 and fine.square().mean() < missing.square().mean()
+    coarse, edited = Inversion(inversion.ws, {16: inversion.features[16]}).part(0), turned(inversion)[:1]
+    found = carried(generator, coarse, edited, 0.0).features
+    flow = optical_flow(*(maps_of(generator, ws, [16])[16] for ws in (coarse.ws, edited)))
+    assert set(found) == {16, 32} and relative_error(found[16], moved(coarse.features[16], flow)) < 1e-3
+    own, drawn = (maps_of(generator, coarse.ws, [32], features)[32] for features in ({}, coarse.features))
+    after, answer = (maps_of(generator, edited, [32], features)[32] for features in ({}, {16: found[16]}))
+    missing = after + moved(drawn - own, enlarged(flow, 32)) - answer
+    assert relative_error(found[32], missing - carry.blurred(missing, 0.5)) < 1e-3
+    assert found[32].square().mean() < missing.square().mean()
 
 
 def test_between_two_inversions_maps_go_from_one_to_the_other(generator: StyleGAN2, inversion: Inversion) -> None:

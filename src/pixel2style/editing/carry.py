@@ -2,15 +2,14 @@
 
 A residual was found for the rows of a photograph. Where an edit of these rows moves or changes what the generator
 draws, the residual is in the wrong place or on the wrong thing: a turned head leaves its old outline behind, a closed
-mouth the teeth of the open one. The generator's own maps before and after the edit say where that happens. What the
-inversion adds to them is moved along with them (their optical flow), and faded where they differ even so (StyleRes,
-arXiv 2212.14359, trains a network for such a gate).
+mouth the teeth of the open one. The generator's own maps before and after the edit say where that happens. The
+residual is moved along with them (their optical flow), and faded where they differ even so (StyleRes, arXiv
+2212.14359, trains a network for such a gate).
 
-What the inversion adds is the difference of two maps: the one that it is drawn with, and the generator's own for its
-rows. At a coarse map this is the residual. On finer maps it is more, as layers between do not answer an edit of a map
-with a residual as they answer the edit of their own: an older face with its residuals kept shows a third of the
-change that its rows alone show. So the difference is carried over on maps finer than those of the residuals, too: there
-only what a blur takes away (wrinkles, teeth), since the colours of rows alone change more than they should.
+Even so the next layers answer an edit of a map with a residual less than an edit of their own map: an older face shows
+a third of the change that its rows alone show. What is missing is known on a finer map: the difference to the
+generator's own map for the edited rows, with what the inversion adds to its own map, moved and faded. Of it, what a
+blur takes away (wrinkles, teeth) is added; the rest are colours, which rows alone change more than they should.
 
 Axes: ``b`` batch, ``c`` channels, ``s`` side of a map, ``k`` rows, ``d`` width of a row.
 """
@@ -30,8 +29,6 @@ FADE = 1.0
 """``strength`` by default."""
 FINEST = 1 / 8
 """Side of the finest map that is carried over, in sides of the picture, where residuals are not of a finer one."""
-WHOLE = 1 / 16
-"""Side of the finest map that is drawn as rows alone change it; on finer ones, fine changes alone are."""
 FINE = 1 / 64
 """Standard deviation of the blur that fine changes are lost in, in sides of a map."""
 REACH = 3 / 32
@@ -76,10 +73,11 @@ class Carrier:
         return maps_of(self.generator, self.inversion.ws, self._sides)
 
     @cached_property
-    def _added(self) -> dict[int, Tensor]:
-        """What the inversion adds to them."""
-        drawn = maps_of(self.generator, self.inversion.ws, self._sides, self.inversion.features)
-        return {side: maps - self._before[side] for side, maps in drawn.items()}
+    def _added(self) -> Tensor:
+        """What the inversion adds to the finest of them."""
+        finest = self._sides[-1]
+        drawn = self.generator.features(self.inversion.ws, finest, residuals=self.inversion.features)
+        return drawn.float() - self._before[finest]
 
     @cached_property
     def _still(self) -> Tensor:
@@ -105,9 +103,10 @@ class Carrier:
     def maps(self, ws_edited: Tensor, strength: float = FADE) -> dict[int, Tensor]:
         """The maps that ``ws_edited`` ``[b k d]`` are to be drawn with: ``[b c s s]`` by their side, from the coarsest.
 
-        What the inversion adds to the generator's own maps is moved as the edit moves these, then multiplied at each
-        place by ``exp(-strength |dF|^2 / var F)``, where ``dF`` is what the edit changes in the moved map ``F``; 0 only
-        moves it. Raises ConfigError where rows do not fit the inversion; ValueError for a negative ``strength``.
+        Residuals are moved as the edit moves the generator's own maps, then multiplied at each place by
+        ``exp(-strength |dF|^2 / var F)``, where ``dF`` is what the edit changes in the moved map ``F``; 0 only moves
+        them. To the finest map, if it is not the only one, fine changes that would be missing are added. Raises
+        ConfigError where rows do not fit the inversion; ValueError for a negative ``strength``.
         """
         self._check(ws_edited, strength)
         if not self.inversion.features:
@@ -122,13 +121,13 @@ class Carrier:
                 factor = torch.exp(-strength * blurred(change, BLUR * side))
             else:  # on a finer map it is much the same
                 factor = F.interpolate(factor, size=(side, side), mode="bilinear", align_corners=False)
-            wanted[side] = torch.addcmul(after, moved(self._added[side].expand(many), flow), factor)
-            if side > self.generator.size * WHOLE and len(wanted) > 1:
-                answer = self._next(ws_edited, side, wanted)
-                if residual is not None:
-                    answer = torch.addcmul(answer, moved(residual.expand(many), flow), factor)
-                missing = wanted[side] - answer
-                wanted[side] = answer + (missing - blurred(missing, FINE * side))
+            drawn = self._next(ws_edited, side, wanted) if wanted else after
+            if residual is not None:
+                drawn = torch.addcmul(drawn, moved(residual.expand(many), flow), factor)
+            if wanted and side == self._sides[-1]:
+                missing = torch.addcmul(after, moved(self._added.expand(many), flow), factor) - drawn
+                drawn = drawn + (missing - blurred(missing, FINE * side))
+            wanted[side] = drawn
         return wanted
 
     def _next(self, ws: Tensor, side: int, wanted: Mapping[int, Tensor]) -> Tensor:
