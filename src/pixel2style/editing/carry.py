@@ -25,7 +25,7 @@ from ..errors import ConfigError
 from ..generators.base import NO_RESIDUALS, Generator, Residuals, adding
 from ..models.inversion import Inversion
 
-FADE = 1.0
+FADE = 1.5
 """``strength`` by default."""
 FINEST = 1 / 8
 """Side of the finest map that is carried over, in sides of the picture, where residuals are not of a finer one."""
