@@ -257,7 +257,7 @@ class StyleGAN2(Generator):
 
     def _first_map(self, row: Sequence[Tensor], noise: bool = True) -> Tensor:
         """That of 4 pixels."""
-        constant = self.input(len(row[0])).contiguous(memory_format=LAYOUT)
+        constant = self.input(row[0].shape[0]).contiguous(memory_format=LAYOUT)
         return cast(Tensor, self.conv1(constant, row[0], self._noise(0, noise)))
 
     def _next_map(self, x: Tensor, row: Sequence[Tensor], n: int, noise: bool = True) -> Tensor:
