@@ -1,8 +1,10 @@
-"""What is said where a busy machine makes a photograph take long."""
+"""What is said where a busy machine makes a photograph take long, and what is done with freed memory."""
 
 import os
+from pathlib import Path
 
 import pytest
+import torch
 
 from pixel2style import runtime
 from pixel2style.cli import progress
@@ -49,3 +51,17 @@ def test_a_run_says_it_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     outcomes = (Outcome(Photo(ROOT / f"{number}.png", str(number), ROOT), skipped=True) for number in range(3))
     assert progress.report(outcomes, 3, "inverted") == 0
     assert capsys.readouterr().err.count("load 9 on 2") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
+def test_freed_memory_is_returned() -> None:
+    def pages() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    before = pages()
+    held = [torch.zeros(16_000) for _ in range(2_000)]  # 64 KB each: too small to be returned when freed
+    del held[:-1]  # the last one keeps the heap from shrinking
+    kept = pages() - before
+    runtime.return_freed_memory()
+    assert pages() - before < 0.1 * kept
+    assert kept * os.sysconf("SC_PAGE_SIZE") > 100e6

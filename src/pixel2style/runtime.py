@@ -61,6 +61,10 @@ def crawling(seconds: float) -> str:
     return said + "invert --refine 0 --no-detail computes least"
 
 
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+"""Of glibc's ``mallopt``."""
+
+
 @functools.cache
 def keep_freed_memory() -> None:
     """Make the C library's allocator (glibc) keep freed memory for later tensors.
@@ -68,13 +72,24 @@ def keep_freed_memory() -> None:
     By default, large buffers are returned to Linux and their pages cleared again at every training step, which takes a
     quarter of the time of a compact one.
     """
-    if sys.platform != "linux":
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        trim_threshold, mmap_max = -1, -4
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
+    _allocator("mallopt", _MMAP_MAX, 0)
+    _allocator("mallopt", _TRIM_THRESHOLD, 2**31 - 1)
+
+
+def return_freed_memory() -> None:
+    """Give freed memory back to Linux, also what ``keep_freed_memory`` keeps.
+
+    It takes 10 ms; what is computed next is 20 ms slower. Without it, a server whose requests run in changing threads
+    grows for a long time, though it leaks nothing: each thread's heap keeps what was freed in it.
+    """
+    _allocator("malloc_trim", 0)
+
+
+def _allocator(function: str, *values: int) -> None:
+    """Call a function of glibc; there is none of them elsewhere."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            getattr(ctypes.CDLL(None), function)(*values)
 
 
 def memory_gb(device: torch.device) -> float:

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from PIL import Image, ImageChops, ImageStat
 from safetensors.torch import load_file
 
 from pixel2style import images
+from pixel2style.studio.launch import TIDIED
 from tests.support import browser as browsers
 from tests.support.paths import ASTRONAUT
 from tests.support.stand_in import save_random_model
@@ -25,13 +27,18 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browsers.Studio]:
     runs = tmp_path_factory.mktemp("runs")
     (runs / "mine").mkdir()
     lines = [{"step": step, "train/loss": 1 / (1 + step), "lr": 0.1} for step in range(5)]
     (runs / "mine" / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     model = save_random_model(runs / "sketch.safetensors", channels=1, task="sketch")
     yield from browsers.studio("--runs", str(runs), "--model", str(model))
+
+
+@pytest.fixture(scope="module")
+def url(server: browsers.Studio) -> str:
+    return server.url
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +52,46 @@ def page(chromium: Any, url: str) -> Iterator[Any]:
     yield page
     page.context.close()
     assert wrong == []
+
+
+WIDER = """[...document.querySelectorAll('button, input, canvas, img, .block')]
+  .filter(e => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML)"""
+ANSWER = """
+const seen = where => [...document.querySelectorAll(where)].filter(e => e.offsetParent).pop();
+const answer = async (where, before, width) => {
+  for (const begun = performance.now(); performance.now() - begun < 120000;) {
+    const image = seen(where);
+    if (image && image.src !== before && image.complete && image.naturalWidth === width) return image.src;
+    await new Promise(done => setTimeout(done, 20));
+  }
+  throw new Error(`no picture of ${width} pixels came`);
+};
+"""
+MOVES = f"""async values => {{ {ANSWER}
+  const slider = document.querySelector('input[aria-label^="range slider for age"]');
+  let shown = await answer('.stage img', '', 1024);
+  for (const value of values) {{
+    slider.value = value;
+    slider.dispatchEvent(new Event('input', {{ bubbles: true }}));
+    shown = await answer('.stage img', shown, 256);
+    slider.dispatchEvent(new PointerEvent('pointerup', {{ bubbles: true }}));
+    shown = await answer('.stage img', shown, 1024);
+  }}
+}}"""
+"""Move a slider to each value and let it go: wait for the preview and for the picture."""
+STROKES = f"""async places => {{ {ANSWER}
+  const canvas = seen('.pad canvas'), box = canvas.getBoundingClientRect();
+  canvas.setPointerCapture = () => 0;
+  const pointer = (kind, x, y) => canvas.dispatchEvent(new PointerEvent(kind, {{ pointerId: 1, bubbles: true,
+    clientX: box.left + x * box.width, clientY: box.top + y * box.height }}));
+  for (const [x, y] of places) {{
+    const before = seen('.face img')?.src;
+    pointer('pointerdown', x, y);
+    pointer('pointerup', x, y);
+    await answer('.face img', before, 1024);
+  }}
+}}"""
+"""Touch a canvas at each place; wait for the face."""
 
 
 def upload(page: Any, file: Path | dict[str, Any], tab: str = "edit") -> None:
@@ -157,9 +204,35 @@ def test_the_face_follows_the_pen(page: Any) -> None:
         page.mouse.up()
         page.wait_for_function("before => (document.querySelector('.face img')?.src ?? before) !== before", arg=before)
         before = face.get_attribute("src")
-    canvas.press("ArrowLeft")
-    canvas.press(" ")
-    page.wait_for_function("before => document.querySelector('.face img').src !== before", arg=before)
+
+
+def test_the_keyboard_draws_on_the_canvas(page: Any) -> None:
+    page.get_by_role("tab", name="Draw").click()
+    canvas = page.locator(".pad canvas:visible")
+    canvas.wait_for()
+    page.locator(".pad:visible button").first.focus()
+    page.keyboard.press("Shift+Tab")
+    assert canvas.evaluate("e => e === document.activeElement")
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowUp"):
+        page.keyboard.press(key)
+    spot = page.locator(".pad:visible i")
+    assert spot.evaluate("e => [getComputedStyle(e).visibility, e.style.left, e.style.top]") == [
+        "visible", "46.875%", "48.4375%",
+    ]  # fmt: skip
+    dark = "e => e.getContext('2d').getImageData(e.width * 0.46875, e.height * 0.484375, 1, 1).data[0] < 128"
+    assert not canvas.evaluate(dark)
+    page.keyboard.press("Space")
+    assert canvas.evaluate(dark)
+    page.locator(".face:visible img").wait_for()
+    tools = page.locator(".pad:visible")
+    tools.get_by_role("button", name="Undo").press("Enter")
+    assert not canvas.evaluate(dark)
+    corner = "e => e.getContext('2d').getImageData(0, 0, 1, 1).data[0] < 128"
+    tools.get_by_role("button", name="Fill").press("Enter")
+    canvas.press("Space")
+    assert canvas.evaluate(corner)
+    tools.get_by_role("button", name="Clear").press("Enter")
+    assert not canvas.evaluate(corner)
 
 
 def test_visitors_do_not_see_each_others_pictures(chromium: Any, url: str, page: Any) -> None:
@@ -184,6 +257,83 @@ def test_a_link_opens_a_tab_with_its_sliders(chromium: Any, url: str) -> None:
     assert wrong == []
 
 
+def test_a_tab_that_is_chosen_before_the_page_is_ready_stays_open(page: Any, url: str) -> None:
+    held: list[Any] = []
+    page.route("**/queue/join*", lambda request: held.append(request))
+    page.goto(f"{url}?age=1.5")
+    page.get_by_role("tab", name="Draw").click()
+    page.locator(".pad canvas:visible").wait_for()
+    for _ in range(100):
+        if len(held) == 2:  # what a link sets: sliders and the tab
+            break
+        page.wait_for_timeout(100)
+    for request in held:
+        request.continue_()
+    page.unroute("**/queue/join*")
+    page.wait_for_function(
+        "[...document.querySelectorAll('input[aria-label^=\"range slider for age\"]')].some(e => e.value === '1.5')"
+    )
+    page.wait_for_timeout(500)
+    assert page.locator(".pad canvas:visible").count() == 1
+
+
+def test_the_camera_is_used_where_it_is_allowed_and_a_refusal_is_a_sentence(chromium: Any, url: str) -> None:
+    for permissions, role, words in (
+        ([], "[role=alert]", "The browser refuses"),
+        (["camera"], ".toast-body", "No face was found"),  # the picture arrives: it shows none
+    ):
+        page, wrong = browsers.visit(chromium, url, permissions=permissions)
+        own = page.locator("#edit-photograph")
+        own.get_by_label("Capture from camera").click()
+        own.get_by_text("Click to Access Webcam").click()
+        if permissions:
+            own.get_by_label("capture photo").click()
+        page.locator(role, has_text=words).wait_for()
+        page.context.close()
+        assert wrong == []
+
+
+def test_on_a_phone_nothing_is_wider_than_the_page_and_the_face_stays_in_sight(chromium: Any, url: str) -> None:
+    page, wrong = browsers.visit(chromium, url, width=390, color_scheme="dark")
+    assert page.evaluate("document.body.classList.contains('dark')")
+    page.get_by_role("button", name="Example").click()
+    page.get_by_text("How close the drawn face is").wait_for()
+    for name in ("Paint on the face", "Mix with another photograph", "Variants", "Pose", "Light"):
+        page.get_by_role("button", name=re.compile(f"^{name}")).click()
+    page.get_by_role("slider", name="range slider for anger").scroll_into_view_if_needed()
+    in_sight = "e => { const box = e.getBoundingClientRect(); return box.top >= 0 && box.bottom <= innerHeight; }"
+    assert page.locator(".stage:visible").evaluate(in_sight)
+    for tab in ("Edit", "Draw", "Repair", "Train"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.evaluate(WIDER) == []
+    page.get_by_role("tab", name="Draw").click()
+    page.locator(".pad canvas:visible").evaluate("e => e.scrollIntoView({ block: 'end' })")
+    assert page.locator(".face:visible").evaluate(in_sight)
+    page.context.close()
+    assert wrong == []
+
+
+def test_a_hundred_requests_leave_memory_where_it_was(page: Any, server: browsers.Studio) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("memory is read from Linux's /proc")
+    page.get_by_role("button", name="Example").click()
+    page.get_by_text("How close the drawn face is").wait_for()
+    held = []
+    for part in range(3):  # the first one fills caches
+        page.get_by_role("tab", name="Edit").click()
+        page.locator(".stage:visible").wait_for()
+        page.evaluate(MOVES, [(-1) ** part * (0.3 + move / 10) for move in range(17)])  # a preview and a picture each
+        page.get_by_role("tab", name="Draw").click()
+        page.get_by_role("tab", name="Map of parts").click()
+        page.get_by_role("button", name="skin").locator("visible=true").click()
+        page.evaluate(STROKES, [[(part + 0.5) / 3, (stroke + 0.5) / 16] for stroke in range(16)])
+        page.wait_for_timeout(1000 * TIDIED + 2000)
+        held.append(server.memory())
+    assert held[2] - held[1] < 20, held
+
+
 def test_everything_that_can_be_used_has_a_name(page: Any) -> None:
     unnamed = """() => {
         const named = e => e.ariaLabel || e.title || e.innerText.trim() || e.labels?.length || e.closest('label')
@@ -191,7 +341,7 @@ def test_everything_that_can_be_used_has_a_name(page: Any) -> None:
         const all = [...document.querySelectorAll('button, input, canvas, select, textarea')];
         return all.filter(e => e.offsetParent && !named(e)).map(e => e.outerHTML);
     }"""
-    for tab in ("Repair", "Train", "Edit"):
+    for tab in ("Draw", "Repair", "Train", "Edit"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(200)
         assert page.evaluate(unnamed) == []

@@ -35,7 +35,7 @@ def _canvas_of(models: Sessions, task: str, closed: bool) -> None:
     parts = task == "segmentation"
     pens = PARTS if parts else {"pen": "#000000", "paper": PAPER}
     work = gr.State(time_to_live=KEPT)
-    with gr.Row():
+    with gr.Row(elem_classes="work"):
         with gr.Column(min_width=320):
             model = chooser(models.names(task), closed)
             sheet = canvas(

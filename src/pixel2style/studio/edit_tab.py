@@ -60,7 +60,7 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
     """The tab; what a link to the page sets, and the function that reads it."""
     known = edit.bundled(models[models.names(DEFAULT_TASK)[0]].model.generator)
     sliders: dict[str, gr.Slider] = {}
-    with gr.Tab("Edit", id="edit"), gr.Row():
+    with gr.Tab("Edit", id="edit"), gr.Row(elem_classes="work"):
         work = gr.State(time_to_live=KEPT)
         with gr.Column(scale=2, min_width=300):
             photo = photograph("Photograph", height=260, elem_id="edit-photograph")
@@ -163,9 +163,9 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
             yield both(needed(found), picture), words
         yield both(needed(found)), about(needed(found))
 
-    def linked(request: gr.Request) -> list[float]:
+    def linked(request: gr.Request) -> list[Any]:
         asked = [request.query_params.get(name, "") for name in names]
-        return [float(text) if NUMBER.fullmatch(text) else 0.0 for text in asked]
+        return [float(text) if NUMBER.fullmatch(text) else gr.skip() for text in asked]
 
     now, everything = [work, *moving], [stage, *moving]
     given = [photo, model, cropped, only, *moving]

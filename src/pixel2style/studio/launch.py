@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..inference.work import Sessions
-from ..runtime import Device, Precision, choose_device
+from ..runtime import Device, Precision, choose_device, return_freed_memory
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -29,6 +29,8 @@ QUEUE = 32
 """Requests that wait; one more is refused."""
 SESSIONS = 16
 """Visitors whose work is kept; that of the one who has been away longest is dropped for another."""
+TIDIED = 10.0
+"""Seconds between returns of freed memory."""
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
     "frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
@@ -93,10 +95,19 @@ def serving(
             _, local, shared = page.launch(**_options(address), inbrowser=browser)
         except OSError as error:
             raise ConfigError(f"the studio cannot use {address.host}, port {address.port}: {error}") from None
+        ended = threading.Event()
+        threading.Thread(target=_tidy, args=(ended,), daemon=True).start()
         try:
             yield shared or local
         finally:
+            ended.set()
             page.close(verbose=False)
+
+
+def _tidy(ended: threading.Event) -> None:
+    """Return freed memory until the page has ended; beside the requests, which need not wait for it."""
+    while not ended.wait(TIDIED):
+        return_freed_memory()
 
 
 def build(models: Sessions, runs: Path | None = None, closed: bool = False) -> "gr.Blocks":
@@ -106,8 +117,9 @@ def build(models: Sessions, runs: Path | None = None, closed: bool = False) -> "
     from . import draw_tab, edit_tab, repair_tab, train_tab
     from .parts import KEPT, QUIET
 
-    def asked(request: gr.Request) -> gr.Tabs:
-        return gr.Tabs(selected=request.query_params.get("tab") or "edit")
+    def asked(request: gr.Request) -> Any:
+        opened = request.query_params.get("tab")
+        return gr.Tabs(selected=opened) if opened else gr.skip()  # a visitor may already have chosen a tab
 
     with gr.Blocks(title="pixel2style studio", analytics_enabled=False, delete_cache=(KEPT // 4, KEPT)) as page:
         with gr.Row(elem_id="top"):

@@ -17,7 +17,7 @@ def tab(models: Sessions, closed: bool) -> None:
     """The tab, for the tasks that there are models of."""
     what = {title: task for title, task in WHAT.items() if models.names(task)}
     first = next(iter(what))
-    with gr.Tab("Repair", id="repair"), gr.Row():
+    with gr.Tab("Repair", id="repair"), gr.Row(elem_classes="work"):
         work = gr.State(time_to_live=KEPT)
         with gr.Column(min_width=300):
             photo = photograph("Photograph", height=260, elem_id="repair-photograph")
