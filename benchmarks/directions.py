@@ -25,7 +25,7 @@ from pixel2style.inference import edit
 from pixel2style.metrics.identity import Identity
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
-from find_directions import Scorer
+from face_scores import Scorer
 
 PUBLISHED = {"age": "age.pt", "smile": "smile.pt", "yaw": "pose.pt"}
 AMOUNTS = (1.0, 2.0, 3.0)
@@ -42,8 +42,8 @@ class Faces:
         self.generator, self.scorer, self.identity = generator, Scorer(), Identity("dlib")
         self.w = sampling.draw(generator, count, torch.Generator().manual_seed(SEED), generator.w_avg, 0.7)
         self.before = [self._drawn(batch) for batch in self._ws()]
-        self.scores = torch.cat([self._scored(pictures) for pictures in self.before])
-        self.names = list(self.scorer(self.before[0][:1]))
+        self.scores = torch.cat([self.scorer.table(pictures) for pictures in self.before])
+        self.names = self.scorer.names
 
     def _ws(self) -> list[Tensor]:
         return list(self.w[:, None].expand(-1, self.generator.rows, -1).split(BATCH))
@@ -51,15 +51,12 @@ class Faces:
     def _drawn(self, ws: Tensor) -> Tensor:
         return self.generator.synthesize(ws, 256).clamp(-1, 1)
 
-    def _scored(self, pictures: Tensor) -> Tensor:
-        return torch.stack([score.float() for score in self.scorer(pictures).values()], 1)
-
     def moved(self, direction: Direction, amount: float) -> tuple[Tensor, float]:
         """Mean change of each score ``[a]``, in its standard deviations, and mean identity."""
         scores, same = [], []
         for ws, before in zip(self._ws(), self.before, strict=True):
             pictures = self._drawn(direction.apply(ws, amount))
-            scores.append(self._scored(pictures))
+            scores.append(self.scorer.table(pictures))
             same.append(self.identity(pictures, before))
         change = (torch.cat(scores) - self.scores) / self.scores.std(0)
         return change.mean(0), float(torch.cat(same).mean())

@@ -1,190 +1,302 @@
-"""Find the bundled directions: change of W with measured attributes of generated faces, one unit a standard deviation.
+"""Find the bundled directions: regression of W on attributes of generated faces, then combined by measured effects.
 
-    python tools/find_directions.py --samples 3000 --out src/pixel2style/assets/directions_ffhq.safetensors
+    python tools/find_directions.py --samples 1000 --out src/pixel2style/assets/directions_ffhq.safetensors
 
-Faces are drawn from W (truncation .8) at 256 pixels by the generator's small head and scored: age, gender, expressions
-and landmarks by ``metrics.attributes``, light and colours by the pixels of regions. The directions are the linear
-regression of ``w`` on all scores at once, so each changes one score while the others stay (on average). Then, on a few
-other faces, the rows are chosen (of ``RANGES``, those with the largest share of wanted change) and the length is set so
-that a unit changes the score by one standard deviation. What else changes is measured on faces drawn in full: the
-largest change of another score, in its standard deviations, and identity by dlib's network. Scores of an interrupted
-run are kept.
+1. Faces are drawn from W (truncation .8) at 256 pixels by the generator's small head and scored (``face_scores``).
+2. The linear regression of ``w`` on all scores at once gives vectors that change one score while the others stay on
+   average; of ``RANGES`` those rows are kept in which the wanted change has the largest share. ``--start FILE`` takes
+   vectors and rows of a file of directions instead, where it has them.
+3. Each vector, and the first axes of W, moves some of the faces in coarse, medium and fine rows alone. What that
+   changes in every score and in identity (MobileFaceNet's) is known then for each face, and least squares find the
+   combination that changes one score only (``combined``), with weights chosen on faces left out (``combination``).
+4. On other faces the length is set so that a unit changes the score by one standard deviation, and vectors before and
+   after step 3 are measured (``Trial``), identity by dlib's network, which was not fitted to. The better one
+   (``is_better``) is kept.
+
+Scores, effects and each finished direction are kept in ``--state``: the same command again continues. Directions of
+``--start`` that were not found anew are written as they are.
 """
 
 import argparse
+import itertools
 import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from face_scores import UNITS, Scorer
 from pixel2style import assets, checkpoints, files, runtime
 from pixel2style.editing import directions, find
+from pixel2style.editing.directions import Direction
 from pixel2style.editing.latents import move
-from pixel2style.faces import pose
 from pixel2style.formats import safetensors
 from pixel2style.generators import Generator, sampling
-from pixel2style.metrics import attributes
 from pixel2style.metrics.identity import Identity
-from pixel2style.ops import pooled
 
 RANGES = ("0-", "0-3", "2-6", "3-8", "8-")
 TRUNCATION = 0.8
-FIVE = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
-"""Eyes, nose and corners of the mouth, for ``faces.pose``, of 68 landmarks."""
-UNITS = {"age": "years", "yaw": "degrees", "pitch": "degrees", "roll": "degrees"}
+GROUPS = ("0-3", "4-7", "8-")
+"""Rows that are moved together."""
+AXES = 6
+"""Principal axes of W that are combined beside the regression's vectors."""
+WANTED, MEANS, OTHERS, EVEN = 30.0, 8.0, 2.0, 0.3
+"""Weights in ``combined`` of the wanted change, of mean and of single changes of others, of an uneven wanted one."""
+SAMES, RIDGES = (1.0, 4.0), (0.02, 0.1, 0.5)
+"""Weights of identity and of the coefficients that are tried."""
+
+LIMITS = {"lipstick": "0-10"}
+"""Rows of directions that are limited: finer ones tint the whole picture, which no score sees."""
+NOISE = {"unwanted": 0.02, "unwanted_mean": 0.01, "identity": 0.001, "wanted": 0.05}
+"""By how much figures may be worse by chance."""
 
 
-class Scorer:
-    """Scores of pictures ``[b 3 256 256]`` by name, ``[b]`` each."""
+@dataclass(frozen=True)
+class Pool:
+    """Generated faces: latents ``w`` ``[n d]``, their scores ``[n a]`` and identity vectors ``[n i]``."""
 
-    def __init__(self) -> None:
-        self.networks = attributes.pretrained()
-
-    @torch.no_grad()
-    def __call__(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Scores of aligned faces."""
-        found = self.networks(pictures)
-        points = found.landmarks
-        turned = pose.rotation(torch.stack([points[:, part].mean(1) for part in FIVE], 1))[:, 2]
-        eyes = points[:, 42:48].mean(1) - points[:, 36:42].mean(1)
-        gray = (pictures * pictures.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
-        return {
-            "age": found.age,
-            "masculine": found.male,
-            "smile": found.log_odds("happy"),
-            "surprise": found.log_odds("surprised"),
-            "anger": found.log_odds("angry"),
-            "yaw": torch.rad2deg(torch.atan2(-turned[:, 0], turned[:, 2])),
-            "pitch": torch.rad2deg(torch.atan2(-turned[:, 1], turned[:, 2])),
-            "roll": torch.rad2deg(torch.atan2(eyes[:, 1], eyes[:, 0])).double(),
-            "mouth-open": _gap(points, (61, 62, 63), (67, 66, 65), (60, 64)),
-            "eyes-open": (
-                _gap(points, (37, 38), (41, 40), (36, 39)) + _gap(points, (43, 44), (47, 46), (42, 45))
-            ) / 2,
-            "face-width": (points[:, 14] - points[:, 2]).norm(dim=1) / (points[:, 8] - points[:, 27]).norm(dim=1),
-            "light": gray[:, 110:200, 80:176].mean((1, 2)),
-            "light-from-right": gray[:, 120:180, 150:185].mean((1, 2)) - gray[:, 120:180, 71:106].mean((1, 2)),
-            "warmth": (pictures[:, 0] - pictures[:, 2])[:, 110:200, 80:176].mean((1, 2)),
-            "hair-light": gray[:, 8:40, 90:166].mean((1, 2)),
-            "background-light": torch.cat([gray[:, :60, :30], gray[:, :60, -30:]], 2).mean((1, 2)),
-        }  # fmt: skip
-
-
-def _gap(points: Tensor, upper: tuple[int, ...], lower: tuple[int, ...], ends: tuple[int, int]) -> Tensor:
-    """Mean distance of upper and lower points as a share of the distance of the ends."""
-    opening = (points[:, list(lower)] - points[:, list(upper)]).norm(dim=2).mean(1)
-    found: Tensor = opening / (points[:, ends[1]] - points[:, ends[0]]).norm(dim=1)
-    return found
+    w: Tensor
+    scores: Tensor
+    features: Tensor
 
 
 @torch.no_grad()
-def scored(generator: Generator, count: int, cache: Path, scorer: Scorer) -> tuple[Tensor, Tensor, list[str]]:
-    """Latents ``[n d]``, their scores ``[n a]``, and the names of these."""
+def scored(generator: Generator, count: int, cache: Path, scorer: Scorer, identity: Identity) -> Pool:
+    """``count`` faces; those in ``cache`` are not drawn again."""
     w = sampling.draw(generator, count, torch.Generator().manual_seed(1), generator.w_avg, TRUNCATION)
-    done = (
-        safetensors.read(cache)["scores"]
-        if cache.is_file()
-        else torch.zeros(0, len(scorer(torch.zeros(1, 3, 256, 256))))
+    blank = torch.zeros(1, 3, 256, 256)
+    found = {"scores": scorer.table(blank)[:0], "features": identity.features(blank)[:0]}
+    found = safetensors.read(cache) if cache.is_file() else found
+    while (done := len(found["scores"])) < count:
+        drawn = torch.cat([generator.synthesize(one[None], 256) for one in w[done : done + 20]]).clamp(-1, 1)
+        found["scores"] = torch.cat([found["scores"], scorer.table(drawn)])
+        found["features"] = torch.cat([found["features"], identity.features(drawn)])
+        if len(found["scores"]) % 200 == 0 or len(found["scores"]) >= count:
+            safetensors.write(found, cache)
+            print(f"{len(found['scores'])} of {count} faces scored", flush=True)
+    return Pool(w, found["scores"][:count], found["features"][:count])
+
+
+def elements(generator: Generator, vectors: Tensor) -> Tensor:
+    """Moves ``[e k d]`` to combine: ``vectors`` ``[m k d]`` and a deviation along ``AXES`` axes of W, in each group."""
+    axes, along = find.ganspace(generator, AXES, samples=20_000)
+    many = torch.cat([vectors, (axes * along[:, None])[:, None].expand(-1, generator.rows, -1)])
+    blank = torch.zeros(1, generator.rows, generator.width)
+    return torch.cat([move(blank, vector, 1.0, rows) for rows in GROUPS for vector in many])
+
+
+@torch.no_grad()
+def effects(
+    generator: Generator, scorer: Scorer, identity: Identity, pool: Pool, moves: Tensor, faces: int, cache: Path
+) -> tuple[Tensor, Tensor]:
+    """What each of ``moves`` ``[e k d]`` changes in the first ``faces`` of the pool, moved there or back by turns.
+
+    Of scores in their deviations, ``[e n a]``, and of identity vectors, ``[e n i]``. Those in ``cache`` are kept.
+    """
+    found = safetensors.read(cache) if cache.is_file() else {}
+    deviations, began = pool.scores.std(0), time.perf_counter()
+    for number in range(len(found.get("scores", ())), len(moves)):
+        signs = torch.tensor([1.0 if (face + number) % 2 else -1.0 for face in range(faces)])
+        ws = pool.w[:faces, None] + signs[:, None, None] * moves[number]
+        drawn = torch.cat([generator.synthesize(one[None], 256) for one in ws]).clamp(-1, 1)
+        scores = (scorer.table(drawn) - pool.scores[:faces]) / deviations * signs[:, None]
+        features = (identity.features(drawn) - pool.features[:faces]) * signs[:, None]
+        for key, own in (("scores", scores[None]), ("features", features[None])):
+            found[key] = torch.cat([found[key], own]) if key in found else own
+        safetensors.write(found, cache)
+        if (number + 1) % 10 == 0:
+            print(f"{number + 1} of {len(moves)} moves, {time.perf_counter() - began:.0f} s", flush=True)
+    return found["scores"], found["features"]
+
+
+def combined(scores: Tensor, features: Tensor, index: int, same: float, ridge: float) -> Tensor:
+    """Coefficients ``[e]`` of moves with ``effects`` ``[e n a]`` and ``[e n i]``: one deviation of score ``index``.
+
+    Least squares, as if effects added up: the mean wanted change is to be 1; other changes (face by face and on
+    average), differences of the wanted one between faces, changes of identity vectors, and coefficients small.
+    """
+    count, faces, total = scores.shape
+    wanted, others = scores[:, :, index], torch.cat([scores[:, :, :index], scores[:, :, index + 1 :]], 2)
+    parts = (
+        (wanted.mean(1, keepdim=True), WANTED),
+        (others.mean(1), MEANS / (total - 1)),
+        (others.flatten(1), OTHERS / (total - 1) / faces),
+        (wanted - wanted.mean(1, keepdim=True), EVEN / faces),
+        (features.flatten(1), same / faces),
+        (torch.eye(count), ridge),
     )
-    names: list[str] = list(scorer(torch.zeros(1, 3, 256, 256)))
-    while len(done) < count:
-        some = w[len(done) : len(done) + 20]
-        drawn = torch.cat([generator.synthesize(one[None], 256) for one in some]).clamp(-1, 1)
-        done = torch.cat([done, torch.stack([score.float() for score in scorer(drawn).values()], 1)])
-        if len(done) % 200 == 0 or len(done) >= count:
-            safetensors.write({"scores": done}, cache)
-            print(f"{len(done)} of {count} faces scored", flush=True)
-    return w, done[:count], names
+    a = torch.cat([part.double() * weight**0.5 for part, weight in parts], 1)
+    b = torch.zeros(a.shape[1], dtype=torch.float64)
+    b[0] = WANTED**0.5
+    found: Tensor = torch.linalg.lstsq(a.T, b).solution.float()
+    return found
+
+
+def combination(scores: Tensor, features: Tensor, index: int) -> tuple[Tensor, float, float]:
+    """Coefficients as of ``combined``, with those weights of identity and coefficients that lose least.
+
+    What is lost, by effects on faces that were left out, two at a time: mean other changes and identity, per wanted
+    change. Divided by the wanted change of these faces.
+    """
+    faces = scores.shape[1]
+    lost, scale = {}, {}
+    for same, ridge in itertools.product(SAMES, RIDGES):
+        changes, differs = [], []
+        for first in range(0, faces, 2):
+            out = torch.arange(faces) // 2 == first // 2
+            own = combined(scores[:, ~out], features[:, ~out], index, same, ridge)
+            changes.append(torch.einsum("e,ena->na", own, scores[:, out]))
+            differs.append(torch.einsum("e,eni->ni", own, features[:, out]).square().sum(1))
+        change, differ = torch.cat(changes).mean(0), float(torch.cat(differs).mean()) / 2
+        scale[same, ridge] = wanted = max(0.1, float(change[index]))
+        change[index] = 0
+        lost[same, ridge] = (float(change.square().sum()) + differ) / wanted**2
+    same, ridge = min(lost, key=lost.__getitem__)
+    return combined(scores, features, index, same, ridge) / scale[same, ridge], same, ridge
 
 
 class Trial:
-    """Other faces, drawn in full, on which directions are measured."""
+    """Other faces, drawn at 256 pixels, on which directions are measured."""
 
     def __init__(self, generator: Generator, count: int, scorer: Scorer, deviations: Tensor):
         self.generator, self.scorer, self.deviations = generator, scorer, deviations
         w = sampling.draw(generator, count, torch.Generator().manual_seed(2), generator.w_avg, 0.7)
         self.ws = w[:, None].expand(-1, generator.rows, -1)
         self.identity = Identity("dlib")
-        self.pictures = {full: self._drawn(self.ws, full) for full in (False, True)}
-        self.scores = {full: self._scored(pictures) for full, pictures in self.pictures.items()}
+        self.pictures = self._drawn(self.ws)
+        self.scores = scorer.table(self.pictures)
 
     @torch.no_grad()
-    def _drawn(self, ws: Tensor, full: bool) -> Tensor:
-        size = None if full else 256
-        return torch.cat([pooled(self.generator.synthesize(one[None], size)) for one in ws]).clamp(-1, 1)
-
-    def _scored(self, pictures: Tensor) -> Tensor:
-        return torch.stack([score.float() for score in self.scorer(pictures).values()], 1)
+    def _drawn(self, ws: Tensor) -> Tensor:
+        return torch.cat([self.generator.synthesize(one[None], 256) for one in ws]).clamp(-1, 1)
 
     @torch.no_grad()
     def change(self, vector: Tensor, amount: float, rows: str, first: int | None = None) -> tuple[Tensor, float]:
-        """Mean change of all scores ``[a]``, in their deviations, and identity, after a move of all faces.
+        """Mean change of all scores ``[a]``, in their deviations, and identity, of all faces or of the ``first``."""
+        drawn = self._drawn(move(self.ws[:first], vector, amount, rows))
+        changes = (self.scorer.table(drawn) - self.scores[:first]) / self.deviations
+        return changes.mean(0), float(self.identity(drawn, self.pictures[:first]).mean())
 
-        Of the ``first`` faces alone, they are drawn by the small head, and identity is not measured.
-        """
-        ws, full = self.ws[:first], first is None
-        drawn = self._drawn(move(ws, vector, amount, rows), full)
-        changes = (self._scored(drawn) - self.scores[full][:first]) / self.deviations
-        same = float(self.identity(drawn, self.pictures[full]).mean()) if full else 1.0
-        return changes.mean(0), same
+    def both(self, vector: Tensor, rows: str, first: int | None = None) -> tuple[Tensor, float]:
+        """Half the change from -1 to +1 unit, and mean identity."""
+        (up, same_up), (down, same_down) = (self.change(vector, amount, rows, first) for amount in (1.0, -1.0))
+        return (up - down) / 2, (same_up + same_down) / 2
 
 
-def measured(trial: Trial, index: int, name: str, vector: Tensor, few: int) -> tuple[Tensor, str, dict[str, float]]:
-    """The direction scaled to a unit of one deviation, its rows and figures."""
-    best, chosen = -1.0, RANGES[0]
+def best_rows(trial: Trial, index: int, vector: Tensor, few: int) -> str:
+    """That of ``RANGES`` in which the wanted change of ``few`` faces has the largest share."""
+    shares = {}
     for rows in RANGES:
-        up, down = (trial.change(vector, amount, rows, few)[0] for amount in (1.0, -1.0))
-        change = (up - down) / 2
-        others = torch.cat([change[:index], change[index + 1 :]])
+        change, _ = trial.both(vector, rows, few)
         wanted = float(change[index])
-        share = wanted / (wanted + float(others.abs().amax())) if wanted > 0.15 else 0.0
-        if share > best:
-            best, chosen = share, rows
+        change[index] = 0
+        shares[rows] = wanted / (wanted + float(change.abs().amax())) if wanted > 0.15 else 0.0
+    return max(shares, key=shares.__getitem__)
+
+
+def measured(trial: Trial, index: int, vector: Tensor, rows: str) -> tuple[Tensor, dict[str, float]]:
+    """The direction scaled to a unit of one deviation, and its figures."""
+    change, same = trial.both(vector, rows)
     for _ in range(2):  # the second time near the right length
-        up, down = (trial.change(vector, amount, chosen, few)[0][index] for amount in (1.0, -1.0))
-        vector = vector / max(0.1, float(up - down) / 2)
-    up, same_up = trial.change(vector, 1.0, chosen)
-    down, same_down = trial.change(vector, -1.0, chosen)
-    change = (up - down) / 2
+        if abs(float(change[index]) - 1) < 0.1:
+            break
+        vector = vector / max(0.1, float(change[index]))
+        change, same = trial.both(vector, rows)
     others = torch.cat([change[:index], change[index + 1 :]]).abs()
     figures = {
         "wanted": float(change[index]),
         "unwanted": float(others.amax()),
         "unwanted_mean": float(others.mean()),
-        "identity": (same_up + same_down) / 2,
+        "identity": same,
         "deviation": float(trial.deviations[index]),
     }
-    return vector, chosen, {key: round(value, 4) for key, value in figures.items()}
+    return vector, {key: round(value, 4) for key, value in figures.items()}
+
+
+def is_better(new: dict[str, float], old: dict[str, float]) -> bool:
+    """Whether a direction changes less else and keeps as much identity at one deviation, but for ``NOISE``."""
+    worse = {key: new[key] - old[key] for key in ("unwanted", "unwanted_mean")} | {
+        "identity": old["identity"] - new["identity"],
+        "wanted": abs(new["wanted"] - 1) - max(0.1, abs(old["wanted"] - 1)),
+    }
+    return all(worse[key] <= noise for key, noise in NOISE.items()) and (
+        worse["unwanted_mean"] / old["unwanted_mean"] + worse["identity"] / (1 - old["identity"]) < 0
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=3000)
-    parser.add_argument("--faces", type=int, default=24, help="on which directions are measured")
-    parser.add_argument("--few", type=int, default=8, help="of them, on which rows and length are chosen")
-    parser.add_argument("--leave-out", nargs="*", default=["surprise", "roll"], help="scores that are only held")
-    parser.add_argument("--cache", type=Path, default=Path("scores.safetensors"))
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--moved", type=int, default=14, help="faces on which moves are tried")
+    parser.add_argument("--faces", type=int, default=24, help="other faces, on which directions are measured")
+    parser.add_argument("--few", type=int, default=8, help="of them, on which rows are chosen")
+    parser.add_argument("--names", nargs="+", help="directions to find; all scores by default")
+    parser.add_argument(
+        "--leave-out", nargs="*", default=["surprise", "roll", "beard"], help="scores that are only held"
+    )
+    parser.add_argument("--start", type=Path, help="a file of directions to start from")
+    parser.add_argument("--state", type=Path, default=Path("directions"), help="a folder of scores and directions")
     parser.add_argument("--out", type=Path, default=Path("directions_ffhq.safetensors"))
     options = parser.parse_args()
     runtime.keep_freed_memory()
+    files.make_folder(options.state)
     generator = checkpoints.load_generator(assets.path("mobilestylegan_ffhq_1024"))
-    scorer = Scorer()
-    w, scores, names = scored(generator, options.samples, options.cache, scorer)
-    found = find.conditional(w, scores)
-    trial = Trial(generator, options.faces, scorer, scores.std(0))
-    stored, facts = {}, {}
-    for index, name in enumerate(names):
-        if name in options.leave_out:
+    scorer, identity = Scorer(), Identity("mobilefacenet")
+    pool = scored(generator, options.samples, options.state / "scores.safetensors", scorer, identity)
+    started = directions.load_many(options.start, generator) if options.start else {}
+    vectors = find.conditional(pool.w, pool.scores)[:, None].repeat(1, generator.rows, 1)
+    for name, own in started.items():
+        vectors[scorer.names.index(name)] = own.vector
+    moves = elements(generator, vectors)
+    changed = effects(generator, scorer, identity, pool, moves, options.moved, options.state / "effects.safetensors")
+    trial = Trial(generator, options.faces, scorer, pool.scores.std(0))
+    for index, name in enumerate(scorer.names):
+        kept = options.state / f"{name}.safetensors"
+        if name in options.leave_out or kept.is_file() or name not in (options.names or scorer.names):
             continue
-        vector, rows, figures = measured(trial, index, name, found[index], options.few)
-        unit = f"{figures['deviation']:.1f} {UNITS[name]}" if name in UNITS else "one standard deviation"
-        stored[name], facts[name] = vector.half(), {"rows": rows, "unit": unit, "figures": figures}
+        if name in LIMITS:
+            rows = LIMITS[name]
+        else:
+            rows = started[name].rows if name in started else best_rows(trial, index, vectors[index], options.few)
+        one, old = measured(trial, index, vectors[index], rows)
+        coefficients, same, ridge = combination(*changed, index)
+        most = LIMITS.get(name, "0-")
+        many, new = measured(trial, index, torch.einsum("e,ekd->kd", coefficients, moves), most)
+        print(f"{name}\n  regression {old}\n  combined   {new}, weights {same} and {ridge}", flush=True)
+        facts = {"one": {"rows": rows, "figures": old}, "many": {"rows": most, "figures": new}}
+        safetensors.write({"one": _short(one).half(), "many": many.half()}, kept, {"facts": json.dumps(facts)})
+    write(options.state, scorer.names, started, options.out, generator)
+
+
+def write(state: Path, names: Sequence[str], started: Mapping[str, Direction], out: Path, generator: Generator) -> None:
+    """The better ones of finished directions, and others that were ``started`` from, as one file; prints a table."""
+    stored, told = {}, {}
+    for name in names:
+        if (state / f"{name}.safetensors").is_file():
+            facts = json.loads(safetensors.read_metadata(state / f"{name}.safetensors")["facts"])
+            better = "many" if is_better(facts["many"]["figures"], facts["one"]["figures"]) else "one"
+            rows, figures = facts[better]["rows"], facts[better]["figures"]
+            unit = f"{figures['deviation']:.1f} {UNITS[name]}" if name in UNITS else "one standard deviation"
+            stored[name] = safetensors.read(state / f"{name}.safetensors")[better]
+        elif name in started:
+            rows, unit, figures = started[name].rows, started[name].unit, started[name].figures
+            stored[name] = _short(started[name].vector).half()
+        else:
+            continue
+        told[name] = {"rows": rows, "unit": unit, "figures": dict(figures)}
         print(f"| `{name}` | {rows} | {unit} | {figures['wanted']:.2f} | {figures['unwanted']:.2f} | "
-              f"{figures['identity']:.3f} |", flush=True)  # fmt: skip
-    metadata = {"generator": directions.id_of(generator), "directions": json.dumps(facts)}
-    files.make_folder(options.out.parent)
-    safetensors.write(stored, options.out, metadata)
+              f"{figures['identity']:.3f} |")  # fmt: skip
+    metadata = {"generator": directions.id_of(generator), "directions": json.dumps(told)}
+    files.make_folder(out.parent)
+    safetensors.write(stored, out, metadata)
+
+
+def _short(vector: Tensor) -> Tensor:
+    """``[k d]``, or ``[d]`` where all rows are equal."""
+    return vector[0] if bool((vector == vector[0]).all()) else vector
 
 
 if __name__ == "__main__":

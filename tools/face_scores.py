@@ -1,0 +1,81 @@
+"""Scores of generated or aligned faces that directions are found and measured with: numbers by name, differentiable.
+
+Age, gender, expressions and landmarks are those of ``metrics.attributes``; pose and shape follow from the landmarks;
+light and colours from pixels of fixed regions, those of lips, cheeks and chin from pixels beside landmarks.
+
+Axes: ``b`` faces, ``n`` points.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pixel2style.faces import pose
+from pixel2style.metrics import attributes
+
+FIVE = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
+"""Eyes, nose and corners of the mouth, for ``faces.pose``, of 68 landmarks."""
+LIPS = ((50, 61), (51, 62), (52, 63), (56, 65), (57, 66), (58, 67))
+CHEEKS = ((40, 48), (41, 48), (46, 54), (47, 54))
+CHIN = ((57, 8), (58, 7), (56, 9), (48, 5), (54, 11))
+"""Pairs of landmarks; pixels are read halfway between them."""
+UNITS = {"age": "years", "yaw": "degrees", "pitch": "degrees", "roll": "degrees"}
+"""Units of scores that have one."""
+
+
+class Scorer:
+    """Scores of pictures ``[b 3 256 256]`` by name, ``[b]`` each; gradients pass to the pictures."""
+
+    def __init__(self) -> None:
+        self.networks = attributes.pretrained()
+        self.names = tuple(self(torch.zeros(1, 3, 256, 256)))
+
+    def __call__(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Scores of aligned faces."""
+        found = self.networks(pictures)
+        points = found.landmarks
+        turned = pose.rotation(torch.stack([points[:, part].mean(1) for part in FIVE], 1))[:, 2]
+        eyes = points[:, 42:48].mean(1) - points[:, 36:42].mean(1)
+        gray = (pictures * pictures.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
+        cheeks, lips, chin = (_colours(pictures, points, pairs) for pairs in (CHEEKS, LIPS, CHIN))
+        return {
+            "age": found.age,
+            "masculine": found.male,
+            "smile": found.log_odds("happy"),
+            "surprise": found.log_odds("surprised"),
+            "anger": found.log_odds("angry"),
+            "yaw": torch.rad2deg(torch.atan2(-turned[:, 0], turned[:, 2])),
+            "pitch": torch.rad2deg(torch.atan2(-turned[:, 1], turned[:, 2])),
+            "roll": torch.rad2deg(torch.atan2(eyes[:, 1], eyes[:, 0])).double(),
+            "mouth-open": _gap(points, (61, 62, 63), (67, 66, 65), (60, 64)),
+            "eyes-open": (
+                _gap(points, (37, 38), (41, 40), (36, 39)) + _gap(points, (43, 44), (47, 46), (42, 45))
+            ) / 2,
+            "face-width": (points[:, 14] - points[:, 2]).norm(dim=1) / (points[:, 8] - points[:, 27]).norm(dim=1),
+            "light": gray[:, 110:200, 80:176].mean((1, 2)),
+            "light-from-right": gray[:, 120:180, 150:185].mean((1, 2)) - gray[:, 120:180, 71:106].mean((1, 2)),
+            "warmth": (pictures[:, 0] - pictures[:, 2])[:, 110:200, 80:176].mean((1, 2)),
+            "hair-light": gray[:, 8:40, 90:166].mean((1, 2)),
+            "background-light": torch.cat([gray[:, :60, :30], gray[:, :60, -30:]], 2).mean((1, 2)),
+            "lipstick": (lips[:, 0] - lips[:, 1]) - (cheeks[:, 0] - cheeks[:, 1]),
+            "beard": cheeks.mean(1) - chin.mean(1),
+        }  # fmt: skip
+
+    def table(self, pictures: Tensor) -> Tensor:
+        """The same as ``[b a]``, float32, in the order of ``names``."""
+        return torch.stack([score.float() for score in self(pictures).values()], 1)
+
+
+def _gap(points: Tensor, upper: tuple[int, ...], lower: tuple[int, ...], ends: tuple[int, int]) -> Tensor:
+    """Mean distance of upper and lower points as a share of the distance of the ends."""
+    opening = (points[:, list(lower)] - points[:, list(upper)]).norm(dim=2).mean(1)
+    found: Tensor = opening / (points[:, ends[1]] - points[:, ends[0]]).norm(dim=1)
+    return found
+
+
+def _colours(pictures: Tensor, points: Tensor, pairs: tuple[tuple[int, int], ...]) -> Tensor:
+    """Mean colour ``[b 3]`` of the pixels halfway between pairs of landmarks, 4x4 pixels each."""
+    first, second = zip(*pairs, strict=True)
+    places = (points[:, list(first)] + points[:, list(second)]) / 256 - 1
+    small = F.avg_pool2d(pictures, 4)
+    return F.grid_sample(small, places[:, None].to(small), align_corners=False)[:, :, 0].mean(2)
