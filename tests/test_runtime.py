@@ -58,8 +58,9 @@ def test_freed_memory_is_returned() -> None:
     def pages() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1])
 
+    runtime.return_freed_memory()  # what earlier tests left would be used in place of new memory
     before = pages()
-    held = [torch.zeros(16_000) for _ in range(2_000)]  # 64 KB each: too small to be returned when freed
+    held = [torch.ones(16_000) for _ in range(2_000)]  # 64 KB each: too small to be returned when freed
     del held[:-1]  # the last one keeps the heap from shrinking
     kept = pages() - before
     runtime.return_freed_memory()
