@@ -15,61 +15,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pixel2style import assets, checkpoints
 from pixel2style.editing import directions
 from pixel2style.editing.directions import Direction
-from pixel2style.generators import Generator, sampling
 from pixel2style.inference import edit
-from pixel2style.metrics.identity import Identity
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
-from face_scores import Scorer
+from face_scores import Faces, Scorer
 
 PUBLISHED = {"age": "age.pt", "smile": "smile.pt", "yaw": "pose.pt"}
 AMOUNTS = (1.0, 2.0, 3.0)
 """Of units of a direction, both ways."""
 AT = (1.0, 2.0)
 SEED = 7
-BATCH = 10
-
-
-class Faces:
-    """Generated faces, and what a move does to them."""
-
-    def __init__(self, generator: Generator, count: int):
-        self.generator, self.scorer, self.identity = generator, Scorer(), Identity("dlib")
-        self.w = sampling.draw(generator, count, torch.Generator().manual_seed(SEED), generator.w_avg, 0.7)
-        self.before = [self._drawn(batch) for batch in self._ws()]
-        self.scores = torch.cat([self.scorer.table(pictures) for pictures in self.before])
-        self.names = self.scorer.names
-
-    def _ws(self) -> list[Tensor]:
-        return list(self.w[:, None].expand(-1, self.generator.rows, -1).split(BATCH))
-
-    def _drawn(self, ws: Tensor) -> Tensor:
-        return self.generator.synthesize(ws, 256).clamp(-1, 1)
-
-    def moved(self, direction: Direction, amount: float) -> tuple[Tensor, float]:
-        """Mean change of each score ``[a]``, in its standard deviations, and mean identity."""
-        scores, same = [], []
-        for ws, before in zip(self._ws(), self.before, strict=True):
-            pictures = self._drawn(direction.apply(ws, amount))
-            scores.append(self.scorer.table(pictures))
-            same.append(self.identity(pictures, before))
-        change = (torch.cat(scores) - self.scores) / self.scores.std(0)
-        return change.mean(0), float(torch.cat(same).mean())
 
 
 def at_equal_change(faces: Faces, direction: Direction, name: str) -> list[tuple[float, float, float]]:
     """For each of ``AT``: units moved, identity and mean change of other attributes; means of both ways."""
-    index = faces.names.index(name)
+    index = faces.scorer.names.index(name)
     found: list[list[tuple[float, float, float]]] = []
     for sign in (1.0, -1.0):
         points = [(0.0, 0.0, 1.0, 0.0)]
         for amount in AMOUNTS:
-            change, same = faces.moved(direction, sign * amount)
+            change, same = faces.moved(direction.vector, sign * amount, direction.rows)
             others = torch.cat([change[:index], change[index + 1 :]]).abs().mean()
             points.append((abs(float(change[index])), amount, same, float(others)))
             if points[-1][0] > AT[-1]:
@@ -84,7 +53,7 @@ def at_equal_change(faces: Faces, direction: Direction, name: str) -> list[tuple
 
 def unit_of(faces: Faces, direction: Direction, name: str) -> Direction:
     """A published direction with the sign and the length that change the attribute by one deviation, about."""
-    change = float(faces.moved(direction, 1.0)[0][faces.names.index(name)])
+    change = float(faces.moved(direction.vector, 1.0, direction.rows)[0][faces.scorer.names.index(name)])
     return directions.scaled(direction, 1 / change) if abs(change) > 0.1 else direction
 
 
@@ -96,7 +65,7 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", help="bundled directions; all by default")
     given = parser.parse_args()
     generator = checkpoints.load_generator(assets.path("mobilestylegan_ffhq_1024"))
-    faces = Faces(generator, given.faces)
+    faces = Faces(generator, given.faces, SEED, Scorer())
     bundled = edit.bundled(generator)
     print("| direction | units | identity | others | units | identity | others |\n|---|---|---|---|---|---|---|")
     for name in given.names or bundled:

@@ -1,17 +1,22 @@
 """Scores of generated or aligned faces that directions are found and measured with: numbers by name, differentiable.
 
+``Faces`` are generated ones on which directions are measured.
+
 Age, gender, expressions and landmarks are those of ``metrics.attributes``; pose and shape follow from the landmarks;
 light and colours from pixels of fixed regions, those of lips, cheeks and chin from pixels beside landmarks.
 
-Axes: ``b`` faces, ``n`` points.
+Axes: ``b`` faces, ``n`` points, ``a`` scores, ``k`` rows of W+, ``d`` width of a row.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pixel2style.editing.latents import Rows, move
 from pixel2style.faces import pose
+from pixel2style.generators import Generator, sampling
 from pixel2style.metrics import attributes
+from pixel2style.metrics.identity import Identity
 
 FIVE = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
 """Eyes, nose and corners of the mouth, for ``faces.pose``, of 68 landmarks."""
@@ -21,6 +26,9 @@ CHIN = ((57, 8), (58, 7), (56, 9), (48, 5), (54, 11))
 """Pairs of landmarks; pixels are read halfway between them."""
 UNITS = {"age": "years", "yaw": "degrees", "pitch": "degrees", "roll": "degrees"}
 """Units of scores that have one."""
+TRUNCATION = 0.7
+"""Of ``Faces``."""
+BATCH = 10
 
 
 class Scorer:
@@ -64,6 +72,39 @@ class Scorer:
     def table(self, pictures: Tensor) -> Tensor:
         """The same as ``[b a]``, float32, in the order of ``names``."""
         return torch.stack([score.float() for score in self(pictures).values()], 1)
+
+
+class Faces:
+    """Generated faces, drawn at 256 pixels, and what a move of their rows does to scores and identity (dlib's).
+
+    ``deviations`` ``[a]`` are units of scores, by default the standard deviations among these faces.
+    """
+
+    def __init__(self, generator: Generator, count: int, seed: int, scorer: Scorer, deviations: Tensor | None = None):
+        self.generator, self.scorer, self.identity = generator, scorer, Identity("dlib")
+        w = sampling.draw(generator, count, torch.Generator().manual_seed(seed), generator.w_avg, TRUNCATION)
+        self.ws = w[:, None].expand(-1, generator.rows, -1)
+        found = [self._measured(ws) for ws in torch.split(self.ws, BATCH)]
+        self.scores, self.features = (torch.cat(part) for part in zip(*found, strict=True))
+        self.deviations = self.scores.std(0) if deviations is None else deviations
+
+    @torch.no_grad()
+    def _measured(self, ws: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores ``[b a]`` and identity vectors of rows ``[b k d]``."""
+        drawn = torch.cat([self.generator.synthesize(one[None], 256) for one in ws]).clamp(-1, 1)
+        return self.scorer.table(drawn), self.identity.features(drawn)
+
+    def moved(self, vector: Tensor, amount: float, rows: Rows, first: int | None = None) -> tuple[Tensor, float]:
+        """Mean change of each score ``[a]``, in its deviations, and mean identity, of all faces or of the ``first``."""
+        found = [self._measured(move(ws, vector, amount, rows)) for ws in torch.split(self.ws[:first], BATCH)]
+        scores, features = (torch.cat(part) for part in zip(*found, strict=True))
+        change = (scores - self.scores[:first]) / self.deviations
+        return change.mean(0), float(self.identity.similarity(features, self.features[:first]).mean())
+
+    def both(self, vector: Tensor, rows: Rows, first: int | None = None) -> tuple[Tensor, float]:
+        """Half the change from -1 to +1 unit, and mean identity."""
+        (up, same_up), (down, same_down) = (self.moved(vector, amount, rows, first) for amount in (1.0, -1.0))
+        return (up - down) / 2, (same_up + same_down) / 2
 
 
 def _gap(points: Tensor, upper: tuple[int, ...], lower: tuple[int, ...], ends: tuple[int, int]) -> Tensor:

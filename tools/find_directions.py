@@ -9,9 +9,9 @@
 3. Each vector, and the first axes of W, moves some of the faces in coarse, medium and fine rows alone. What that
    changes in every score and in identity (MobileFaceNet's) is known then for each face, and least squares find the
    combination that changes one score only (``combined``), with weights chosen on faces left out (``combination``).
-4. On other faces the length is set so that a unit changes the score by one standard deviation, and vectors before and
-   after step 3 are measured (``Trial``), identity by dlib's network, which was not fitted to. The better one
-   (``is_better``) is kept.
+4. On other faces (``face_scores.Faces``) the length is set so that a unit changes the score by one standard deviation,
+   and vectors before and after step 3 are measured, identity by dlib's network, which was not fitted to. The better
+   one (``is_better``) is kept.
 
 Scores, effects and each finished direction are kept in ``--state``: the same command again continues. Directions of
 ``--start`` that were not found anew are written as they are.
@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from face_scores import UNITS, Scorer
+from face_scores import UNITS, Faces, Scorer
 from pixel2style import assets, checkpoints, files, runtime
 from pixel2style.editing import directions, find
 from pixel2style.editing.directions import Direction
@@ -39,6 +39,8 @@ from pixel2style.metrics.identity import Identity
 
 RANGES = ("0-", "0-3", "2-6", "3-8", "8-")
 TRUNCATION = 0.8
+TRIED = 2
+"""Seed of the faces on which directions are measured."""
 GROUPS = ("0-3", "4-7", "8-")
 """Rows that are moved together."""
 AXES = 6
@@ -158,35 +160,7 @@ def combination(scores: Tensor, features: Tensor, index: int) -> tuple[Tensor, f
     return combined(scores, features, index, same, ridge) / scale[same, ridge], same, ridge
 
 
-class Trial:
-    """Other faces, drawn at 256 pixels, on which directions are measured."""
-
-    def __init__(self, generator: Generator, count: int, scorer: Scorer, deviations: Tensor):
-        self.generator, self.scorer, self.deviations = generator, scorer, deviations
-        w = sampling.draw(generator, count, torch.Generator().manual_seed(2), generator.w_avg, 0.7)
-        self.ws = w[:, None].expand(-1, generator.rows, -1)
-        self.identity = Identity("dlib")
-        self.pictures = self._drawn(self.ws)
-        self.scores = scorer.table(self.pictures)
-
-    @torch.no_grad()
-    def _drawn(self, ws: Tensor) -> Tensor:
-        return torch.cat([self.generator.synthesize(one[None], 256) for one in ws]).clamp(-1, 1)
-
-    @torch.no_grad()
-    def change(self, vector: Tensor, amount: float, rows: str, first: int | None = None) -> tuple[Tensor, float]:
-        """Mean change of all scores ``[a]``, in their deviations, and identity, of all faces or of the ``first``."""
-        drawn = self._drawn(move(self.ws[:first], vector, amount, rows))
-        changes = (self.scorer.table(drawn) - self.scores[:first]) / self.deviations
-        return changes.mean(0), float(self.identity(drawn, self.pictures[:first]).mean())
-
-    def both(self, vector: Tensor, rows: str, first: int | None = None) -> tuple[Tensor, float]:
-        """Half the change from -1 to +1 unit, and mean identity."""
-        (up, same_up), (down, same_down) = (self.change(vector, amount, rows, first) for amount in (1.0, -1.0))
-        return (up - down) / 2, (same_up + same_down) / 2
-
-
-def best_rows(trial: Trial, index: int, vector: Tensor, few: int) -> str:
+def best_rows(trial: Faces, index: int, vector: Tensor, few: int) -> str:
     """That of ``RANGES`` in which the wanted change of ``few`` faces has the largest share."""
     shares = {}
     for rows in RANGES:
@@ -197,7 +171,7 @@ def best_rows(trial: Trial, index: int, vector: Tensor, few: int) -> str:
     return max(shares, key=shares.__getitem__)
 
 
-def measured(trial: Trial, index: int, vector: Tensor, rows: str) -> tuple[Tensor, dict[str, float]]:
+def measured(trial: Faces, index: int, vector: Tensor, rows: str) -> tuple[Tensor, dict[str, float]]:
     """The direction scaled to a unit of one deviation, and its figures."""
     change, same = trial.both(vector, rows)
     for _ in range(2):  # the second time near the right length
@@ -216,13 +190,17 @@ def measured(trial: Trial, index: int, vector: Tensor, rows: str) -> tuple[Tenso
     return vector, {key: round(value, 4) for key, value in figures.items()}
 
 
-def is_better(new: dict[str, float], old: dict[str, float]) -> bool:
-    """Whether a direction changes less else and keeps as much identity at one deviation, but for ``NOISE``."""
+def is_better(new: dict[str, float], old: dict[str, float], largest: float = NOISE["unwanted"]) -> bool:
+    """Whether a direction changes less else and keeps as much identity at one deviation, but for ``NOISE``.
+
+    The ``largest`` change of another score may grow by that much.
+    """
+    noise = NOISE | {"unwanted": largest}
     worse = {key: new[key] - old[key] for key in ("unwanted", "unwanted_mean")} | {
         "identity": old["identity"] - new["identity"],
         "wanted": abs(new["wanted"] - 1) - max(0.1, abs(old["wanted"] - 1)),
     }
-    return all(worse[key] <= noise for key, noise in NOISE.items()) and (
+    return all(worse[key] <= noise[key] for key in noise) and (
         worse["unwanted_mean"] / old["unwanted_mean"] + worse["identity"] / (1 - old["identity"]) < 0
     )
 
@@ -252,7 +230,7 @@ def main() -> None:
         vectors[scorer.names.index(name)] = own.vector
     moves = elements(generator, vectors)
     changed = effects(generator, scorer, identity, pool, moves, options.moved, options.state / "effects.safetensors")
-    trial = Trial(generator, options.faces, scorer, pool.scores.std(0))
+    trial = Faces(generator, options.faces, TRIED, scorer, pool.scores.std(0))
     for index, name in enumerate(scorer.names):
         kept = options.state / f"{name}.safetensors"
         if name in options.leave_out or kept.is_file() or name not in (options.names or scorer.names):
@@ -268,27 +246,33 @@ def main() -> None:
         print(f"{name}\n  regression {old}\n  combined   {new}, weights {same} and {ridge}", flush=True)
         facts = {"one": {"rows": rows, "figures": old}, "many": {"rows": most, "figures": new}}
         safetensors.write({"one": _short(one).half(), "many": many.half()}, kept, {"facts": json.dumps(facts)})
-    write(options.state, scorer.names, started, options.out, generator)
+    write(finished(options.state, scorer.names, started), options.out, generator)
 
 
-def write(state: Path, names: Sequence[str], started: Mapping[str, Direction], out: Path, generator: Generator) -> None:
-    """The better ones of finished directions, and others that were ``started`` from, as one file; prints a table."""
-    stored, told = {}, {}
+def finished(state: Path, names: Sequence[str], started: Mapping[str, Direction]) -> dict[str, Direction]:
+    """The better ones of directions in ``state``, and others that were ``started`` from."""
+    found = {}
     for name in names:
         if (state / f"{name}.safetensors").is_file():
             facts = json.loads(safetensors.read_metadata(state / f"{name}.safetensors")["facts"])
             better = "many" if is_better(facts["many"]["figures"], facts["one"]["figures"]) else "one"
             rows, figures = facts[better]["rows"], facts[better]["figures"]
             unit = f"{figures['deviation']:.1f} {UNITS[name]}" if name in UNITS else "one standard deviation"
-            stored[name] = safetensors.read(state / f"{name}.safetensors")[better]
+            vector = safetensors.read(state / f"{name}.safetensors")[better].float()
+            found[name] = Direction(name, vector, rows, unit=unit, figures=figures)
         elif name in started:
-            rows, unit, figures = started[name].rows, started[name].unit, started[name].figures
-            stored[name] = _short(started[name].vector).half()
-        else:
-            continue
-        told[name] = {"rows": rows, "unit": unit, "figures": dict(figures)}
-        print(f"| `{name}` | {rows} | {unit} | {figures['wanted']:.2f} | {figures['unwanted']:.2f} | "
-              f"{figures['identity']:.3f} |")  # fmt: skip
+            found[name] = started[name]
+    return found
+
+
+def write(found: Mapping[str, Direction], out: Path, generator: Generator) -> None:
+    """Directions as one file; prints a table."""
+    stored, told = {}, {}
+    for name, one in found.items():
+        stored[name] = _short(one.vector).half()
+        told[name] = {"rows": one.rows, "unit": one.unit, "figures": dict(one.figures)}
+        print(f"| `{name}` | {one.rows} | {one.unit} | {one.figures['wanted']:.2f} | {one.figures['unwanted']:.2f} | "
+              f"{one.figures['identity']:.3f} |")  # fmt: skip
     metadata = {"generator": directions.id_of(generator), "directions": json.dumps(told)}
     files.make_folder(out.parent)
     safetensors.write(stored, out, metadata)
@@ -296,7 +280,7 @@ def write(state: Path, names: Sequence[str], started: Mapping[str, Direction], o
 
 def _short(vector: Tensor) -> Tensor:
     """``[k d]``, or ``[d]`` where all rows are equal."""
-    return vector[0] if bool((vector == vector[0]).all()) else vector
+    return vector if vector.ndim == 1 or bool((vector != vector[0]).any()) else vector[0]
 
 
 if __name__ == "__main__":
