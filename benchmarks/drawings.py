@@ -8,8 +8,8 @@ and pooled to 256 pixels. Beside the models: the photographs themselves, and the
 - edges: mean distance in pixels of a dark pixel of the sketch to the nearest one of the result's sketch, and back.
 - LPIPS, dlib: distance and cosine of identity to the photograph. Frechet: between results and photographs, as in
   ``benchmarks/tasks.py``.
-- diversity: mean LPIPS of pairs of ``--samples`` results with other fine rows, for ``--few`` of the drawings; the
-  second mIoU (or edges) is theirs.
+- diversity: mean LPIPS of pairs of ``--samples`` results, and mean cosine of their identities (dlib's), for ``--few``
+  of the drawings; the second mIoU (or edges) is theirs. ``--rows`` and ``--alpha`` are those of ``translate``.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import task_scores
 from pixel2style import checkpoints, images
 from pixel2style.inference import prepare
 from pixel2style.metrics import frechet, parsing
+from pixel2style.metrics.identity import Identity
 from pixel2style.metrics.scores import Scorer
 from pixel2style.models.psp import PSP
 from pixel2style.ops import COMPARE_SIZE, pooled
@@ -106,19 +107,21 @@ def scores(task: str, pictures: Sequence[Tensor], examples: Sequence[Example], s
     return [*cells, f"{frechet.distance(*features):.1f}"]
 
 
-def diversity(task: str, model: PSP, examples: Sequence[Example], samples: int, scorer: Scorer) -> list[str]:
-    """Mean LPIPS of pairs of samples of the same drawing, and their agreement with it."""
-    request = Request(task, samples=samples)
-    apart, every, of = [], [], []
+def diversity(request: Request, model: PSP, examples: Sequence[Example], scorer: Scorer) -> list[str]:
+    """Mean LPIPS and cosine of pairs of samples of the same drawing, and the samples' agreement with it."""
+    identity = Identity("dlib")
+    apart, same, every, of = [], [], [], []
     for example in examples:
         with torch.no_grad():
-            ws = model.encode(example.source(task))[0]
+            ws = model.encode(example.source(request.task))[0]
             made = [drawn(model, one[None]) for one in prepare.resampled(ws, model.generator, request)]
             apart += [float(scorer.lpips(*pair)) for pair in itertools.combinations(made, 2)]
+            same += [float(identity(*pair)) for pair in itertools.combinations(made, 2)]
         every += made
         of += [example] * len(made)
-    agree = f"{statistics.fmean(map(edges, every, of)):.2f}" if task == "sketch" else f"{agreement(every, of)[0]:.3f}"
-    return [f"{statistics.fmean(apart):.3f}", agree]
+    drawn_lines = request.task == "sketch"
+    agree = f"{statistics.fmean(map(edges, every, of)):.2f}" if drawn_lines else f"{agreement(every, of)[0]:.3f}"
+    return [f"{statistics.fmean(apart):.3f}", f"{statistics.fmean(same):.3f}", agree]
 
 
 def main() -> None:
@@ -128,6 +131,8 @@ def main() -> None:
     reader.add_argument("--model", help="a file in place of the bundled model, of one task")
     reader.add_argument("--limit", type=int, help="so many of the pictures")
     reader.add_argument("--samples", type=int, default=10)
+    reader.add_argument("--rows")
+    reader.add_argument("--alpha", type=float)
     reader.add_argument("--few", type=int, default=5, help="of so many drawings")
     options = reader.parse_args()
     examples = read(options.data, options.limit)
@@ -146,11 +151,11 @@ def main() -> None:
                 )
             ]
         few = photographs.spaced(examples, options.few)
-        lines = [[*line, "", ""] for line in lines[:2]] + [
-            [*lines[2], *diversity(task, model, few, options.samples, scorer)]
-        ]
+        request = Request(task, samples=options.samples, rows=options.rows, alpha=options.alpha)
+        lines = [[*line, "", "", ""] for line in lines[:2]] + [[*lines[2], *diversity(request, model, few, scorer)]]
         agree = ["edges, px"] if task == "sketch" else ["mIoU", "pixels"]
-        titles = [f"{len(examples)} pictures", *agree, "LPIPS", "identity, dlib", "Frechet", "diversity", "of samples"]
+        titles = [f"{len(examples)} pictures", *agree, "LPIPS", "identity, dlib", "Frechet"]
+        titles += ["diversity", "identity of samples", "agreement of samples"]
         print(f"{task}\n\n{task_scores.markdown(titles, lines)}\n", flush=True)
 
 

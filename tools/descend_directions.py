@@ -4,9 +4,10 @@
 
 Generated faces (truncation .8) are moved by .5 to 2 units there or back and drawn at 256 pixels by the generator's
 small head. Descended on are one minus identity (MobileFaceNet's cosine), squared changes of all other scores
-(``face_scores``) and the squared length of the vector along W's axes, in their deviations; the wanted change per unit
-is held at one standard deviation by a multiplier that rises while the change is smaller and falls while it is larger.
-A direction is one vector in each of ``GROUPS`` of rows, and begins as the bundled one.
+(``face_scores``), face by face and on average of the last steps, and the squared length of the vector along W's axes,
+in their deviations; the wanted change per unit is held at one standard deviation by a multiplier that rises while the
+change is smaller and falls while it is larger. A direction is one vector in each of ``GROUPS`` of rows, and begins as
+the bundled one.
 
 Before and after are then measured on other faces, identity by dlib's network, which was not descended on, and the
 better one is written (``find_directions.is_better``). Everything is kept in ``--state``: the same command continues.
@@ -37,8 +38,12 @@ AXES = 256
 """Principal axes of W that a direction may use."""
 LEAST, MOST = 0.5, 2.0
 """Units by which faces are moved."""
-SAME, OTHERS, LENGTH = 4.0, 2.0, 0.004
-"""Weights of identity, other scores and length."""
+SAME, OTHERS, MEANS, LENGTH = 4.0, 2.0, 1.5, 0.004
+"""Weights of identity, other scores face by face and on average, and length."""
+KIN = {"smile": ("anger", "surprise"), "anger": ("smile", "surprise")}
+"""Scores that change with another one by definition (expressions share one softmax): their average is left free."""
+REMEMBERED = 0.97
+"""Share of the average of other changes that a step leaves."""
 HOLD = 0.05
 """By how much the multiplier of the wanted change follows what is missing."""
 LARGEST = 0.05
@@ -75,7 +80,7 @@ class Space:
 class Descent:
     """The state of one direction's descent, kept in a file."""
 
-    def __init__(self, start: Tensor, path: Path):
+    def __init__(self, start: Tensor, others: int, path: Path):
         self.path = path
         state = safetensors.read(path) if path.is_file() else {}
         self.numbers = state.get("numbers", start).clone().requires_grad_()
@@ -83,6 +88,7 @@ class Descent:
         self.optimizer = torch.optim.Adam([self.numbers], lr=0.01, betas=(0.9, 0.99))
         self.step = int(state.get("step", torch.zeros(())))
         self.multiplier = float(state.get("multiplier", torch.tensor(1.0)))
+        self.drift = state.get("drift", torch.zeros(others))
         if state:
             self.optimizer.state[self.numbers] = {
                 "step": torch.tensor(float(self.step)),
@@ -98,6 +104,7 @@ class Descent:
             "average": self.average,
             "step": torch.tensor(self.step),
             "multiplier": torch.tensor(self.multiplier),
+            "drift": self.drift,
             "first": moments["exp_avg"],
             "second": moments["exp_avg_sq"],
         }
@@ -109,7 +116,10 @@ def descend(
     steps: int, batch: int, state: Path,
 ) -> Tensor:  # fmt: skip
     """The direction ``[k d]`` after ``steps``: a moving average of the last ones."""
-    run, index = Descent(start, state / f"{name}.descent.safetensors"), scorer.names.index(name)
+    path, index = state / f"{name}.descent.safetensors", scorer.names.index(name)
+    rest = [other for other in scorer.names if other != name]
+    free = torch.tensor([float(other not in KIN.get(name, ())) for other in rest])
+    run = Descent(start, len(rest), path)
     deviations, began, shown = pool.scores.std(0), time.perf_counter(), torch.zeros(4)
     while run.step < steps:
         source = torch.Generator().manual_seed(1000 + run.step)
@@ -124,9 +134,12 @@ def descend(
         wanted = (change[:, index] / amounts).mean()
         change = torch.cat([change[:, :index], change[:, index + 1 :]], 1)
         others = (change.square().mean(1) / amounts.square()).mean()
+        drift = (change / amounts[:, None]).mean(0) * free
+        run.drift = REMEMBERED * run.drift + (1 - REMEMBERED) * drift.detach()
+        means = 2 * (run.drift * drift).sum()  # the gradient of the squared average
         differs = ((1 - identity.similarity(identity.features(drawn), pool.features[chosen])) / amounts.abs()).mean()
         length = run.numbers.square().sum()
-        loss = SAME * differs + OTHERS * others + LENGTH * length - run.multiplier * wanted
+        loss = SAME * differs + OTHERS * others + MEANS * means + LENGTH * length - run.multiplier * wanted
         run.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         run.optimizer.step()

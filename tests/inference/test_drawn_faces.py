@@ -14,6 +14,7 @@ from pixel2style.config import SourceConfig
 from pixel2style.errors import ConfigError, ImageError
 from pixel2style.inference import prepare
 from pixel2style.metrics import parsing
+from pixel2style.metrics.identity import Identity
 from pixel2style.ops import pooled
 from pixel2style.tasks import label_maps, pencils, sketch
 from pixel2style.tasks.request import Request
@@ -69,11 +70,22 @@ def test_a_face_agrees_with_its_label_map_more_than_with_another_one(made):
     assert (found["smile"] == HAIR).sum() > 1.2 * (found["turned"] == HAIR).sum()  # long hair, and short
 
 
-def test_samples_have_other_colours_and_the_same_regions(made):
-    first, second = (np.asarray(sample.resize((256, 256))).astype(float) for sample in made["turned"].samples)
+def test_samples_are_other_people_with_the_same_regions(made):
+    samples = made["turned"].samples
+    first, second = (np.asarray(sample.resize((256, 256))).astype(float) for sample in samples)
     assert np.abs(first - second).mean() > 10
-    one, other = map(regions, made["turned"].samples)
-    assert (one == other).float().mean() > 0.85
+    faces = torch.stack([images.to_tensor(sample) for sample in samples])
+    assert float(Identity("dlib")(faces[:1], faces[1:])) < 0.97
+    one, other = map(regions, samples)
+    assert (one == other).float().mean() > 0.8
+
+
+def test_rows_that_are_asked_for_are_replaced_whole_and_a_photographs_look_is_kept():
+    assert prepare.variation(Request("sketch")) == ("4-", 0.7)
+    assert prepare.variation(Request("sketch", rows="8-")) == ("8-", 1.0)
+    assert prepare.variation(Request("sketch", like=ASTRONAUT)) == ("4-7", 0.7)
+    assert prepare.look(Request("sketch", like=ASTRONAUT)) == ("8-", 1.0)
+    assert prepare.variation(Request("superres", alpha=0.3)) == ("8-", 0.3)
 
 
 def test_a_photograph_gives_the_rows_that_are_asked_for(sessions, made):

@@ -7,10 +7,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from pixel2style import images
+from pixel2style.editing import latents
 from pixel2style.errors import ConfigError, ImageError
 from pixel2style.inference import work as works
 from pixel2style.inference.session import Session
 from pixel2style.inference.work import Drawing, Sessions, Work
+from pixel2style.tasks.task import OTHER_FACES
 from tests.support.paths import ASTRONAUT
 from tests.support.stand_in import save_random_model
 
@@ -141,18 +143,19 @@ def test_a_drawing_is_followed_and_a_look_is_kept(tmp_path: Path) -> None:
         sheet.save(tmp_path / f"{name}.png")
         sheets.append(tmp_path / f"{name}.png")
     drawing.follow(sheets[0])
-    first = drawing.ws
+    first = drawing.own
     assert first is not None and drawing.follow(sheets[0], 8).size == (8, 8)
-    monkey = works.LOOK
-    works.LOOK = "3-"  # the small model has six rows
-    try:
-        assert len(drawing.vary(2, 0, 8)) == 2
-        drawing.keep(1)
-        drawing.follow(sheets[1])
-        assert drawing.ws is not None and drawing.variants is not None
-        assert torch.equal(drawing.ws[3:], drawing.variants[1][3:]) and not torch.equal(drawing.ws[:3], first[:3])
-    finally:
-        works.LOOK = monkey
+    variants = drawing.vary(2, 0, 8)
+    drawing.keep(1)
+    assert len(variants) == 2 and drawing.follow(sheets[0], 8) == variants[1]
+    assert drawing.vary(2, 0, 8) == variants  # of the drawing, not of the look that was kept
+    look = drawing.look
+    kept = drawing.follow(sheets[1])
+    drawing.keep(None)
+    free = drawing.follow(sheets[1])
+    assert look is not None and drawing.own is not None and not torch.equal(drawing.own, first)
+    mixed = latents.mix(drawing.own[None], look[None], *OTHER_FACES)[0]
+    assert kept == drawing.session.picture(mixed) and free == drawing.session.picture(drawing.own)
 
 
 def test_sessions_are_shared_by_name_and_few_stay_loaded(tmp_path: Path) -> None:

@@ -22,6 +22,17 @@ def _refinable() -> str:
     return ", ".join(name for name, task in TASKS.items() if task.refinable)
 
 
+def _variation(part: int) -> str:
+    """The default of ``--rows`` or ``--alpha``: those of other tasks, and of drawings."""
+    from ..tasks import TASKS
+
+    found: dict[object, list[str]] = {}
+    for name, task in TASKS.items():
+        found.setdefault(task.variation[part], []).append(name)
+    (usual, _), *others = sorted(found.items(), key=lambda one: -len(one[1]))
+    return f"{usual}" + "".join(f"; for variants of {' and '.join(names)} {value}" for value, names in others)
+
+
 def _own(option: str) -> str:
     """The help of an option that some tasks have."""
     from ..tasks import TASKS
@@ -43,9 +54,13 @@ def translate(
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help_behavior_hint="(default: TASK's)")] = None,
     samples: Count = 0,
     single_samples: Flag = False,
-    rows: Annotated[str, tyro.conf.arg(metavar="ROWS")] = "8-",
+    rows: Annotated[
+        str | None, tyro.conf.arg(metavar="ROWS", help_behavior_hint=lambda _: f"(default: {_variation(0)})")
+    ] = None,
     seed: Annotated[str, tyro.conf.arg(metavar="S,...")] = "0",
-    alpha: Annotated[float, tyro.conf.arg(metavar="A")] = 1.0,
+    alpha: Annotated[
+        float | None, tyro.conf.arg(metavar="A", help_behavior_hint=lambda _: f"(default: {_variation(1)})")
+    ] = None,
     factor: Annotated[int | None, tyro.conf.arg(metavar="F", help_behavior_hint=lambda _: _own("factor"))] = None,
     mask: Annotated[str | None, tyro.conf.arg(metavar="NAME|FILE", help_behavior_hint=lambda _: _own("mask"))] = None,
     keep_known: Annotated[bool, tyro.conf.arg(help_behavior_hint=lambda _: _own("keep_known"))] = False,
@@ -88,7 +103,8 @@ def translate(
         model: A model of that task: a bundled one, one of our files, an official pSp checkpoint, or an address of one.
         samples: Also draw this number of variants, with other rows.
         single_samples: Also write each variant as a file, NAME.sample1.png and so on.
-        rows: Which rows vary: late ones are colour and texture. As 8-15, 8- (to the last) or 3,5,8-11.
+        rows: Which rows vary, or come from --like: late ones are colour and texture. As 8-15, 8- (to the last) or
+            3,5,8-11.
         seed: Determines variants and drawn masks; the same for every picture. Several, as 1,2,3 or 1-3: one result for
             each, NAME.seed1 and so on.
         alpha: How much of a row is replaced, from 0 to 1.

@@ -29,6 +29,8 @@ OPTIONS = ("factor", "mask", "keep_known", "make_sketch", "make_labels", "like",
 """Fields of a request that not every task has."""
 TRUNCATION = 0.7
 """Of new rows: without truncation (as in the paper) every other sample has a colour that no face has."""
+LOOK = "8-"
+"""Rows of colour and light."""
 
 
 def model_for(task: str) -> str:
@@ -96,9 +98,11 @@ def check_numbers(request: Request, rows: int) -> None:
         raise ConfigError(f"--refine is a number of steps, not {request.refine}: leave it out, or try 5")
     if not 0 <= request.samples <= MOST_SAMPLES:
         raise ConfigError(f"--samples must be from 0 to {MOST_SAMPLES}, not {request.samples}")
-    check_alpha(request.alpha)
-    if request.samples or request.like:
-        latents.parse_rows(request.rows, rows)
+    check_alpha(variation(request)[1])
+    if request.samples:
+        latents.parse_rows(variation(request)[0], rows)
+    if request.like:
+        latents.parse_rows(look(request)[0], rows)
 
 
 def check_alpha(alpha: float) -> None:
@@ -193,10 +197,35 @@ def _plain(photograph: Photograph, request: Request, config: ModelConfig, task: 
     return Prepared(source, visible(source, task))
 
 
+def variation(request: Request) -> tuple[str, float]:
+    """Rows that samples replace by new ones, and how much: all of the rows that are asked for, or what the task says.
+
+    Samples of a face with the look of a photograph keep it, unless rows are asked for.
+    """
+    rows, alpha = tasks.find_task(request.task).variation
+    if request.rows is not None:
+        rows, alpha = request.rows, 1.0
+    elif request.like is not None:
+        rows = latents.GROUPS["medium"]
+    return rows, alpha if request.alpha is None else request.alpha
+
+
+def look(request: Request) -> tuple[str, float]:
+    """Rows that the result takes from the photograph ``like``, and how much: by default all of ``LOOK``."""
+    return request.rows or LOOK, 1.0 if request.alpha is None else request.alpha
+
+
 def resampled(ws: Tensor, generator: Generator, request: Request) -> Tensor:
     """Samples for one picture's rows ``[k d]``: ``[n k d]``. They follow from the seed, the first ones for any n."""
     many = ws[None].expand(request.samples, -1, -1)
-    return latents.resample(many, generator, request.rows, request.seed, request.alpha, TRUNCATION)
+    rows, alpha = variation(request)
+    return latents.resample(many, generator, rows, request.seed, alpha, TRUNCATION)
+
+
+def looks(generator: Generator, count: int, seed: int) -> Tensor:
+    """New rows for samples to take: ``[n k d]``."""
+    blank = generator.w_avg.new_zeros(count, generator.rows, generator.width)
+    return latents.resample(blank, generator, slice(None), seed, truncation=TRUNCATION)
 
 
 def visible(source: Tensor, task: Task) -> Image.Image:

@@ -263,9 +263,9 @@ class Session:
         mask: str | Path | Image.Image | None = None,
         keep_known: bool = False,
         samples: int = 0,
-        rows: str = Request.rows,
+        rows: str | None = None,
         seed: int = 0,
-        alpha: float = 1.0,
+        alpha: float | None = None,
         refine: int | None = None,
         detail: bool = True,
         face: Choice | None = None,
@@ -539,7 +539,7 @@ class Session:
         with self._lower_precision():
             all_ws = self.model.encode(sources).float()
         if request.like is not None:
-            all_ws = latents.mix(all_ws, self._rows_of(request.like).to(all_ws), request.rows, request.alpha)
+            all_ws = latents.mix(all_ws, self._rows_of(request.like).to(all_ws), *preparation.look(request))
         rows: list[newton.Optimized] = []
         if (steps := self._steps(request)) and self._curvature is None:
             all_ws = torch.cat([self._by_adam(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])

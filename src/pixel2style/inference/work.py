@@ -36,8 +36,6 @@ PEN = 32
 """Alpha from which a pixel counts as painted."""
 MOST_PIXELS = 24_000_000
 """Of a photograph: several people's may be in memory at once."""
-LOOK = "8-"
-"""Rows of colour and light."""
 Amounts = Mapping[str, float]
 """How far to go along directions, by their names, in their units."""
 
@@ -252,29 +250,37 @@ class Work:
 
 @dataclass
 class Drawing:
-    """A face that follows a drawing. ``look`` ``[k d]`` has rows that it keeps (``LOOK``), whatever is drawn."""
+    """A face that follows a drawing, whose rows are ``own`` ``[k d]``.
+
+    ``look`` ``[k d]`` are rows that the face keeps a share of, whatever is drawn.
+    """
 
     session: Session
-    ws: Tensor | None = None
+    own: Tensor | None = None
     look: Tensor | None = None
-    variants: Tensor | None = None
+    looks: Tensor | None = None
+    """Those of the last variants, ``[n k d]``."""
     drawn: str = ""
     """What the last picture at full size was made of, as the caller names it."""
 
     def follow(self, source: Path, size: int | None = None) -> Image.Image:
         """The face of a file of a source, ``size`` pixels wide. Raises as ``Session.rows`` does."""
-        ws = self.session.rows(source)[None]
-        self.ws = (ws if self.look is None else mix(ws, self.look[None], LOOK))[0]
-        return self.session.picture(self.ws, size=size)
+        self.own = self.session.rows(source)
+        ws = self.own if self.look is None else mix(self.own[None], self.look[None], *self._variation)[0]
+        return self.session.picture(ws, size=size)
 
     def vary(self, count: int, seed: int, size: int) -> list[Image.Image]:
         """Faces of the same drawing with other looks, for ``keep`` to choose from. Raises ConfigError before one."""
-        if self.ws is None:
+        if self.own is None:
             raise ConfigError("there is no face to vary: draw one first")
-        request = Request(self.session.model.config.task, samples=count, rows=LOOK, seed=seed)
-        self.variants = prepare.resampled(self.ws, self.session.model.generator, request)
-        return [self.session.picture(one, size=size) for one in self.variants]
+        self.looks = prepare.looks(self.session.model.generator, count, seed)
+        varied = mix(self.own[None], self.looks, *self._variation)
+        return [self.session.picture(one, size=size) for one in varied]
 
     def keep(self, index: int | None) -> None:
         """Keep the look of a variant from now on, or that of the drawing (None)."""
-        self.look = None if index is None or self.variants is None else self.variants[index]
+        self.look = None if index is None or self.looks is None else self.looks[index]
+
+    @property
+    def _variation(self) -> tuple[str, float]:
+        return prepare.variation(Request(self.session.model.config.task))

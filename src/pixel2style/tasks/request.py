@@ -37,7 +37,8 @@ class Request:
     features, or with ``tune`` the weights of a copy of the generator instead. ``face``: which one of a photograph is
     aligned; None takes the largest, with a note if there are others. ``make_sketch`` (a style of ``pencils``) and
     ``make_labels``: pictures are photographs, which are drawn first. ``like``: a photograph whose ``rows`` the result
-    takes, as much as ``alpha`` says. ``colours``: a file with the colour of each class of label maps, see
+    takes, as much as ``alpha`` says; samples replace the same rows by new ones as much (None: see ``prepare.look`` and
+    ``prepare.variation``). ``colours``: a file with the colour of each class of label maps, see
     ``SourceConfig.colours``.
     """
 
@@ -47,9 +48,9 @@ class Request:
     mask: str | Path | Image.Image | None = None
     keep_known: bool = False
     samples: int = 0
-    rows: str = "8-"
+    rows: str | None = None
     seed: int = 0
-    alpha: float = 1.0
+    alpha: float | None = None
     refine: int | None = None
     detail: bool = True
     budget: float | None = None

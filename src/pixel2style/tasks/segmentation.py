@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import LossConfig, SourceConfig
 from ..errors import ConfigError
 from . import recipes
-from .task import OfficialDataset, Task
+from .task import OTHER_FACES, OfficialDataset, Task
 
 if TYPE_CHECKING:
     import torch
@@ -117,6 +117,7 @@ TASK = Task(
     vary=rough,
     example=example,
     photograph=False,
+    variation=OTHER_FACES,
     options={
         "make_labels": "pictures are photographs: find their regions first.",
         "colours": "a file with the colour of each class of the model, #rrggbb, one a line, for maps in other colours.",

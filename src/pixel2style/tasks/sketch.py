@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from ..config import LossConfig, ModelConfig, SourceConfig
 from . import recipes
-from .task import OfficialDataset, Task
+from .task import OTHER_FACES, OfficialDataset, Task
 
 if TYPE_CHECKING:
     import torch
@@ -69,6 +69,7 @@ TASK = Task(
     doubts=doubts,
     vary=by_hand,
     photograph=False,
+    variation=OTHER_FACES,
     prepare=prepare,
     options={
         "make_sketch": "pictures are photographs: draw them as pencil, lines, shaded or outline first.",

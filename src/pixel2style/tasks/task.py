@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     """From what ``MakeSource`` takes to the source, and to what degrades drawn pictures ``[b 3 s s]`` alike."""
 
 Family = Literal["psp", "e4e", "restyle"]
+OTHER_FACES = "4-", 0.7
+"""A ``Task.variation`` that draws other people: drawings and label maps say nothing of skin, beards or backgrounds, and
+a third of the drawn rows keeps mouth and eyes. Only late rows, but all of them, would keep the face and tint it."""
 
 
 def unchanged(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
@@ -106,6 +109,8 @@ class Task:
     """Whether channels are classes, of which each pixel has exactly one."""
     faces: bool = True
     """Whether targets are aligned faces. If not, no face is looked for, and the identity loss makes no sense."""
+    variation: tuple[str, float] = ("8-", 1.0)
+    """Rows that samples replace by new ones, and how much, unless a user says: by default all of colour and texture."""
     refinable: bool = False
     """Whether rows may be optimised so that the result matches the source: its first three channels then are the
     target, or a degraded version of it."""
