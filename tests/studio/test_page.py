@@ -287,6 +287,7 @@ def test_the_camera_is_used_where_it_is_allowed_and_a_refusal_is_a_sentence(chro
         own.get_by_label("Capture from camera").click()
         own.get_by_text("Click to Access Webcam").click()
         if permissions:
+            page.wait_for_function("document.querySelector('#edit-photograph video')?.videoWidth > 0")
             own.get_by_label("capture photo").click()
         page.locator(role, has_text=words).wait_for()
         page.context.close()

@@ -41,7 +41,8 @@ def sentences() -> Iterator[None]:
     try:
         yield
     except NoFaceError:
-        raise gr.Error("No face was found: choose another picture, or tick Already cropped.") from None
+        sentence = "No face was found: choose another picture, or tick Already cropped."
+        raise gr.Error(sentence, print_exception=False) from None
     except Pixel2StyleError as error:
         raise gr.Error(plain(str(error)), print_exception=False) from None
 
