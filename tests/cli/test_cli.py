@@ -414,6 +414,24 @@ def test_a_mistake_in_what_photographs_share_is_said_once(
     assert "gpu" in line or "bad.png" in line
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "invert PHOTO",
+        "refine PHOTO",
+        "edit PHOTO --set age=1",
+        "mix PHOTO --with PHOTO",
+        "paint PHOTO --mask eyes --fill red",
+        "translate superres PHOTO",
+    ],
+)
+def test_a_sheet_never_replaces_a_photograph(words: str, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (photo := photos / "a.png").read_bytes()
+    words = words.replace("PHOTO", str(photo))
+    assert exit_code([*words.split(), "--out", str(photos / "out"), "--sheet", str(photo), "--overwrite"]) == 2
+    assert "one of the photographs" in capsys.readouterr().err and photo.read_bytes() == before
+
+
 def exit_code(words: list[str]) -> int:
     try:
         return cli.main(words)

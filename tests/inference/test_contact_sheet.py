@@ -1,5 +1,6 @@
 """Contact sheets: every result is on them, links lead to files, and they are written also after an early end."""
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -60,3 +61,30 @@ def test_sheets_that_cannot_be_are_refused_before_any_work(tmp_path: Path) -> No
     with pytest.raises(OutputError):
         contact_sheet.collected(made(tmp_path), tmp_path / "all.html")
     assert (tmp_path / "all.html").read_text() == "precious"
+
+
+def test_a_sheet_never_replaces_a_photograph(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(photograph := tmp_path / "a.jpg")
+    before = photograph.read_bytes()
+    with pytest.raises(OutputError, match="photographs"):
+        contact_sheet.collected(made(tmp_path), photograph, overwrite=True, sources=[tmp_path / "x" / ".." / "a.jpg"])
+    assert photograph.read_bytes() == before
+
+
+def test_a_sheet_never_replaces_a_result(tmp_path: Path) -> None:
+    outcomes = contact_sheet.collected(made(tmp_path), tmp_path / f"{NAMES[1]}.png")
+    with pytest.raises(OutputError, match="result"):
+        list(outcomes)
+    assert images.load(tmp_path / f"{NAMES[1]}.png").size == (64, 32)
+
+
+def test_more_results_than_a_picture_holds_are_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="html"):
+        contact_sheet.collected(made(tmp_path), tmp_path / "all.png", total=contact_sheet.MOST + 1)
+    contact_sheet.collected(made(tmp_path), tmp_path / "all.html", total=contact_sheet.MOST + 1)
+
+
+def test_links_lead_to_files_whose_folders_have_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    list(contact_sheet.collected(made(folder), tmp_path / "all.html"))
+    assert "%FF/a.png" in (tmp_path / "all.html").read_text(encoding="utf-8")

@@ -88,4 +88,5 @@ def edit(
         lambda: session.device,
         sheet,
         overwrite or skip_existing,
+        found,
     )

@@ -86,4 +86,5 @@ def invert(
         lambda: session.device,
         sheet,
         overwrite or skip_existing,
+        found,
     )

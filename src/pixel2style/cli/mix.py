@@ -103,4 +103,5 @@ def mix(
         lambda: session.device,
         sheet,
         overwrite or skip_existing,
+        found,
     )

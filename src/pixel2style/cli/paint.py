@@ -94,4 +94,5 @@ def paint(
         lambda: session.device,
         sheet,
         overwrite or skip_existing,
+        found,
     )

@@ -93,15 +93,17 @@ def report(
     device: Callable[[], object] = lambda: "",
     sheet: Path | None = None,
     overwrite: bool = False,
+    found: Sequence[photos.Photo] = (),
 ) -> int:
     """Show progress, name what was written, list what failed, and return the exit code.
 
-    ``sheet`` is the file of a contact sheet to write as well, see ``contact_sheet.collected``, which also raises.
+    ``sheet`` is the file of a contact sheet to write as well, see ``contact_sheet.collected``, which also raises; it
+    never replaces one of the photographs ``found``.
     """
     if sheet is not None:
         from ..inference.contact_sheet import collected
 
-        outcomes = collected(outcomes, sheet, overwrite)
+        outcomes = collected(outcomes, sheet, overwrite, [photo.path for photo in found], total)
     failed = skipped = 0
     said = busy = ""
     last = time.monotonic()

@@ -88,4 +88,5 @@ def refine(
             lambda: session.device,
             sheet,
             overwrite or skip_existing,
+            found,
         )

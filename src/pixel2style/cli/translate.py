@@ -166,4 +166,5 @@ def translate(
         lambda: session.device,
         sheet,
         overwrite or skip_existing,
+        pictures,
     )
