@@ -13,15 +13,16 @@ from pixel2style.cli import main
 from pixel2style.config import GeneratorConfig
 from pixel2style.editing import local
 from pixel2style.editing.directions import Direction
-from pixel2style.errors import CheckpointError, ConfigError
+from pixel2style.errors import CheckpointError, ConfigError, OutputError
 from pixel2style.generators import StyleGAN2, sampling
 from pixel2style.inference import edit
 from pixel2style.inference.edit import Move
-from pixel2style.inference.folder import edit_into
+from pixel2style.inference.folder import edit_into, translate_into
 from pixel2style.inference.session import Session
 from pixel2style.metrics import attributes
 from pixel2style.models.inversion import Inversion
 from pixel2style.photos import find
+from pixel2style.tasks.request import Request
 from tests.support import bundled
 from tests.support.paths import ASTRONAUT
 
@@ -186,6 +187,19 @@ def test_joined_maps_are_the_edit_s_inside_and_the_inversion_s_outside(session: 
             wanted = generator.features(same.ws, side, residuals={k: v for k, v in same.features.items() if k <= side})
             found = generator.features(other, side, residuals={k: v for k, v in joined.features.items() if k <= side})
             assert torch.allclose(found, wanted, atol=1e-3 * float(wanted.std()), rtol=1e-3)
+
+
+def test_what_an_edit_reads_is_not_replaced_by_its_result(tmp_path: Path) -> None:
+    mask = tmp_path / "astronaut.png"
+    mask.write_bytes(b"mask")
+    photos = find([str(ASTRONAUT)])
+    with pytest.raises(OutputError, match=r"astronaut\.png"):
+        list(edit_into(tmp_path, photos, Session(), ["age=1"], only=str(mask), overwrite=True))
+    for option in ("like", "colours"):
+        request = Request("segmentation", **{option: str(mask)})
+        with pytest.raises(OutputError, match=r"astronaut\.png"):
+            list(translate_into(tmp_path, photos, Session("segmentation"), request, overwrite=True))
+    assert mask.read_bytes() == b"mask"
 
 
 def test_words_that_are_no_region_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

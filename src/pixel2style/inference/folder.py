@@ -145,13 +145,13 @@ def translate_into(
     kinds = PICTURES | ({"sheet": ".samples.png"} if request.samples else {})
     if single_samples:
         kinds |= {f"{SAMPLE}{number}": f".sample{number}.png" for number in range(1, request.samples + 1)}
-    masks = [request.mask_file] if request.mask_file else []
+    others = [Path(one) for one in (request.mask_file, request.like, request.colours) if one is not None]
     seed_of = {
         replace(photo, name=f"{photo.name}.seed{seed}", whole=f"{photo.whole_name}.seed{seed}"): seed
         for seed in seeds
         for photo in photos
     }
-    run = _Run(out, list(seed_of) or photos, kinds, masks, overwrite, skip_existing, session.pasted if paste else None)
+    run = _Run(out, list(seed_of) or photos, kinds, others, overwrite, skip_existing, session.pasted if paste else None)
     groups = itertools.groupby(run.remaining(), lambda photo: seed_of.get(photo, request.seed))
     results = (session.translate_many(group, replace(request, seed=seed), batch) for seed, group in groups)
     yield from run.written(itertools.chain.from_iterable(results))
@@ -183,7 +183,8 @@ def edit_into(
     none.
     """
     kinds, steps = _walk(steps, gif)
-    run = _Run(out, photos, kinds, [], overwrite, skip_existing, session.pasted if paste else None)
+    others = [] if only is None else [Path(only)]
+    run = _Run(out, photos, kinds, others, overwrite, skip_existing, session.pasted if paste else None)
     generator = session.model.generator
     parsed = [edit.parsed(move, generator) for move in moves]
     if rows is not None:
@@ -296,8 +297,8 @@ class _Run:
     """The files of a run: of each photograph, by ``kinds`` (see ``PICTURES``), and the rows of all.
 
     ``paste`` puts a result into its photograph, or into one that has other results already; that of the last face of a
-    photograph is written. Raises OutputError when these files cannot be written, or would replace a photograph or a
-    mask.
+    photograph is written. Raises OutputError when these files cannot be written, or would replace a photograph or one of
+    ``others``, which the run reads, too.
     """
 
     def __init__(
@@ -305,7 +306,7 @@ class _Run:
         out: Path,
         photos: Sequence[Photo],
         kinds: Mapping[str, str],
-        masks: Sequence[Path],
+        others: Sequence[Path],
         overwrite: bool,
         skip_existing: bool,
         paste: Callable[[Result, Image.Image | None], Image.Image] | None = None,
@@ -327,7 +328,7 @@ class _Run:
         # Files of a photograph with rows are ours, also where a process was killed between the two.
         claimed = [own for photo, own in self.files.items() if not (skip_existing and self.rows.has(photo.name))]
         targets = [file for own in claimed for file in own.values()]
-        sources = [*(photo.path for photo in photos), *masks]
+        sources = [*(photo.path for photo in photos), *others]
         claim(out, targets, sources, overwrite, "--skip-existing to go on, " if not skip_existing else "")
 
     def remaining(self) -> Iterator[Photo]:
