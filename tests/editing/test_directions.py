@@ -81,6 +81,32 @@ def test_damaged_files_are_refused(tmp_path: Path, small: Generator) -> None:
         directions.load(tmp_path / "code.npy", small)
 
 
+@pytest.mark.parametrize(
+    "header", ["{'descr': '<f4', 'fortran_order': False, 'shape': (10**12, 512)}", "{'descr': '<f4', 'shape': (9,), ("]
+)
+def test_arrays_that_numpy_cannot_read_are_refused(header: str, tmp_path: Path, small: Generator) -> None:
+    text = header.replace("10**12", "1000000000000").ljust(117).encode() + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        directions.load(tmp_path / "x.npy", small)
+
+
+def test_archives_that_are_damaged_are_refused(tmp_path: Path, small: Generator) -> None:
+    np.savez(tmp_path / "x.npz", lat_comp=np.ones((2, 16)), lat_stdev=np.ones(2))
+    whole = (tmp_path / "x.npz").read_bytes()
+    for content in (whole[:-60], whole[:200] + b"?" + whole[201:], b"PK\x03\x04 nothing"):
+        (tmp_path / "x.npz").write_bytes(content)
+        with pytest.raises(CheckpointError, match="damaged"):
+            directions.load(tmp_path / "x.npz", small, 0)
+
+
+def test_a_file_that_is_missing_is_said_to_be(tmp_path: Path, small: Generator) -> None:
+    for name in (*(f"x{suffix}" for suffix in directions.SUFFIXES), f"{'x' * 300}.pt"):
+        with pytest.raises(CheckpointError, match="no such file"):
+            directions.load(tmp_path / name, small)
+
+
 def test_a_direction_moves_its_own_rows_and_back(small: Generator) -> None:
     ws = torch.randn(2, small.rows, 16, dtype=torch.float64)
     direction = Direction("x", torch.randn(small.rows, 16, dtype=torch.float64), rows="1-3")

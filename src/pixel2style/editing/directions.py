@@ -9,6 +9,10 @@ Axes: ``k`` rows, ``d`` width of a row.
 """
 
 import json
+import os
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +31,11 @@ FORMAT = "pixel2style direction 1"
 SUFFIXES = (".safetensors", ".pt", ".pth", ".npy", ".npz")
 FULL_ROWS = 18
 """Rows of StyleGAN2 at 1024 pixels, which published directions are for."""
+_BROKEN = (
+    OSError, ValueError, EOFError, TypeError, LookupError, ArithmeticError, RuntimeError, SyntaxError, MemoryError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What NumPy may raise for damaged bytes."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +84,13 @@ def load(path: str | Path, generator: Generator, component: int | None = None) -
 
     One vector is meant for all rows; 18 rows are mapped to those of a generator with fewer. Of GANSpace's files
     (``.pt`` with ``comp`` and ``std``, ``.npz`` with ``lat_comp`` and ``lat_stdev``) it is ``component``, from 0, a
-    unit of which is one standard deviation along it. Raises CheckpointError for a file that is damaged or holds no
-    direction, ConfigError for one that belongs to another generator, and for a component that is not there, is missing
-    or is not needed.
+    unit of which is one standard deviation along it. Raises CheckpointError for a file that is missing, damaged or
+    holds no direction, ConfigError for one that belongs to another generator, and for a component that is not there, is
+    missing or is not needed.
     """
     path = Path(path)
+    if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises for long names)
+        raise CheckpointError(f"{path}: there is no such file; give the path of a direction")
     if path.suffix.lower() == ".safetensors":
         if component is not None:
             raise ConfigError(f"{path}: holds one direction: leave out :{component}")
@@ -190,11 +201,12 @@ def _component(path: Path, axes: Tensor, deviations: Tensor, component: int | No
 
 def _numpy(path: Path) -> Any:
     try:
-        array: Any = np.load(path, allow_pickle=False)
-        if isinstance(array, np.lib.npyio.NpzFile):
-            return {name: torch.from_numpy(np.array(array[name], dtype=np.float32)) for name in array.files}
-        return torch.from_numpy(np.array(array, dtype=np.float32))
-    except (OSError, ValueError, EOFError, TypeError) as error:
+        with path.open("rb") as file:  # NumPy leaves damaged archives open
+            array: Any = np.load(file, allow_pickle=False)
+            if isinstance(array, np.lib.npyio.NpzFile):
+                return {name: torch.from_numpy(np.array(array[name], dtype=np.float32)) for name in array.files}
+            return torch.from_numpy(np.array(array, dtype=np.float32))
+    except _BROKEN as error:
         raise CheckpointError(
             f"{path}: is no array of numbers, or is damaged; save it again with numpy.save"
         ) from error
