@@ -36,6 +36,11 @@ def test_two_results_of_one_name_are_refused(tmp_path: Path) -> None:
         files.claim(tmp_path, [tmp_path / "a.pair.png", tmp_path / "a.pair.png"], [], overwrite=True)
 
 
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="name of a file"):
+        files.claim(tmp_path, [tmp_path / f"{'a' * 300}.png"], [], overwrite=True)
+
+
 def test_a_file_where_the_folder_should_be_is_refused_untouched(tmp_path: Path) -> None:
     touch(tmp_path / "out")
     for out in (tmp_path / "out", tmp_path / "out" / "below"):

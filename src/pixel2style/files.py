@@ -134,13 +134,13 @@ def claim(out: Path, files: Sequence[Path], sources: Iterable[Path], overwrite: 
 
     ``others`` is what the sentence of the last error below offers besides --overwrite. Raises OutputError when ``out``
     cannot be a folder or cannot be written to, when two results would have one name, when a result would replace one of
-    ``sources``, and, unless ``overwrite``, when one exists already.
+    ``sources``, when the name of one is too long, and, unless ``overwrite``, when one exists already.
     """
     make_folder(out)
     for file, count in Counter(files).items():
         if count > 1:
             raise OutputError(f"two results would be called {file}: rename one photograph, or run them separately")
-    present = [file for file in files if file.exists()]
+    present = [file for file in files if _exists(file)]
     originals = {resolved(source) for source in sources}
     for file in present:
         if resolved(file) in originals:
@@ -152,3 +152,10 @@ def claim(out: Path, files: Sequence[Path], sources: Iterable[Path], overwrite: 
         raise OutputError(
             f"{present[0]}{more} exists already: add {others}--overwrite to replace, or choose another --out"
         )
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError as error:
+        raise OutputError(f"{file} cannot be the name of a file: {reason(error)}; choose another") from error

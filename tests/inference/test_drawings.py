@@ -11,7 +11,7 @@ from PIL import Image
 import pixel2style as p2s
 from pixel2style import cli, images
 from pixel2style.config import SourceConfig
-from pixel2style.errors import ConfigError, OutputError
+from pixel2style.errors import ConfigError, NoRoomError, OutputError
 from pixel2style.inference import prepare
 from pixel2style.inference.drawings import sketch_into
 from pixel2style.metrics import parsing
@@ -42,6 +42,26 @@ def test_a_sketch_is_gray_on_white_beside_the_face_that_it_is_of(tmp_path, capsy
     assert pixels.min() < 60
     assert run("sketch --size 256", ASTRONAUT, "--out", tmp_path) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_a_photograph_whose_name_no_drawing_can_carry_fails_and_the_others_are_done(tmp_path, capsys):
+    short, long = tmp_path / "a.png", tmp_path / f"{'a' * 246}.png"
+    for file in (short, long):
+        Image.new("RGB", (32, 32), "gray").save(file)
+    words = "sketch --size 16 --no-align --quiet"
+    assert run(words, long, short, "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err.count("too long") == 1
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+def test_a_full_disk_ends_a_run_of_drawings(tmp_path, monkeypatch):
+    def full(*_):
+        raise NoRoomError("full")
+
+    monkeypatch.setattr(images, "save", full)
+    photos = [Photo(ASTRONAUT, name, ASTRONAUT.parent) for name in "ab"]
+    with pytest.raises(NoRoomError):
+        list(sketch_into(tmp_path, photos, p2s.Session(), size=16, align=False))
 
 
 def test_an_encoder_of_sketches_reads_it(tmp_path):

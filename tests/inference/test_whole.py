@@ -118,3 +118,8 @@ def test_pictures_of_other_kinds_cannot_be_pasted(tmp_path: Path, capsys: pytest
     words = ("translate", "sketch", ASTRONAUT, "--model", "x.safetensors", "--paste", "--out", tmp_path / "out")
     assert run(*words) == 2
     assert "--paste" in capsys.readouterr().err
+
+
+def test_a_word_too_long_for_a_file_is_no_region() -> None:
+    with pytest.raises(p2s.ConfigError, match="region"):
+        whole.opened("m" * 300)

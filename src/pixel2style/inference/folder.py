@@ -297,8 +297,8 @@ class _Run:
     """The files of a run: of each photograph, by ``kinds`` (see ``PICTURES``), and the rows of all.
 
     ``paste`` puts a result into its photograph, or into one that has other results already; that of the last face of a
-    photograph is written. Raises OutputError when these files cannot be written, or would replace a photograph or one of
-    ``others``, which the run reads, too.
+    photograph is written. Raises OutputError when these files cannot be written, or would replace a photograph or one
+    of ``others``, which the run reads, too.
     """
 
     def __init__(
@@ -472,7 +472,7 @@ def cut_into(
     """Write what ``kinds`` make of the face in each photograph, ``size`` pixels wide; one outcome each.
 
     A kind is the end of a file's name and what draws the face; None writes it as it is. Raises ConfigError, and
-    OutputError before any work, see ``files.claim``.
+    OutputError before any work, see ``files.claim``; NoRoomError when the disk is full.
     """
     if not SIZES[0] <= size <= SIZES[1]:
         raise ConfigError(f"--size must be from {SIZES[0]} to {SIZES[1]} pixels, not {size}")
@@ -480,7 +480,11 @@ def cut_into(
     if face is not None:
         preparation.check_face(Request(DEFAULT_TASK, align, face=face))
     files = {photo: {kind: out / f"{photo.name}{end}" for kind, (end, _) in kinds.items()} for photo in photos}
+    failed = _unusable_names(files)
+    for photo in failed:
+        del files[photo]
     claim(out, [file for own in files.values() for file in own.values()], [photo.path for photo in photos], overwrite)
+    yield from (Outcome(photo, error=error) for photo, error in failed.items())
     for photo, own in files.items():
         try:
             picture = images.load(named(photo))
@@ -491,6 +495,8 @@ def cut_into(
             cut = frame.cut(picture, size)
             for kind, (_, draw) in kinds.items():
                 images.save(draw(cut) if draw else cut, own[kind])
+        except NoRoomError:
+            raise
         except Pixel2StyleError as error:
             yield Outcome(photo, error=error)
         else:

@@ -3,6 +3,7 @@
 Axes: ``r`` the generator's side.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def opened(wanted: Region) -> Region:
     """
     if isinstance(wanted, Image.Image) or wanted in regions.NAMES:
         return wanted
-    if isinstance(wanted, str) and not Path(wanted).is_file():
+    if isinstance(wanted, str) and not os.path.isfile(wanted):  # noqa: PTH113 (Path.is_file raises for long names)
         raise ConfigError(
             f"there is no region and no file {wanted!r}: choose one of {', '.join(regions.NAMES)}, or a picture of it"
         )
