@@ -136,6 +136,14 @@ def test_moving_there_and_back_is_no_move():
     assert torch.allclose(latents.move(there, AVERAGE, -3.0, "2-5"), WS, atol=1e-5)
 
 
+def test_seeds_of_more_than_64_bits_are_the_users_error():
+    for seed in (-(2**63), 2**64 - 1):
+        latents.resample(WS, Doubler(), "8-13", seed=seed)
+    for seed in (-(2**63) - 1, 2**64):
+        with pytest.raises(ConfigError, match="64 bits"):
+            latents.resample(WS, Doubler(), "8-13", seed=seed)
+
+
 def test_resampling_draws_by_the_seed_and_differs_between_samples():
     first = latents.resample(WS, Doubler(), "8-13", seed=1)
     assert torch.equal(first, latents.resample(WS, Doubler(), "8-13", seed=1))

@@ -99,6 +99,12 @@ def test_a_share_is_a_photograph_and_a_weight(text: str, path: str, weight: floa
     assert edit.parsed_share(text) == edit.Share(Path(path), weight)
 
 
+def test_weights_that_are_no_shares_are_refused() -> None:
+    for weight in ("0", "9" * 400):
+        with pytest.raises(ConfigError, match="weight"):
+            edit.parsed_share(f"a.jpg:{weight}")
+
+
 @pytest.mark.usefixtures("one_thread")
 def test_the_command_mixes_a_face_with_itself_into_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["mix", str(ASTRONAUT), "--out", str(tmp_path), "--with", f"{ASTRONAUT}:2", "--rows", "medium"]

@@ -73,6 +73,12 @@ def test_a_table_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
         Table.read(tmp_path / "scores.csv")
 
 
+def test_a_wrong_line_has_the_number_that_editors_show(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("\nfile,age\n\na.png,1\n\n\nb.png,old\n")
+    with pytest.raises(ConfigError, match="line 7 "):
+        Table.read(tmp_path / "scores.csv")
+
+
 def test_scores_and_names_that_cannot_be_used_are_refused(generator: Generator) -> None:
     ws = torch.randn(6, stand_in.WIDTH)
     with pytest.raises(ConfigError, match="beard"):

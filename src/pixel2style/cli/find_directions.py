@@ -96,10 +96,12 @@ def find_directions(
         from ..editing import directions
         from ..editing.latents import parse_rows
         from ..files import claim
+        from ..generators.sampling import seeded
         from ..inference import find_directions as finder
         from ..inference.session import Session
         from ..runtime import choose_device
 
+    seeded(seed)
     table = finder.Table.read(Path(scores)) if scores is not None and Path(scores).suffix else None
     names = [name] if examples else [f"{method}{number}" for number in range(1, count + 1)]
     held = _words(hold)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..generators.base import Generator
-from ..generators.sampling import draw
+from ..generators.sampling import draw, seeded
 from .latents import Rows, parse_rows
 
 BATCH = 5_000
@@ -89,7 +89,7 @@ def ganspace(generator: Generator, count: int, samples: int = 100_000, seed: int
 
     From ``samples`` latents, whose covariance is summed batch by batch: the memory does not depend on their number.
     """
-    rng = torch.Generator().manual_seed(seed)
+    rng = seeded(seed)
     if not 0 < count <= generator.width:
         raise ConfigError(f"W has {generator.width} axes: ask for 1 to {generator.width}, not {count}")
     if samples <= count:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..generators.base import Generator
-from ..generators.sampling import draw
+from ..generators.sampling import draw, seeded
 
 Rows = int | str | slice | Iterable[int]
 GROUPS = {"coarse": "0-3", "medium": "4-7", "fine": "8-"}
@@ -103,8 +103,7 @@ def resample(
     They depend only on ``seed`` and the sample's index in the batch, not on the device.
     """
     _check(ws)
-    source = torch.Generator().manual_seed(seed)
-    return mix(ws, draw(generator, ws.shape[0], source, ws, truncation), rows, alpha)
+    return mix(ws, draw(generator, ws.shape[0], seeded(seed), ws, truncation), rows, alpha)
 
 
 def _check(ws: Tensor) -> Tensor:

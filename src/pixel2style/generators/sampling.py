@@ -58,6 +58,13 @@ def size_of(size: int | None, most: int) -> int:
     return size
 
 
+def seeded(seed: int) -> torch.Generator:
+    """Random numbers that follow from ``seed``. Raises ConfigError for one of more than 64 bits."""
+    if not -(2**63) <= seed < 2**64:
+        raise ConfigError(f"a seed is a whole number of up to 64 bits, not {seed}: try 0")
+    return torch.Generator().manual_seed(seed)
+
+
 def draw(generator: Generator, count: int, rng: torch.Generator, like: Tensor, truncation: float = 1.0) -> Tensor:
     """``count`` random latents ``[count d]`` by the CPU's ``rng``, on the device and in the type of ``like``.
 

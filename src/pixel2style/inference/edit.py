@@ -3,6 +3,7 @@
 Axes: ``n`` edits, ``k`` rows, ``d`` width of a row.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,8 +98,8 @@ def parsed_share(text: str) -> Share:
     name, colon, number = text.rpartition(":")
     if not colon or not re.fullmatch(r"\d+\.?\d*|\.\d+", number):
         return Share(Path(text))
-    if float(number) <= 0:
-        raise ConfigError(f"--with {text}: a weight is above 0")
+    if not 0 < float(number) < math.inf:
+        raise ConfigError(f"--with {text}: a weight is above 0, and finite")
     return Share(Path(name), float(number))
 
 

@@ -18,7 +18,7 @@ from ..editing.latents import parse_rows
 from ..errors import ConfigError, Pixel2StyleError
 from ..files import reason
 from ..generators.base import Generator
-from ..generators.sampling import draw
+from ..generators.sampling import draw, seeded
 from ..metrics import attributes
 from ..metrics.attributes import EXPRESSIONS, Attributes
 from ..ops import COMPARE_SIZE
@@ -72,17 +72,19 @@ class Table:
         """
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                lines = [line for line in csv.reader(file) if any(line)]
+                table = csv.reader(file)
+                numbered = [(table.line_num, line) for line in table if any(line)]
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {reason(error)}; check the name") from error
         except (UnicodeDecodeError, csv.Error) as error:
             raise ConfigError(f"{path} is no CSV file in UTF-8: save the table as one") from error
+        lines = [line for _, line in numbered]
         names = [name.strip() for name in lines[0][1:]] if lines else []
         if len(lines) < 2 or not all(names) or not 0 < len(set(names)) == len(names):
             raise ConfigError(
                 f"{path}: its first line is to name the scores, each once, as file,age,smile, others a photograph each"
             )
-        rows = [_numbers(path, number, line[1:], len(names)) for number, line in enumerate(lines[1:], 2)]
+        rows = [_numbers(path, number, line[1:], len(names)) for number, line in numbered[1:]]
         files = [path.parent / line[0].strip() for line in lines[1:]]
         return Table(files, dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
 
@@ -104,8 +106,11 @@ def _numbers(path: Path, line: int, words: Sequence[str], count: int) -> list[fl
 def wanted(names: Sequence[str], hold: Sequence[str]) -> list[str]:
     """The scores that directions are to be found for: those not to ``hold``.
 
-    Raises ConfigError where none is left, for one that is named twice, and for names to hold that are no scores.
+    Raises ConfigError where there are none, or none is left, for one that is named twice, and for names to hold that
+    are no scores.
     """
+    if not names:
+        raise ConfigError("--scores names no score: give a CSV file, or bundled ones such as age,male")
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ConfigError(f"--scores name {twice[0]} twice: leave one out")
@@ -125,7 +130,7 @@ def drawn_and_scored(generator: Generator, names: Sequence[str], samples: int, s
         raise ConfigError(f"--scores {unknown[0]} is no file and no bundled score: choose of {', '.join(SCORERS)}")
     if samples < FEWEST:
         raise ConfigError(f"--samples must be at least {FEWEST}, not {samples}")
-    rng = torch.Generator().manual_seed(seed)
+    rng = seeded(seed)
     networks = attributes.pretrained().to(generator.w_avg.device)
     with torch.no_grad():
         w = draw(generator, samples, rng, generator.w_avg, TRUNCATION)
@@ -202,7 +207,7 @@ def from_generator(
     else:
         axes = find.sefa(generator, count, rows)
         with torch.no_grad():
-            w = draw(generator, SAMPLES, torch.Generator().manual_seed(seed), generator.w_avg)
+            w = draw(generator, SAMPLES, seeded(seed), generator.w_avg)
         deviations = ((w - w.mean(0)) @ axes.T.to(w)).std(0)
     for number, (axis, deviation) in enumerate(zip(axes.cpu(), deviations.cpu(), strict=True), 1):
         name = f"{method}{number}"

@@ -21,6 +21,7 @@ from ..editing.latents import parse_rows
 from ..errors import ConfigError, NoRoomError, OutputError, Pixel2StyleError
 from ..faces.align import Choice
 from ..files import claim, make_folder, resolved
+from ..generators.sampling import seeded
 from ..photos import Photo
 from ..tasks.request import Frame, Request
 from . import edit, whole
@@ -239,6 +240,7 @@ def mix_into(
     """
     shares = [edit.parsed_share(word) for word in others]
     preparation.check_alpha(alpha)
+    seeded(seed)
     sources = [share.photograph for share in shares]
     if variants and (steps or gif):
         raise ConfigError("--variants are drawn of one mixture, --strip and --gif lead to it: choose one of them")

@@ -17,6 +17,7 @@ from ..editing import latents
 from ..errors import CheckpointError, ConfigError, NoFaceError
 from ..faces.align import Choice, FaceAligner, Points, check_choice, from_left, pick
 from ..generators.base import Generator
+from ..generators.sampling import seeded
 from ..models import input_channels
 from ..ops import COMPARE_SIZE
 from ..photos import Photo
@@ -94,6 +95,7 @@ def check_numbers(request: Request, rows: int) -> None:
     for name, number in numbers.items():
         if number is not None and not isinstance(number, Integral):
             raise ConfigError(f"--{name} is a whole number, not {number!r}")
+    seeded(request.seed)
     if request.refine is not None and request.refine < 0:
         raise ConfigError(f"--refine is a number of steps, not {request.refine}: leave it out, or try 5")
     if not 0 <= request.samples <= MOST_SAMPLES:

@@ -28,7 +28,7 @@ from ..editing.carry import Carrier, between
 from ..errors import ConfigError, ImageError, Pixel2StyleError
 from ..faces.align import Choice, FaceAligner, crop, from_left
 from ..generators.base import Generator, Residuals
-from ..generators.sampling import draw
+from ..generators.sampling import draw, seeded
 from ..metrics import attributes
 from ..metrics.attributes import FaceAttributes
 from ..metrics.losses import Objective
@@ -201,7 +201,7 @@ class Session:
 
     def invent(self, seed: int) -> Image.Image:
         """The face of nobody, drawn from random rows."""
-        w = draw(self.model.generator, 1, torch.Generator().manual_seed(seed), self.model.w_avg, preparation.TRUNCATION)
+        w = draw(self.model.generator, 1, seeded(seed), self.model.w_avg, preparation.TRUNCATION)
         return self.picture(w.expand(self.model.generator.rows, -1))
 
     def rows(self, source: Path) -> Tensor:

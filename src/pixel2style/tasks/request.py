@@ -18,6 +18,7 @@ from .. import images
 from ..config import ModelConfig
 from ..errors import ConfigError, ImageError
 from ..faces.align import Choice, Points, crop, ffhq_quad, in_square
+from ..generators.sampling import seeded
 from . import seam
 from .face_masks import ALIGNED, MASKS
 from .pencils import Style
@@ -83,7 +84,7 @@ class Request:
 
     def random(self) -> torch.Generator:
         """A new generator with the request's seed."""
-        return torch.Generator().manual_seed(self.seed)
+        return seeded(self.seed)
 
     def require_square(self, config: ModelConfig) -> None:
         """Raise ConfigError for a model of wide pictures."""
