@@ -1,5 +1,6 @@
 """Grids, morphs, walks and variants: what each tile and each frame shows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pixel2style as p2s
 from pixel2style import images
 from pixel2style.cli import main
 from pixel2style.errors import ConfigError, OutputError
-from pixel2style.inference import edit
+from pixel2style.inference import edit, figures, folder
 from pixel2style.inference.figures import TILE
 from tests.support import stand_in
 from tests.support.paths import ASTRONAUT, ROOT
@@ -104,6 +105,21 @@ def test_a_strip_of_a_mixture_leads_from_the_photograph_to_it(model: Path, tmp_p
     rows = load_file(tmp_path / "latents.safetensors")
     assert torch.allclose(rows["astronaut.samples"][1], (rows["astronaut"] + rows["astronaut.samples"][0]) / 2)
     assert (tmp_path / "astronaut.gif").stat().st_size > 100
+
+
+def test_wide_pictures_keep_their_shape_and_have_no_regions(tmp_path: Path) -> None:
+    p2s.save(stand_in.random_model(task="domain", height=48), tmp_path / "wide.safetensors")
+    session = p2s.Session(tmp_path / "wide.safetensors", "cpu")
+    result = session.invert(Image.new("RGB", (64, 64)), align=False)
+    drawn = result.reconstruction
+    assert drawn.size == (stand_in.SIZE, stand_in.SIZE * 3 // 4)
+    folder._save_one(replace(result, samples=(drawn, result.aligned.resize(drawn.size))), "gif", tmp_path / "a.gif")
+    assert images.load(tmp_path / "a.gif").size == drawn.size
+    assert figures._tile(drawn).size == (TILE, TILE * 3 // 4)
+    with pytest.raises(ConfigError, match="wide"):
+        session.edit(result, result.ws, only="mouth")
+    with pytest.raises(ConfigError, match="wide"):
+        session.paint(result, drawn, torch.ones(1, 256, 256))
 
 
 def test_walks_and_variants_of_impossible_numbers_are_refused(

@@ -17,11 +17,19 @@ MAPS = (160, 160, 160)
 """Channels of the generator's maps, narrow so that it is quick to draw, store and read; ``()`` for the usual 512."""
 
 
-def random_model(seed: int = 0, channels: int = 3, maps: tuple[int, ...] = MAPS, task: str = DEFAULT_TASK) -> "p2s.PSP":
-    """A pSp into a 16-pixel generator, quick to build and to run."""
+def random_model(
+    seed: int = 0, channels: int = 3, maps: tuple[int, ...] = MAPS, task: str = DEFAULT_TASK, height: int = 0
+) -> "p2s.PSP":
+    """A pSp into a 16-pixel generator, quick to build and to run; with a ``height`` below 64, of wide pictures."""
     config = ModelConfig(
         encoder=EncoderConfig(
-            kind="single_w", trunk="mobilefacenet", input_channels=channels, input_size=64, rows=ROWS, width=WIDTH
+            kind="single_w",
+            trunk="mobilefacenet",
+            input_channels=channels,
+            input_size=64,
+            input_height=height,
+            rows=ROWS,
+            width=WIDTH,
         ),
         generator=GeneratorConfig(size=SIZE, width=WIDTH, mapping_layers=2, channel_multiplier=1, channels=maps),
         task=task,

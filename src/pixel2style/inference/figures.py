@@ -21,7 +21,7 @@ from .folder import Outcome, Outcomes
 from .session import Result, Session
 
 TILE, MOST_TILES = 256, 30
-"""Side of tiles, in pixels, and how many there are at most across and down."""
+"""Width of tiles, in pixels, and how many there are at most across and down."""
 
 
 def grid_into(
@@ -50,7 +50,8 @@ def grid_into(
     claim(out, [file], [*(photo.path for photo in photos), *sources], overwrite)
     parse_rows(rows, session.model.generator.rows)
     across = [session.invert(source, align) for source in sources]
-    tiles = [Image.new("RGB", (TILE, TILE), "white"), *(_tile(other.reconstruction) for other in across)]
+    first = [_tile(other.reconstruction) for other in across]
+    tiles = [Image.new("RGB", first[0].size, "white"), *first]
     weights, last = [1.0], None
     for photo, result in session.invert_many(photos, align, face=face):
         if isinstance(result, Pixel2StyleError):
@@ -68,7 +69,7 @@ def grid_into(
 
 
 def _tile(picture: Image.Image) -> Image.Image:
-    return picture.resize((TILE, TILE), Image.Resampling.LANCZOS)
+    return picture.resize((TILE, round(TILE * picture.height / picture.width)), Image.Resampling.LANCZOS)
 
 
 def morph_into(

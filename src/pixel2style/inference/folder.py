@@ -42,7 +42,7 @@ GIF = "gif"
 FRAMES = 13
 """Frames of an animation, one way, where no strip of another length was asked for."""
 GIF_SIDE = 512
-"""Side of animations, in pixels; files of larger ones have tens of megabytes."""
+"""Width of animations, in pixels; files of larger ones have tens of megabytes."""
 PASTED = ".pasted"
 """The end of the name of a whole photograph, before its suffix."""
 LOSSLESS = frozenset(suffix for suffix, kind in images.SUFFIXES.items() if kind in ("PNG", "BMP", "TIFF"))
@@ -191,6 +191,8 @@ def edit_into(
     if rows is not None:
         parse_rows(rows, generator.rows)
     region = None if only is None else whole.opened(only)
+    if region is not None:
+        session.check_square()
 
     def edited(result: Result) -> Result:
         strip = edit.strip(result.ws, parsed, steps, rows) if steps else None
@@ -284,6 +286,7 @@ def paint_into(
     run = _Run(
         out, photos, PICTURES, [Path(one) for one in given], overwrite, skip_existing, session.pasted if paste else None
     )
+    session.check_square()
     results = session.invert_many(run.remaining(), align, face=face)
 
     def made(result: Result | Pixel2StyleError) -> Result | Pixel2StyleError:
@@ -435,8 +438,9 @@ def _save_one(result: Result, kind: str, file: Path) -> None:
     elif kind == "features":
         checkpoints.save_tensors({str(side): part.half() for side, part in result.features.items()}, file)
     elif kind == GIF:
-        side = min(GIF_SIDE, *result.reconstruction.size)
-        frames = [one.resize((side, side), Image.Resampling.LANCZOS) for one in result.samples]
+        width, height = result.reconstruction.size
+        size = min(GIF_SIDE, width), round(height * min(1, GIF_SIDE / width))
+        frames = [one.resize(size, Image.Resampling.LANCZOS) for one in result.samples]
         images.save_animation(frames, file)
     elif kind.startswith(SAMPLE):
         images.save(result.samples[int(kind.removeprefix(SAMPLE)) - 1], file)

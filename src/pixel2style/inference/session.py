@@ -305,8 +305,10 @@ class Session:
         limits the edit to a region (see ``region``): the generator's maps are joined there (``editing.local``), and all
         pixels outside are the inversion's. ``size`` is the side of the pictures, by default the generator's: a preview
         of 256 pixels takes half the time. Raises ConfigError for rows that are not of the model's generator, and what
-        ``region`` raises.
+        ``region`` and, with ``only``, ``check_square`` raise.
         """
+        if only is not None:
+            self.check_square()
         every = ws[None] if steps is None else torch.cat([ws[None], steps])
         own = self._inversion_of(result)
         generator = self._generator_of(result)
@@ -342,6 +344,11 @@ class Session:
                 pictures.append(images.to_picture(drawn[0]))
         return [*pictures, other.reconstruction]
 
+    def check_square(self) -> None:
+        """Raise ConfigError for a model of wide pictures: regions are parts of square ones."""
+        if self.model.config.encoder.input_height:
+            raise ConfigError(f"parts of pictures are those of square ones, and {self.source} reads wide ones")
+
     def region(self, result: Result, region: whole.Region, *others: Image.Image) -> Tensor:
         """How much of each pixel of a result's square is in a region: ``[1 s s]``, from 0 to 1.
 
@@ -358,8 +365,9 @@ class Session:
         ``painted`` is the square ``result.aligned`` of any size, painted on; ``region`` says where, as for ``region``
         or as the mask ``[1 s s]`` that it gives. The painting is encoded, and where it was painted drawn from rows
         alone and a share ``keep`` of its features; elsewhere all pixels are the inversion's. ``inference.paint`` makes
-        paintings of patches, other faces and colours. Raises what ``region`` does.
+        paintings of patches, other faces and colours. Raises what ``region`` and ``check_square`` do.
         """
+        self.check_square()
         mask = region if isinstance(region, Tensor) else self.region(result, region)
         steps = None if self._curvature is None else paint.STEPS
         rough = self.invert(painted, align=False, refine=steps)
