@@ -27,6 +27,15 @@ def test_only_this_machine_is_let_in_without_a_password() -> None:
             Address(port=port)
 
 
+def test_addresses_of_ipv6_have_brackets_in_links_and_are_let_in() -> None:
+    from pixel2style.studio.launch import Address, _options
+
+    assert [Address(host).in_links for host in ("::1", "127.0.0.1", "localhost")] == ["[::1]", "127.0.0.1", "localhost"]
+    options = _options(Address("0:0::1"))
+    assert options["server_name"] == "[0:0::1]"
+    assert "[0:0::1]" in options["app_kwargs"]["middleware"][1].kwargs["allowed_hosts"]
+
+
 @pytest.mark.parametrize(
     ("words", "missing"),
     [
@@ -35,6 +44,7 @@ def test_only_this_machine_is_let_in_without_a_password() -> None:
         (["--share", "--i-understand"], "--password"),
         (["--host", "0.0.0.0"], "--password"),
         (["--port", "0"], "--port"),
+        (["--host", "192.0.2.1", "--password", "word"], "--host 192.0.2.1 is no address of this machine"),
     ],
 )
 def test_the_command_refuses_what_lets_others_in(

@@ -109,6 +109,8 @@ class Work:
         picture = images.load(photo, MOST_PIXELS)
         if mask is None:
             return cls._of(session, photo, session.translate(picture, align, samples=samples), align, None)
+        if mask.getbbox() is None:
+            raise ConfigError("nothing is painted: draw on the face first")
         frame = session.frame(picture, align)
         face = frame.cut(picture, session.model.generator.size)
         result = session.translate(face, False, mask=mask, keep_known=keep_known, samples=samples)

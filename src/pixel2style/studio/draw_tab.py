@@ -58,6 +58,8 @@ def _canvas_of(models: Sessions, task: str, closed: bool) -> None:
         return path
 
     def followed(found: Drawing | None, name: str, value: str | None, size: int | None = None) -> Any:
+        if not value:  # the photograph to start from was taken away, and nothing is drawn
+            return gr.skip()
         if found is None or found.session is not models[name]:
             found = Drawing(models[name])
         if size and value == found.drawn:  # the picture at full size was quicker

@@ -58,7 +58,8 @@ LINK = """(...amounts) => {
 
 def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
     """The tab; what a link to the page sets, and the function that reads it."""
-    known = edit.bundled(models[models.names(DEFAULT_TASK)[0]].model.generator)
+    every = (edit.bundled(models[name].model.generator) for name in models.names(DEFAULT_TASK))
+    known = next((own for own in every if own), {})
     sliders: dict[str, gr.Slider] = {}
     with gr.Tab("Edit", id="edit"), gr.Row(elem_classes="work"):
         work = gr.State(time_to_live=KEPT)
@@ -122,15 +123,22 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
 
     def preview(found: Work | None, *amounts: float) -> Any:
         asked = dict(zip(names, amounts, strict=True))
-        if found is None or asked == found.amounts:  # the picture at full size was quicker
+        if found is None:
             return gr.skip()
-        return both(found, found.preview(asked, PREVIEW))
+        return both(found, None if asked == found.amounts else found.preview(asked, PREVIEW))
 
     def drawn(found: Work | None, *amounts: float) -> Any:
         asked = dict(zip(names, amounts, strict=True))
-        if found is None or asked == found.amounts:
+        if found is None:
             return gr.skip()
-        found.move(asked)
+        if asked != found.amounts:
+            found.move(asked)
+        return both(found)
+
+    def limited(found: Work | None, region: str) -> Any:
+        if found is None:
+            return gr.skip()
+        found.limit(None if region == WHOLE else region)
         return both(found)
 
     def after(change: Callable[..., None], quiet: bool = False) -> Callable[..., list[Any]]:
@@ -165,19 +173,24 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
 
     def linked(request: gr.Request) -> list[Any]:
         asked = [request.query_params.get(name, "") for name in names]
-        return [float(text) if NUMBER.fullmatch(text) else gr.skip() for text in asked]
+        return [
+            max(-REACH, min(REACH, float(text))) if NUMBER.fullmatch(text) else gr.skip()  # else gradio refuses it
+            for text in asked
+        ]
 
     now, everything = [work, *moving], [stage, *moving]
     given = [photo, model, cropped, only, *moving]
-    gr.on([photo.change, model.change, cropped.change], said(begin), given, [faces, work, stage, facts], **ONE)
-    faces.select(said(chosen), [photo, model, only, *moving], [work, stage, facts], **ONE)
+    begun = gr.on([photo.change, model.change, cropped.change], said(begin), given, [faces, work, stage, facts], **ONE)
     gr.on([slider.input for slider in moving], said(preview), now, stage, **LIVE)
     released = gr.on([slider.release for slider in moving], said(drawn), now, stage, **ONE, trigger_mode="always_last")
     released.then(None, moving, js=LINK % names)
-    limit = after(lambda found, region: found.limit(None if region == WHOLE else region), quiet=True)
-    only.input(limit, [work, only], everything, **ONE)
     changes = [
+        begun,
         released,
+        faces.select(said(chosen), [photo, model, only, *moving], [work, stage, facts], **ONE),
+        only.input(said(limited), [work, only], stage, **ONE),
+        variants.select(said(taken), work, stage, **ONE),
+        refine.click(said(refined), [work, budget], [stage, facts], **ONE),
         undo.click(after(Work.undo, quiet=True), work, everything, **ONE),
         reset.click(after(Work.reset, quiet=True), work, everything, **ONE),
         paint.click(after(painted), [work, layer], everything, **ONE),
@@ -186,8 +199,6 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
     for event in (painting.expand, *(change.then for change in changes)):
         event(said(under), work, layer, **QUIET)
     more.click(said(varied), [work, kind, seed], [variants, seed], **ONE)
-    variants.select(said(taken), work, stage, **ONE)
-    refine.click(said(refined), [work, budget], [stage, facts], **ONE)
     astronaut.click(lambda: str(HERE / "astronaut.jpg"), None, photo, **ONE)
     invented.click(said(lambda name: shown(models[name].invent(secrets.randbits(31)))), model, photo, **ONE)
     return moving, linked

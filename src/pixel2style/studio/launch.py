@@ -9,6 +9,7 @@ import importlib.util
 import ipaddress
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -57,6 +58,11 @@ class Address:
             raise ConfigError("others can reach this page: add --password, or leave out --host and --share")
 
     @property
+    def in_links(self) -> str:
+        """The host as addresses of pages have it: IPv6 in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @property
     def local(self) -> bool:
         """Whether only this machine reaches it."""
         if self.host == "localhost":
@@ -84,6 +90,7 @@ def serving(
     """
     address = address or Address()
     choose_device(device)
+    _check_host(address.host)
     if runs is not None and not runs.is_dir():
         raise ConfigError(f"--runs {runs} is no folder: name one that holds runs of training, or make it")
     if importlib.util.find_spec("gradio") is None:
@@ -102,6 +109,16 @@ def serving(
         finally:
             ended.set()
             page.close(verbose=False)
+
+
+def _check_host(host: str) -> None:
+    """Raise ConfigError where this machine cannot listen on ``host``; gradio would try a hundred ports for minutes."""
+    try:
+        family, kind, number, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, number) as probe:
+            probe.bind(place)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"--host {host} is no address of this machine ({error}): leave it out") from error
 
 
 def _tidy(ended: threading.Event) -> None:
@@ -147,11 +164,11 @@ def _options(address: Address) -> dict[str, Any]:
     guards = [Middleware(_Headers)]
     if address.local and not address.share:  # a page of another name that leads here must not read this one
         guards.append(
-            Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", address.host])
+            Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", address.in_links])
         )
     password = address.password
     return {
-        "server_name": address.host,
+        "server_name": address.in_links,
         "server_port": address.port,
         "share": address.share,
         "auth": password and (lambda name, given: hmac.compare_digest(given.encode(), password.encode())),

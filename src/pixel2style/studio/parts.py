@@ -115,6 +115,8 @@ def canvas(label: str, pens: Mapping[str, str], brush: int, paper: str = "", sid
 def drawing(value: str | None) -> Image.Image:
     """The picture in the value of a ``canvas``, RGBA. Raises ImageError."""
     text = (value or "").partition("base64,")[2]
+    if not text:
+        raise ImageError("nothing is drawn: draw on the canvas first")
     if len(text) > MOST_TEXT:
         raise ImageError("the drawing is too large: clear the canvas")
     try:

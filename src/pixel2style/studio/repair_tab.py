@@ -42,7 +42,7 @@ def tab(models: Sessions, closed: bool) -> None:
 
     def chosen(title: str) -> Any:
         names = models.names(what[title])
-        return gr.Column(visible=what[title] == "inpaint"), gr.Dropdown(names, value=names[0])
+        return gr.Column(visible=what[title] == "inpaint"), chooser(names, closed)
 
     def repaired(
         path: str | None, as_it_is: bool, title: str, name: str, painted: str, keep_known: bool, more: bool
