@@ -1,5 +1,6 @@
 """A face that is changed step by step: what each step changes, and what undoing brings back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def started(session: Session) -> Work:
 @pytest.fixture
 def work(started: Work) -> Work:
     """As it was after the inversion."""
-    started.result, started.only, started.variants = started.result, None, None
+    started.result, started.only, started.variants, started.painted = started.result, None, None, False
     started.base, started.amounts, started.now, started._past = started.result.ws, {}, started.result, []
     return started
 
@@ -74,7 +75,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Session:
     return Session(save_random_model(tmp_path_factory.mktemp("models") / "mine.safetensors"))
 
 
-def test_variants_and_mixtures_change_their_rows_only_and_can_be_undone(small: Session, tmp_path: Path) -> None:
+def test_variants_and_mixtures_change_their_rows_only_and_can_be_undone(
+    small: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = Work.invert(small, ASTRONAUT, align=False)
     own = work.base
     with pytest.raises(ConfigError):
@@ -87,15 +90,39 @@ def test_variants_and_mixtures_change_their_rows_only_and_can_be_undone(small: S
     assert torch.equal(work.base, work.variants[1]) and torch.equal(taken.ws, work.base)
     images.save(Image.new("RGB", (64, 64), "red"), other := tmp_path / "other.png")
     other_ws = small.invert(other, align=False).ws
-    small.invert = lambda *_, **options: Session.invert(small, other, False)  # type: ignore[method-assign]
+    monkeypatch.setattr(small, "invert", lambda *_, **options: Session.invert(small, other, False))
     work.mix(other, "0-1", 0.5)
-    assert torch.allclose(work.base[:2], (own[:2] + other_ws[:2]) / 2, atol=1e-5) and torch.equal(
-        work.base[2:], own[2:]
-    )
-    work.undo()
+    assert torch.allclose(work.base[:2], (own[:2] + other_ws[:2]) / 2, atol=1e-5)
+    assert torch.equal(work.base[2:], taken.ws[2:]), "the variant stays"
+    work.mix(other, "0-1", 0.0)  # instead of the half
+    assert torch.equal(work.base, taken.ws)
+    work.mix(other, "4-", 1.0)
+    work.mix(other, "0-1", 1.0)
+    assert torch.allclose(work.base[[0, 1, 4, 5]], other_ws[[0, 1, 4, 5]], atol=1e-5)
+    assert torch.equal(work.base[2:4], taken.ws[2:4]), "mixtures of other rows add up"
+    for _ in range(4):
+        work.undo()
     assert work.now.reconstruction.tobytes() == taken.reconstruction.tobytes()
     work.reset()
     assert torch.equal(work.now.ws, own)
+
+
+def test_paint_is_not_lost_to_a_refinement(small: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small, "paint", lambda now, painted, mask: replace(now, ws=now.ws + 1))
+    work = Work.invert(small, ASTRONAUT, align=False)
+    work.paint(Image.new("RGBA", (8, 8), "red"))
+    with pytest.raises(ConfigError, match="painted"):
+        next(work.refine(1))
+    work.move({})
+    assert work.painted
+    work.undo()
+    work.undo()
+    assert not work.painted
+
+
+def test_a_mask_that_hides_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="painted"):
+        Work.translate(Session("inpaint"), ASTRONAUT, mask=Image.new("L", (8, 8)))
 
 
 def test_paint_becomes_part_of_the_face_and_only_there(work: Work) -> None:

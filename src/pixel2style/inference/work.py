@@ -75,7 +75,8 @@ class Work:
     """``result`` of the photograph ``photo``, and ``now``, the same after all changes; neither holds the photograph.
 
     ``frame`` says where the face lies in it (None: nowhere), ``seen`` is the face before. ``base`` ``[k d]`` are the
-    rows before the directions, ``amounts`` how far these were followed, ``only`` the region that changes.
+    rows before the directions, ``amounts`` how far these were followed, ``only`` the region that changes, ``painted``
+    whether ``result`` has paint in it.
     """
 
     session: Session
@@ -90,7 +91,10 @@ class Work:
     amounts: Amounts = field(default_factory=dict)
     only: str | None = None
     variants: Tensor | None = None
-    _past: list[tuple[Result, Tensor, Amounts]] = field(default_factory=list)
+    painted: bool = False
+    _past: list[tuple[Result, Tensor, Amounts, bool]] = field(default_factory=list)
+    _mixture: tuple[Path, Rows, Tensor, Tensor] | None = None
+    """The last one: of what, in which rows, the rows before and after it."""
     _others: dict[Path, Tensor] = field(default_factory=dict)
     _known: Mapping[str, Direction] = field(default_factory=dict)
 
@@ -139,7 +143,7 @@ class Work:
     def undo(self) -> None:
         """Take the last change back, if there is one."""
         if self._past:
-            self.result, self.base, self.amounts = self._past.pop()
+            self.result, self.base, self.amounts, self.painted = self._past.pop()
             self._draw()
 
     def reset(self) -> None:
@@ -158,14 +162,21 @@ class Work:
         painted.paste(layer.convert("RGB"), mask=alpha)
         mask = images.to_mask(alpha)
         found = self.session.paint(replace(self.now, samples=()), painted, mask)
-        self._change(found, found.ws, {})
+        self._change(found, found.ws, {}, painted=True)
 
     def mix(self, other: Path, rows: Rows, share: float) -> None:
-        """Take a share of ``rows`` from another photograph, whose largest face is used."""
+        """Take a share of ``rows`` from another photograph, whose largest face is used.
+
+        Another share of the same replaces the one before.
+        """
         if other not in self._others:
             self._others = {other: self.session.invert(images.load(other, MOST_PIXELS), detail=False).ws}
-        mixed = edit.mixed(self.result.ws, self._others[other][None], [1.0], rows, share)
+        start, last = self.base, self._mixture
+        if last is not None and last[:2] == (other, rows) and self.base is last[3]:
+            start = last[2]
+        mixed = edit.mixed(start, self._others[other][None], [1.0], rows, share)
         self._change(self.result, mixed, self.amounts)
+        self._mixture = other, rows, start, mixed
 
     def vary(self, rows: str, count: int, seed: int, size: int) -> tuple[Image.Image, ...]:
         """Faces with ``rows`` drawn anew, for ``take`` to go on with."""
@@ -189,8 +200,11 @@ class Work:
     def refine(self, seconds: float) -> Iterator[tuple[Image.Image, str]]:
         """Bring the inversion closer to its photograph for this time; then repeat the changes on it.
 
-        Yields pictures of the state and words on it while it works.
+        Yields pictures of the state and words on it while it works. Raises ConfigError for a face with paint in it,
+        which is not in the photograph.
         """
+        if self.painted:
+            raise ConfigError("what was painted would be lost: undo it, refine, and paint then")
         states: queue.Queue[tuple[Image.Image, str] | None] = queue.Queue()
         begun = last = time.monotonic()
 
@@ -231,13 +245,14 @@ class Work:
             raise ConfigError(f"no direction {unknown[0]} of this model's generator is bundled: choose another model")
         return edit.edited(base, [edit.Move(self._known[name], amount) for name, amount in amounts.items() if amount])
 
-    def _change(self, result: Result, base: Tensor, amounts: Amounts) -> None:
-        before = self.result, self.base, self.amounts
+    def _change(self, result: Result, base: Tensor, amounts: Amounts, painted: bool | None = None) -> None:
+        before = self.result, self.base, self.amounts, self.painted
         self.result, self.base, self.amounts = result, base, dict(amounts)
+        self.painted = self.painted if painted is None else painted
         try:
             self._draw()
         except Pixel2StyleError:
-            self.result, self.base, self.amounts = before
+            self.result, self.base, self.amounts, self.painted = before
             raise
         self._past = [*self._past, before][-MOST_UNDONE:]
 
