@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from . import progress, terminal
-from .arguments import Count, Device, Flag, Folder
+from .arguments import Device, Flag, Folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FACES, LATENTS = 2_000, 100_000
 """Generated faces that are scored, and latents for ganspace, where --samples is not given."""
+COUNT = 5
+"""Directions of ganspace and sefa, where --count is not given."""
 
 
 def find_directions(
@@ -35,9 +37,9 @@ def find_directions(
         tyro.conf.arg(name="without", metavar="PHOTO|FOLDER", help_behavior_hint=""),
         tyro.conf.UseAppendAction,
     ] = (),
-    name: Annotated[str, tyro.conf.arg(metavar="NAME")] = "examples",
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="(default: examples)")] = None,
     rows: Annotated[str, tyro.conf.arg(metavar="ROWS")] = "0-",
-    count: Count = 5,
+    count: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 5)")] = None,
     samples: Annotated[
         int | None, tyro.conf.arg(metavar="N", help_behavior_hint="(default: 2000; ganspace 100000)")
     ] = None,
@@ -68,7 +70,7 @@ def find_directions(
         name: For examples: what it is called.
         rows: Which rows the directions are meant for: early ones are pose and shape, late ones colour.
         count: For ganspace and sefa: how many.
-        samples: How many latents or generated faces.
+        samples: How many latents (ganspace) or generated faces (bundled scores).
         seed: Determines which latents are sampled.
         model: A model or a generator: a bundled one, one of our files, or a published checkpoint. Photographs need one
             with an encoder.
@@ -89,6 +91,14 @@ def find_directions(
     examples = method == "examples"
     if examples != bool(present) or examples != bool(absent):
         raise ConfigError("--with and --without are photographs for --method examples, which needs both")
+    for option, value, meant in (
+        ("--name", name, examples),
+        ("--count", count, not scored and not examples),
+        ("--samples", samples, method == "ganspace" or (scored and not _is_table(scores))),
+    ):
+        if value is not None and not meant:
+            raise ConfigError(f"{option} does nothing with what directions are found from here: leave it out")
+    own_name, many = name or "examples", COUNT if count is None else count
     with terminal.importing():
         import torch
 
@@ -102,8 +112,8 @@ def find_directions(
         from ..runtime import choose_device
 
     seeded(seed)
-    table = finder.Table.read(Path(scores)) if scores is not None and Path(scores).suffix else None
-    names = [name] if examples else [f"{method}{number}" for number in range(1, count + 1)]
+    table = finder.Table.read(Path(scores)) if scores is not None and _is_table(scores) else None
+    names = [own_name] if examples else [f"{method}{number}" for number in range(1, many + 1)]
     held = _words(hold)
     if scored:
         every = _words(scores or "") if table is None else list(table.scores)
@@ -121,7 +131,7 @@ def find_directions(
         session = Session(model, device)
         parse_rows(rows, session.model.generator.rows)
         both = [torch.stack(list(_encoded(session, photos.find(words)).values())) for words in (present, absent)]
-        made = iter([finder.from_examples(both[0], both[1], name, session.model.generator, rows)])
+        made = iter([finder.from_examples(both[0], both[1], own_name, session.model.generator, rows)])
     else:
         generator = checkpoints.load_generator(checkpoints.find(model)).to(choose_device(device))
         parse_rows(rows, generator.rows)
@@ -129,7 +139,7 @@ def find_directions(
             ws, values = finder.drawn_and_scored(generator, every, FACES if samples is None else samples, seed)
             made = finder.from_scores(ws, values, every, generator, method, rows, held)
         else:
-            made = finder.from_generator(generator, method, count, rows, LATENTS if samples is None else samples, seed)
+            made = finder.from_generator(generator, method, many, rows, LATENTS if samples is None else samples, seed)
     for own in made:
         directions.save(own, paths[own.name])
         print(f"{own.name:<18} rows {own.rows:<5} unit {own.unit:<32} {paths[own.name]}")
@@ -146,6 +156,11 @@ def _encoded(session: "Session", found: "list[Photo]") -> "dict[Photo, Tensor]":
         progress.with_bar(found, len(found)),
         lambda photo, error: complain(f"note: {photo.path} is left out: {error}"),
     )
+
+
+def _is_table(scores: str | None) -> bool:
+    """Whether ``--scores`` is a file."""
+    return bool(scores and Path(scores).suffix)
 
 
 def _words(text: str) -> list[str]:
