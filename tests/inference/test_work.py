@@ -143,6 +143,13 @@ def test_files_are_the_face_its_rows_and_the_photograph_of_its_size(work: Work, 
     assert set(files) == {"face.png", "photograph.png", "latents.safetensors"}
 
 
+def test_a_photograph_that_is_gone_costs_no_other_file(small: Session, tmp_path: Path) -> None:
+    images.save(images.load(ASTRONAUT), photo := tmp_path / "me.png")
+    work = Work.invert(small, photo, align=False)
+    photo.unlink()
+    assert {file.name for file in work.files(tmp_path / "new")} == {"face.png", "latents.safetensors"}
+
+
 @pytest.mark.slow
 def test_refinement_shows_its_states_and_keeps_the_changes(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(works, "EVERY", 0.0)

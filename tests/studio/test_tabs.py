@@ -141,6 +141,20 @@ def test_models_of_what_is_to_be_repaired_can_be_chosen_where_there_are_several(
     assert front.visible and not fill.visible and front.choices[1][0] == "faces"
 
 
+def test_a_folder_without_runs_is_said_to_be_empty_and_its_first_run_is_shown(tmp_path: Path) -> None:
+    import gradio as gr
+
+    from pixel2style.studio import train_tab
+
+    page, _ = built(lambda _, runs: train_tab.tab(runs), tmp_path)
+    listed, looked = handler(page, "listed"), handler(page, "looked")
+    assert looked(None, [], None)[1:] == [gr.skip()] * 4 and "no runs" in looked(None, [], None)[0]
+    assert listed(None)[0].constructor_args.get("value") is None
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "log.jsonl").write_text('{"step": 0, "lr": 0.1}\n')
+    assert listed(None)[0].constructor_args.get("value") == "mine"
+
+
 def test_an_empty_canvas_is_said_to_be_empty_and_draws_no_face() -> None:
     from pixel2style.studio import draw_tab, parts
 

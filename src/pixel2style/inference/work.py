@@ -229,9 +229,9 @@ class Work:
         self._change(result, result.ws if self.base is self.result.ws else self.base, self.amounts)
 
     def files(self, folder: Path) -> list[Path]:
-        """Write the face, its rows and, where there is one, the whole photograph with the face put back."""
+        """Write the face, its rows and, where there still is one, the whole photograph with the face put back."""
         made = {"face.png": self.now.reconstruction}
-        if self.frame is not None:
+        if self.frame is not None and self.photo.exists():
             whole = Photograph(images.load(self.photo, MOST_PIXELS), self.frame, self.photo)
             made["photograph.png"] = self.session.pasted(replace(self.now, aligned=self.seen, photograph=whole))
         for name, picture in made.items():

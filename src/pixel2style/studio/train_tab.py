@@ -8,7 +8,7 @@ import pandas as pd
 
 from .. import images
 from ..training.logging import jsonl
-from .parts import QUIET, needed, said, shown
+from .parts import QUIET, said, shown
 
 EVERY = 5.0
 """Seconds between looks at the files."""
@@ -31,14 +31,17 @@ def tab(runs: Path | None) -> None:
         plot = gr.LinePlot(x="step", y="value", color="curve", label="Curves", height=360)
         sheets = gr.Gallery(label="Pictures, the newest first", columns=1, height="auto", object_fit="contain")
 
-    def listed() -> list[Any]:
+    def listed(name: str | None) -> list[Any]:
         found = jsonl.runs_in(runs)
-        return [gr.Dropdown(found), gr.Timer(active=True)]
+        first = {} if name in found or not found else {"value": found[0]}
+        return [gr.Dropdown(found, **first), gr.Timer(active=True)]
 
     def looked(name: str | None, chosen: list[str], before: Any) -> list[Any]:
-        if needed(name, "There are no runs in this folder yet.") not in jsonl.runs_in(runs):
+        if name is None:
+            return ["There are no runs in this folder yet.", *[gr.skip()] * 4]
+        if name not in jsonl.runs_in(runs):
             return [gr.skip()] * 5
-        lines, pictures = jsonl.read(runs / str(name))
+        lines, pictures = jsonl.read(runs / name)
         curves = sorted({key for line in lines for key in line} - {"step"})
         long = [(line["step"], line[key], key) for key in chosen for line in lines if line.get(key) is not None]
         table = pd.DataFrame(long[:: len(long) // MOST_POINTS + 1], columns=["step", "value", "curve"])
@@ -49,5 +52,5 @@ def tab(runs: Path | None) -> None:
         return [f"Step {last['step']}: {values}", table, gallery, newest, gr.Dropdown(curves)]
 
     outputs = [words, plot, sheets, seen, which]
-    own.select(listed, None, [run, timer], **QUIET)
+    own.select(listed, run, [run, timer], **QUIET)
     gr.on([own.select, run.change, which.change, timer.tick], said(looked), [run, which, seen], outputs, **QUIET)
