@@ -20,6 +20,7 @@ from torch import Tensor
 import photographs
 from edits import EDITS, Inverter, read_directions
 from pixel2style import checkpoints
+from pixel2style.checkpoints.editor import bundled_editor
 from pixel2style.editing import carry
 from pixel2style.metrics.lpips import LPIPS
 from pixel2style.models.inversion import Inversion
@@ -32,15 +33,16 @@ MIXED = 4
 """Rows from here on are half those of another face in every second one."""
 
 
-def carry_with(fade: float, **constants: float) -> Carry:
-    """``carried`` with other constants of its module."""
+def carry_with(fade: float, trained: bool = False, **constants: float) -> Carry:
+    """``carried`` with other constants of its module, by rules alone or with the trained editor."""
 
     def edit(model: PSP, inversion: Inversion, ws: Tensor) -> Inversion:
         before = {name: getattr(carry, name) for name in constants}
         try:
             for name, value in constants.items():
                 setattr(carry, name, value)
-            return carry.carried(model.generator, inversion, ws, fade)
+            editor = bundled_editor(model.generator) if trained else None
+            return carry.carried(model.generator, inversion, ws, fade, editor)
         finally:
             for name, value in before.items():
                 setattr(carry, name, value)
@@ -53,6 +55,7 @@ WAYS: dict[str, Carry] = {
     "kept as they are": lambda model, inversion, ws: Inversion(ws, inversion.features),
     "faded, not moved": carry_with(carry.FADE, REACH=0.0),
     "moved, not faded": carry_with(0.0),
+    "moved, faded and edited": carry_with(carry.FADE, trained=True),
     **{f"moved and faded, strength {fade:g}": carry_with(fade) for fade in (0.3, carry.FADE, 3.0)},
     "the same, without fine changes": carry_with(carry.FADE, FINEST=0.0, FINE=1e-6),
     "the same, with coarser changes": carry_with(carry.FADE, FINE=1 / 16),

@@ -32,6 +32,7 @@ from torch import Tensor
 
 import photographs
 from pixel2style import checkpoints, images
+from pixel2style.checkpoints.editor import bundled_editor
 from pixel2style.editing import directions
 from pixel2style.editing.carry import FADE, Carrier
 from pixel2style.errors import ConfigError
@@ -84,9 +85,14 @@ def more_faded(model: PSP, photograph: Tensor, found: Found) -> tuple[Tensor, Dr
     return carried_with(MORE, model, found.inversion)
 
 
-def carried_with(strength: float, model: PSP, inversion: Inversion) -> tuple[Tensor, Draw]:
+def by_rules(model: PSP, photograph: Tensor, found: Found) -> tuple[Tensor, Draw]:
+    """``carried_over`` without the trained editor."""
+    return carried_with(FADE, model, found.inversion, trained=False)
+
+
+def carried_with(strength: float, model: PSP, inversion: Inversion, trained: bool = True) -> tuple[Tensor, Draw]:
     """The features as ``editing.carry`` carries them over, faded with ``strength``."""
-    carrier = Carrier(model.generator, inversion)
+    carrier = Carrier(model.generator, inversion, bundled_editor(model.generator) if trained else None)
 
     def draw(ws: Tensor) -> Tensor:
         return model.decode(ws, features=carrier(ws, strength).features)
@@ -126,6 +132,7 @@ METHODS: dict[str, Method] = {
     "rows": rows_alone,
     "kept": kept,
     "carried": carried_over,
+    "rules": by_rules,
     "carried-4": more_faded,
     "far-w": far_from_w,
     "refined": refined,

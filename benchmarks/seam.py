@@ -15,8 +15,8 @@ from torch import Tensor
 import pixel2style as p2s
 from pixel2style import images
 from pixel2style.inference.prepare import prepare
-from pixel2style.ops import COMPARE_SIZE
-from pixel2style.tasks import degrade, face_masks
+from pixel2style.ops import COMPARE_SIZE, blurred
+from pixel2style.tasks import face_masks
 from pixel2style.tasks.request import Prepared, Request
 
 NEAR = 1 / 64
@@ -27,10 +27,9 @@ def step(picture: Tensor, kept: Tensor) -> float:
     """The mean step of ``picture`` [3 r r] in [-1, 1] across the edge of the part that is hidden, levels of 255."""
     sigma = kept.shape[-1] * NEAR / 2
     sides = [kept.lt(0.001).float(), kept.gt(0.999).float()]
-    weights = [degrade.blurred(side, sigma) for side in sides]
+    weights = [blurred(side, sigma) for side in sides]
     means = [
-        degrade.blurred(picture * side, sigma) / weight.clamp(min=1e-6)
-        for side, weight in zip(sides, weights, strict=True)
+        blurred(picture * side, sigma) / weight.clamp(min=1e-6) for side, weight in zip(sides, weights, strict=True)
     ]
     edge = (kept > 0) & (kept < 1) & (weights[0] > 0.01) & (weights[1] > 0.01)
     return float((means[0] - means[1]).abs().mean(0, keepdim=True)[edge].mean()) * 127.5

@@ -38,10 +38,8 @@ AXES = 256
 """Principal axes of W that a direction may use."""
 LEAST, MOST = 0.5, 2.0
 """Units by which faces are moved."""
-SAME, OTHERS, MEANS, LENGTH = 4.0, 2.0, 1.5, 0.004
-"""Weights of identity, other scores face by face and on average, and length."""
-KIN = {"smile": ("anger", "surprise"), "anger": ("smile", "surprise")}
-"""Scores that change with another one by definition (expressions share one softmax): their average is left free."""
+SAME, OTHERS, LENGTH = 4.0, 2.0, 0.004
+"""Weights of identity, other scores face by face, and length."""
 REMEMBERED = 0.97
 """Share of the average of other changes that a step leaves."""
 HOLD = 0.05
@@ -113,13 +111,11 @@ class Descent:
 
 def descend(
     generator: Generator, pool: Pool, scorer: Scorer, identity: Identity, space: Space, name: str, start: Tensor,
-    steps: int, batch: int, state: Path,
+    steps: int, batch: int, weight: float, state: Path,
 ) -> Tensor:  # fmt: skip
     """The direction ``[k d]`` after ``steps``: a moving average of the last ones."""
     path, index = state / f"{name}.descent.safetensors", scorer.names.index(name)
-    rest = [other for other in scorer.names if other != name]
-    free = torch.tensor([float(other not in KIN.get(name, ())) for other in rest])
-    run = Descent(start, len(rest), path)
+    run = Descent(start, len(scorer.names) - 1, path)
     deviations, began, shown = pool.scores.std(0), time.perf_counter(), torch.zeros(4)
     while run.step < steps:
         source = torch.Generator().manual_seed(1000 + run.step)
@@ -134,12 +130,12 @@ def descend(
         wanted = (change[:, index] / amounts).mean()
         change = torch.cat([change[:, :index], change[:, index + 1 :]], 1)
         others = (change.square().mean(1) / amounts.square()).mean()
-        drift = (change / amounts[:, None]).mean(0) * free
+        drift = (change / amounts[:, None]).mean(0)
         run.drift = REMEMBERED * run.drift + (1 - REMEMBERED) * drift.detach()
         means = 2 * (run.drift * drift).sum()  # the gradient of the squared average
         differs = ((1 - identity.similarity(identity.features(drawn), pool.features[chosen])) / amounts.abs()).mean()
         length = run.numbers.square().sum()
-        loss = SAME * differs + OTHERS * others + MEANS * means + LENGTH * length - run.multiplier * wanted
+        loss = SAME * differs + OTHERS * others + weight * means + LENGTH * length - run.multiplier * wanted
         run.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         run.optimizer.step()
@@ -164,6 +160,7 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", required=True, help="bundled directions to improve")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--means", type=float, default=1.5, help="weight of the average changes of others")
     parser.add_argument("--samples", type=int, default=400, help="faces that are moved")
     parser.add_argument("--faces", type=int, default=24, help="other faces, on which directions are measured")
     parser.add_argument("--state", type=Path, default=Path("directions"), help="a folder of scores and states")
@@ -180,7 +177,7 @@ def main() -> None:
         old = bundled[name]
         start = space.numbers(old)
         vector = descend(
-            generator, pool, scorer, identity, space, name, start, given.steps, given.batch, given.state
+            generator, pool, scorer, identity, space, name, start, given.steps, given.batch, given.means, given.state
         ).detach()
         trial = trial or Faces(generator, given.faces, TRIED, scorer, pool.scores.std(0))
         index = scorer.names.index(name)

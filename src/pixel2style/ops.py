@@ -1,4 +1,4 @@
-"""The operations of StyleGAN2 and StyleGAN3 in plain PyTorch (Karras et al., arXiv 1912.04958), and area pooling.
+"""Operations of StyleGAN2 and StyleGAN3 in plain PyTorch (Karras et al., arXiv 1912.04958), area pooling and a blur.
 
 Equalised layers store weights of unit variance and scale them in the forward pass, which equalises learning rates. A
 modulated convolution multiplies its input channels by a style and normalises its output channels to unit variance. Both
@@ -97,6 +97,18 @@ def area(images: Tensor, side: int) -> Tensor:
         return functional.adaptive_avg_pool2d(images, side)
     rows, columns = (averaging_matrix(length, side).to(images) for length in (height, width))
     return rows @ images @ columns.t()
+
+
+def blurred(images: Tensor, deviation: float) -> Tensor:
+    """Pictures or maps ``[... h w]`` filtered by a Gaussian of ``deviation`` pixels; the border is replicated."""
+    reach = max(1, math.ceil(3 * deviation))
+    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    line = torch.exp(-0.5 * (places / deviation) ** 2)
+    channels = images.shape[-3] if images.ndim > 2 else 1
+    kernel = (line / line.sum()).to(images).expand(channels, 1, -1)
+    maps = functional.pad(images.reshape(-1, channels, *images.shape[-2:]), [reach] * 4, mode="replicate")
+    maps = functional.conv2d(maps, kernel[:, :, None, :], groups=channels)
+    return functional.conv2d(maps, kernel[:, :, :, None], groups=channels).reshape(images.shape)
 
 
 def pooled(images: Tensor) -> Tensor:

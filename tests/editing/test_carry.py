@@ -10,6 +10,7 @@ from pixel2style.editing.carry import Carrier, between, carried, enlarged, maps_
 from pixel2style.errors import ConfigError
 from pixel2style.generators import StyleGAN2
 from pixel2style.models.inversion import Inversion
+from pixel2style.ops import blurred
 from tests.support.golden_rule import arr, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -76,7 +77,7 @@ def test_fine_changes_that_layers_do_not_show_are_added_on_finer_maps(
     own, drawn = (maps_of(generator, coarse.ws, [32], features)[32] for features in ({}, coarse.features))
     after, answer = (maps_of(generator, edited, [32], features)[32] for features in ({}, {16: found[16]}))
     missing = after + moved(drawn - own, enlarged(flow, 32)) - answer
-    assert relative_error(found[32], missing - carry.blurred(missing, 0.5)) < 1e-3
+    assert relative_error(found[32], missing - blurred(missing, 0.5)) < 1e-3
     assert found[32].square().mean() < missing.square().mean()
 
 

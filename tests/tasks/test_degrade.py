@@ -8,9 +8,9 @@ from torch import Tensor
 
 from pixel2style import images
 from pixel2style.errors import ConfigError
+from pixel2style.ops import blurred
 from pixel2style.tasks.degrade import (
     bicubic_down,
-    blurred,
     enlargement,
     hide,
     low_resolution,

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 
 from pixel2style import tasks
+from pixel2style.ops import blurred
 from pixel2style.tasks import degrade, inpaint, superres
 from tests.support.golden_rule import img
 
@@ -54,7 +55,7 @@ def test_continued_values_are_zero_where_nothing_is_known() -> None:
 
 
 def test_superres_shows_what_the_small_picture_says() -> None:
-    photo, drawn = (0.5 * degrade.blurred(img(name, 1, 3, 64, 64), 1.0) for name in ("photo", "drawn"))
+    photo, drawn = (0.5 * blurred(img(name, 1, 3, 64, 64), 1.0) for name in ("photo", "drawn"))
     reduce = partial(degrade.low_resolution, factor=8)
     shown = superres.shown(reduce(photo), drawn, reduce)
     error, before = ((reduce(one) - reduce(photo)).square().mean() for one in (shown, drawn))

@@ -4,7 +4,8 @@ A residual was found for the rows of a photograph. Where an edit of these rows m
 draws, the residual is in the wrong place or on the wrong thing: a turned head leaves its old outline behind, a closed
 mouth the teeth of the open one. The generator's own maps before and after the edit say where that happens. The
 residual is moved along with them (their optical flow), and faded where they differ even so (StyleRes, arXiv
-2212.14359, trains a network for such a gate).
+2212.14359, trains a network for such a gate). What these rules miss, a trained network adds (``models.editor``), where
+there is one for the generator.
 
 Even so the next layers answer an edit of a map with a residual less than an edit of their own map: an older face shows
 a third of the change that its rows alone show. What is missing is known on a finer map: the difference to the
@@ -23,7 +24,9 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..generators.base import NO_RESIDUALS, Generator, Residuals, adding
+from ..models.editor import Editor
 from ..models.inversion import Inversion
+from ..ops import blurred
 
 FADE = 1.5
 """``strength`` by default."""
@@ -43,22 +46,27 @@ BLUR = 1 / 32
 """Standard deviation of the blur of flow and fading, in sides of a map."""
 
 
-def carried(generator: Generator, inversion: Inversion, ws_edited: Tensor, strength: float = FADE) -> Inversion:
+def carried(
+    generator: Generator, inversion: Inversion, ws_edited: Tensor, strength: float = FADE, editor: Editor | None = None
+) -> Inversion:
     """An inversion with the rows ``ws_edited`` ``[b k d]``, and features that fit them; of one picture or of ``b``.
 
     See ``Carrier``, which is quicker where one inversion is edited several times.
     """
-    return Carrier(generator, inversion)(ws_edited, strength)
+    return Carrier(generator, inversion, editor)(ws_edited, strength)
 
 
 class Carrier:
     """Carries the features of an inversion over to edited rows; holds what all edits share, the maps before them.
 
-    Raises ConfigError where features do not fit the generator.
+    ``editor`` is one for maps of this generator; it is not used for features of other maps. Raises ConfigError where
+    features do not fit the generator.
     """
 
-    def __init__(self, generator: Generator, inversion: Inversion):
+    def __init__(self, generator: Generator, inversion: Inversion, editor: Editor | None = None):
         self.generator, self.inversion = generator, inversion
+        fits = editor is not None and editor.channels.items() <= generator.map_channels().items()
+        self.editor = editor if fits and editor and editor.channels.keys() <= inversion.features.keys() else None
         generator.check_residuals(inversion.features, inversion.ws)
 
     @cached_property
@@ -111,19 +119,24 @@ class Carrier:
         self._check(ws_edited, strength)
         if not self.inversion.features:
             return {}
-        many, flow, factor = (len(ws_edited), -1, -1, -1), None, None
+        many, flow, factor, state = (len(ws_edited), -1, -1, -1), None, None, None
         wanted: dict[int, Tensor] = {}
         for side, after in maps_of(self.generator, ws_edited, self._sides).items():
             before, residual = self._before[side], self.inversion.features.get(side)
             flow = optical_flow(before, after, self._still) if flow is None else enlarged(flow, side)
             if factor is None or residual is not None:
-                change = (after - moved(before.expand(many), flow)).square().mean(1, keepdim=True) / _variance(before)
+                still = moved(before.expand(many), flow)
+                change = (after - still).square().mean(1, keepdim=True) / _variance(before)
                 factor = torch.exp(-strength * blurred(change, BLUR * side))
             else:  # on a finer map it is much the same
                 factor = F.interpolate(factor, size=(side, side), mode="bilinear", align_corners=False)
             drawn = self._next(ws_edited, side, wanted) if wanted else after
             if residual is not None:
-                drawn = torch.addcmul(drawn, moved(residual.expand(many), flow), factor)
+                own = moved(residual.expand(many), flow) * factor
+                if self.editor is not None and side in self.editor.channels:
+                    added, state = self.editor(before, still, after, own, factor, state)
+                    own = own + added
+                drawn = drawn + own
             if wanted and side == self._sides[-1]:
                 missing = torch.addcmul(after, moved(self._added.expand(many), flow), factor) - drawn
                 drawn = drawn + (missing - blurred(missing, FINE * side))
@@ -242,14 +255,3 @@ def _weighted(before: Tensor, after: Tensor) -> Tensor:
 def _variance(maps: Tensor) -> Tensor:
     """Of all numbers of each picture's maps, ``[b 1 1 1]``."""
     return maps.var((1, 2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
-
-
-def blurred(maps: Tensor, deviation: float) -> Tensor:
-    """Gaussian blur of ``[b c s s]``; ``deviation`` in pixels."""
-    reach = max(1, round(3 * deviation))
-    at = torch.arange(-reach, reach + 1, device=maps.device, dtype=maps.dtype)
-    line = torch.exp(-0.5 * (at / deviation) ** 2)
-    kernel = (line / line.sum()).expand(maps.shape[1], 1, -1)
-    padded = F.pad(maps, (reach, reach, reach, reach), mode="replicate")
-    across = F.conv2d(padded, kernel[:, :, None, :], groups=maps.shape[1])
-    return F.conv2d(across, kernel[:, :, :, None], groups=maps.shape[1])

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..metrics import parsing
 from ..metrics.attributes import FaceAttributes
-from .carry import blurred
+from ..ops import blurred
 
 SIDE = 256
 """Side of masks, in pixels; landmarks are in pixels of pictures of this size."""

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import checkpoints, images, tasks
+from ..checkpoints.editor import bundled_editor
 from ..config import DEFAULT_TASK
 from ..editing import latents, local, regions
 from ..editing.carry import Carrier, between
@@ -32,6 +33,7 @@ from ..generators.sampling import draw, seeded
 from ..metrics import attributes
 from ..metrics.attributes import FaceAttributes
 from ..metrics.losses import Objective
+from ..models.editor import Editor
 from ..models.inversion import Inversion
 from ..models.psp import PSP
 from ..ops import COMPARE_SIZE
@@ -156,6 +158,11 @@ class Session:
             if model.detail is not None and device.type == "cpu":  # a tenth faster there
                 model.detail.to(memory_format=torch.channels_last)
             return model
+
+    @cached_property
+    def _editor(self) -> Editor | None:
+        """The bundled editor of the model's generator, if there is one."""
+        return bundled_editor(self.model.generator)
 
     @cached_property
     def aligner(self) -> FaceAligner:
@@ -315,7 +322,7 @@ class Session:
         pictures = []
         with self._lock, torch.no_grad():
             if self._carrier is None or self._carrier[0] is not result:
-                self._carrier = result, Carrier(generator, own)
+                self._carrier = result, Carrier(generator, own, self._editor)
             carrier = self._carrier[1]
             for one in every[:, None].to(own.ws):
                 if only is not None:
@@ -337,7 +344,7 @@ class Session:
         first, last = self._inversion_of(one), self._inversion_of(other)
         pictures = [one.reconstruction]
         with self._lock, torch.no_grad():
-            carriers = Carrier(generator, first), Carrier(generator, last)
+            carriers = Carrier(generator, first, self._editor), Carrier(generator, last, self._editor)
             for share in torch.linspace(0, 1, steps).tolist()[1:-1]:
                 ws = latents.interpolate(first.ws, last.ws, share)
                 drawn = self._draw_with(ws, between(*carriers, ws, share), generator)

@@ -104,17 +104,6 @@ def luma(images: Tensor) -> Tensor:
     return ((images * weights[:, None, None]).sum(-3, keepdim=True) + 1) / 2
 
 
-def blurred(images: Tensor, sigma: float) -> Tensor:
-    """Pictures ``[... h w]`` filtered by a Gaussian of ``sigma`` pixels; the border is replicated."""
-    reach = max(1, math.ceil(3 * sigma))
-    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    line = torch.exp(-0.5 * (places / sigma) ** 2)
-    line = (line / line.sum()).to(images)
-    maps = F.pad(images.reshape(-1, 1, *images.shape[-2:]), [reach] * 4, mode="replicate")
-    maps = F.conv2d(F.conv2d(maps, line[None, None, None]), line[None, None, :, None])
-    return maps.reshape(images.shape)
-
-
 def mask(kind: str, side: int, rng: torch.Generator) -> Tensor:
     """Which pixels are known: ``[1 side side]``, 1 where they are, 0 where they are hidden.
 

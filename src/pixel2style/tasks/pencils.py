@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import ConfigError
-from .degrade import between, blurred, choose, luma, often, whole
+from ..ops import blurred
+from .degrade import between, choose, luma, often, whole
 
 Style = Literal["pencil", "lines", "shaded", "outline"]
 STYLES: tuple[Style, ...] = get_args(Style)

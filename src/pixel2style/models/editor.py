@@ -1,0 +1,73 @@
+"""The editor: what features that were carried over to an edit still need, as additions to residuals of maps.
+
+``editing.carry`` moves and fades the features of an inversion as an edit moves and changes the generator's own maps.
+This network sees the same maps and adds what these rules miss. It is trained on generated faces, whose edits are known
+(``tools/train_editor.py``; StyleRes, arXiv 2212.14359, and StyleFeatureEditor, arXiv 2406.10601, train networks for the
+whole step).
+
+Axes: ``b`` batch, ``c`` channels, ``s`` side of a map.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..ops import SLOPE, blurred
+from .detail import ResidualUnit
+
+WIDTH = 128
+"""Channels inside, of the coarsest map; half of them for others."""
+UNITS = 3
+"""Residual units of the coarsest map; others have two."""
+CLEAR = 4.0
+"""How fast additions grow with the change of a map; without a change there are none."""
+BLUR = 1 / 32
+"""Standard deviation of the blur of that change, in sides of a map."""
+
+
+class Editor(nn.Module):
+    """Additions to carried residuals, map by map from the coarsest; ``channels`` of the maps by their side.
+
+    Numbers inside are in units of the standard deviation of the generator's own map before the edit. The last layers
+    start at zero, so an untrained network adds nothing.
+    """
+
+    def __init__(self, channels: Mapping[int, int], width: int = WIDTH, units: int = UNITS):
+        super().__init__()
+        self.inputs, self.units, self.outputs, self.up = (nn.ModuleDict() for _ in range(4))
+        for number, (side, count) in enumerate(sorted(channels.items())):
+            own = width if number == 0 else width // 2
+            self.inputs[str(side)] = nn.Conv2d(3 * count + 1, own, 1)
+            self.units[str(side)] = nn.Sequential(*(ResidualUnit(own) for _ in range(units if number == 0 else 2)))
+            self.outputs[str(side)] = output = nn.Conv2d(own, count, 1)
+            if number:
+                self.up[str(side)] = nn.Conv2d(width if number == 1 else width // 2, own, 1)
+            nn.init.zeros_(output.weight)
+            nn.init.zeros_(output.bias)  # type: ignore[arg-type]
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """Of the maps, by their side."""
+        return {int(side): layer.out_channels for side, layer in self.outputs.items()}  # type: ignore[misc]
+
+    def forward(
+        self, before: Tensor, still: Tensor, after: Tensor, residual: Tensor, factor: Tensor, state: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What to add to the ``residual`` of a map, ``[b c s s]``, and the state for the next map.
+
+        ``before`` and ``after`` are the generator's own maps, ``still`` is ``before`` moved as the edit moves it;
+        ``residual`` is carried over already, with the ``factor`` ``[b 1 s s]``. ``before`` may be one map for all.
+        """
+        side = after.shape[-1]
+        key, variance = str(side), before.var((1, 2, 3), keepdim=True).clamp_min(torch.finfo(before.dtype).tiny)
+        deviation = variance.sqrt()
+        seen = torch.cat([still / deviation, (after - still) / deviation, residual / deviation, factor], 1)
+        x: Tensor = self.inputs[key](seen)
+        if state is not None:
+            x = x + F.interpolate(self.up[key](state), size=(side, side), mode="bilinear", align_corners=False)
+        x = F.leaky_relu(self.units[key](x), SLOPE)
+        change = (after - before).square().mean(1, keepdim=True) / variance
+        clear = 1 - torch.exp(-CLEAR * blurred(change, BLUR * side))
+        return self.outputs[key](x) * clear * deviation, x
