@@ -463,6 +463,16 @@ def test_quiet_prints_errors_only(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert said.out == "" and "missing.png" in said.err
 
 
+def test_quiet_shows_no_state_of_a_refinement(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    for quiet in (True, False):
+        with cli.refine.progress.steps(quiet):
+            pass
+        assert bool(capsys.readouterr().err) is not quiet
+
+
 def test_a_closed_pipe_and_a_terminal_without_unicode_are_no_errors(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pixel2style"]
     piped = subprocess.run(

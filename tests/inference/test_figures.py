@@ -58,6 +58,12 @@ def test_a_morph_begins_and_ends_with_the_faces_themselves(session: p2s.Session)
     assert away == sorted(away, reverse=True)
 
 
+def test_faces_of_tuned_generators_do_not_become_each_other(session: p2s.Session) -> None:
+    one = session.invert(Image.new("RGB", (20, 20)), align=False)
+    with pytest.raises(ConfigError, match="tuned"):
+        session.morph(one, replace(one, generator=session.model.generator), 2)
+
+
 def test_the_command_morphs_in_the_order_given(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("morph", ASTRONAUT, OTHER, "--model", model, "--steps", 3, "--gif", "--out", tmp_path / "out")
     assert run(*words) == 0

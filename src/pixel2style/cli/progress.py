@@ -167,12 +167,13 @@ def _words(fidelity: "Fidelity") -> str:
 
 
 @contextlib.contextmanager
-def steps() -> Iterator["Watch"]:
-    """A function that shows the state of a refinement on stderr, if that is a terminal."""
+def steps(quiet: bool = False) -> Iterator["Watch"]:
+    """A function that shows the state of a refinement on stderr, if that is a terminal and not ``quiet``."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    with console.status("encoding") if console.is_terminal else contextlib.nullcontext() as status:
+    shown = console.is_terminal and not quiet
+    with console.status("encoding") if shown else contextlib.nullcontext() as status:
 
         def watch(state: "Progress") -> None:
             if status is not None:

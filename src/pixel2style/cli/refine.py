@@ -73,7 +73,7 @@ def refine(
     session = Session(model, device, precision)
     found, choice = progress.faces(found, face, session, style, align)
     seconds = USUAL_BUDGET if budget is None and target is None else budget
-    with progress.steps() as watch:
+    with progress.steps(quiet) as watch:
         outcomes = invert_into(
             out, found, session, align=align, batch=batch, save_features=save_features, budget=seconds, target=target,
             tune=tune, watch=watch, overwrite=overwrite, skip_existing=skip_existing, face=choice,

@@ -338,8 +338,12 @@ class Session:
         """``steps`` pictures from one inversion to another: the first and the last are theirs.
 
         Rows lie on a line; the features of both are carried along it (``editing.carry``) and faded into each other.
-        Raises ConfigError for inversions of different generators.
+        Raises ConfigError for inversions of different generators, and for tuned ones.
         """
+        if one.generator is not None or other.generator is not None:
+            raise ConfigError(
+                "a morph is drawn by the model's generator, and these faces have tuned ones: invert again"
+            )
         generator = self.model.generator
         first, last = self._inversion_of(one), self._inversion_of(other)
         pictures = [one.reconstruction]
