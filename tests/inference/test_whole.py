@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import pixel2style as p2s
 from pixel2style import cli, images
 from pixel2style.inference import whole
 from pixel2style.metrics import attributes
-from pixel2style.tasks.request import Frame
+from pixel2style.tasks.request import Frame, Photograph
+from tests.support import bundled, stand_in
 from tests.support.paths import ASTRONAUT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,6 +48,31 @@ def test_an_unchanged_face_changes_almost_nothing(session: p2s.Session) -> None:
     again = whole.pasted(aligned, aligned, photograph, attributes.pretrained())
     difference = np.abs(pixels(again) - pixels(photograph.picture))
     assert difference.mean() < 0.2 and np.percentile(difference, 99) <= 6
+
+
+def test_what_was_hidden_is_pasted_wherever_it_lies() -> None:
+    picture = bundled.face(256)
+    photograph = Photograph(picture, Frame.middle(picture), picture)
+    hole = (slice(8, 40), slice(8, 40))  # in the background
+    drawn = pixels(picture)
+    drawn[hole] -= 20
+    filled = Image.fromarray(drawn.clip(0, 255).astype(np.uint8))
+    hidden = torch.zeros(1, 256, 256)
+    hidden[0][hole] = 1
+    made, without = (
+        np.abs(pixels(whole.pasted(filled, picture, photograph, attributes.pretrained(), hidden=given)) - picture)
+        for given in (hidden, None)
+    )
+    assert np.median(made[hole]) > 10 and made[100:, :50].max() <= 2
+    assert np.median(without[hole]) <= 2, "no part of the person"
+
+
+def test_what_a_mask_hides_is_known_to_the_result(tmp_path: Path) -> None:
+    model = stand_in.save_random_model(tmp_path / "fill.safetensors", channels=4, task="inpaint")
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    result = p2s.Session(model, "cpu").translate(Image.new("RGB", (64, 64)), align=False, mask=mask)
+    assert result.hidden is not None and result.hidden[0].mean(0)[[0, -1]].tolist() == [1, 0]
 
 
 def test_pixels_outside_the_head_are_those_of_the_photograph(session: p2s.Session) -> None:

@@ -66,7 +66,7 @@ class Result:
 
     ``notes`` are what the user should know: that the photograph shows several faces and none was chosen, or was turned.
     ``photograph`` is the whole one, and where its face lies; None where a task's sources are files. ``pasted`` is the
-    whole photograph with all its results, where that was asked for.
+    whole photograph with all its results, where that was asked for. ``hidden`` is that of ``Prepared``.
     """
 
     aligned: Image.Image
@@ -80,6 +80,7 @@ class Result:
     notes: tuple[str, ...] = ()
     photograph: Photograph | None = None
     pasted: Image.Image | None = None
+    hidden: Tensor | None = None
 
     @property
     def far(self) -> bool:
@@ -430,10 +431,12 @@ class Session:
         """The whole photograph of a result, with what was drawn in the place of the face; of the photograph's size.
 
         ``onto`` is the photograph with other faces pasted already. Pixels outside a soft mask around the head, before
-        and after, are those of the photograph. Raises ConfigError where there is no photograph, or of wide pictures.
+        and after, and around what was hidden are those of the photograph. Raises ConfigError where there is no
+        photograph, or of wide pictures.
         """
         with self._lock, torch.no_grad():
-            return whole.pasted(result.reconstruction, result.aligned, result.photograph, self.landmarks, onto)
+            drawn, seen = result.reconstruction, result.aligned
+            return whole.pasted(drawn, seen, result.photograph, self.landmarks, onto, result.hidden)
 
     def invert_many(
         self,
@@ -581,7 +584,7 @@ class Session:
             final = prepared.picture if change else self._finished(prepared, pictures[index], own)
             result = Result(
                 prepared.picture, final, ws.float().cpu(),
-                features=features, notes=prepared.notes, photograph=prepared.photograph,
+                features=features, notes=prepared.notes, photograph=prepared.photograph, hidden=prepared.hidden,
             )  # fmt: skip
             if self._inverts and rows:
                 result = replace(result, distance=self._distance(rows[index]))

@@ -23,6 +23,8 @@ Region = str | Path | Image.Image
 """A name of ``editing.regions.NAMES``, or a mask of the photograph, white where the region is, or a file of one."""
 MASK_SOFT = 1.5
 """Standard deviation of the blur of a mask's edge, in pixels of ``regions.SIDE``."""
+MASK_GROWN = 2
+"""By how many pixels of ``regions.SIDE`` more is pasted than was hidden."""
 MARGIN = 5
 """By how many pixels of ``regions.SIDE`` more is pasted than the person."""
 FEATHER = 0.08
@@ -35,12 +37,14 @@ def pasted(
     photograph: Photograph | None,
     networks: FaceAttributes,
     onto: Image.Image | None = None,
+    hidden: Tensor | None = None,
 ) -> Image.Image:
     """The photograph, or ``onto``, with the region of the head from ``drawn``, which replaces ``aligned``.
 
     Both are squares of the face. What is pasted is the person in either of them, without clothes: the face, and what
     visibly differs; so its edge lies where the two are alike, or in the surroundings. Colours there continue those of
-    the photograph (``tasks.seam``). Raises ConfigError where there is no photograph, or for wide pictures.
+    the photograph (``tasks.seam``). All that is ``hidden`` [1 r r] in ``aligned`` is pasted, too. Raises ConfigError
+    where there is no photograph, or for wide pictures.
     """
     if photograph is None:
         raise ConfigError("results are pasted into photographs, and this one was made of another file")
@@ -52,8 +56,12 @@ def pasted(
     both = torch.stack([before, after])
     face, behind = (regions.mask(name, both, networks) for name in ("face", "surroundings"))
     person = regions.softened(regions.grow(1 - behind[None], MARGIN))[0]
-    matched = seam.matched(after, before, 1 - images.resize(person[None], drawn.width)[0])
-    mask = person * torch.maximum(face, regions.changed(before, matched))
+    filled = torch.zeros_like(person)
+    if hidden is not None:
+        filled = regions.softened(regions.grow(images.resize(hidden[None], regions.SIDE), MASK_GROWN), MASK_SOFT)[0]
+    kept = 1 - images.resize(torch.maximum(person, filled)[None], drawn.width)[0]
+    matched = seam.matched(after, before, kept)
+    mask = torch.maximum(person * torch.maximum(face, regions.changed(before, matched)), filled)
     picture = photograph.picture if onto is None else onto
     quad = photograph.frame.corners(picture.size)
     return paste_back(picture, images.to_picture(matched), quad, FEATHER, images.to_picture(2 * mask - 1))

@@ -76,8 +76,8 @@ def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -
 
     picture = images.to_picture(input_channels.to_rgb(source[None], classes=False)[0])
     if not request.keep_known:
-        return Prepared(source, picture, hide)
-    return Prepared(source, picture, hide, target, degrade.soften(known))
+        return Prepared(source, picture, hide, hidden=1 - known)
+    return Prepared(source, picture, hide, target, degrade.soften(known), 1 - known)
 
 
 def degraded(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "tuple[Tensor, Degradation]":

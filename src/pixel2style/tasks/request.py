@@ -181,7 +181,8 @@ class Prepared:
 
     ``degradation`` does to drawn pictures [b 3 256 256] what was done to the source, before the two are compared; None
     if nothing was. ``kept`` [1 r r], from 0 to 1, says how much of each pixel of ``target`` [3 r r] is put back,
-    and drawn pixels beside them get colours that continue theirs.
+    and drawn pixels beside them get colours that continue theirs. ``hidden`` [1 r r] is 1 where the source does not
+    show the photograph, None where it shows all of it.
     ``notes`` are what a user should know of the photograph, sentences without a subject. ``photograph`` is what the
     picture was cut from; None for files of sources.
     """
@@ -191,6 +192,7 @@ class Prepared:
     degradation: Callable[[Tensor], Tensor] | None = None
     target: Tensor | None = None
     kept: Tensor | None = None
+    hidden: Tensor | None = None
     notes: tuple[str, ...] = ()
     photograph: Photograph | None = None
 
