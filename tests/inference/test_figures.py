@@ -137,6 +137,14 @@ def test_walks_and_variants_of_impossible_numbers_are_refused(
             edit.walk(ws, ws, steps)
     with pytest.raises(ConfigError, match="variants"):
         edit.varied(ws, session.model.generator, 99, "0-", 0, 1.0)
+    for number in (-1, 99):
+        for wrong in (
+            ("edit", "--set", "age=1", "--strip"),
+            ("mix", "--with", OTHER, "--strip"),
+            ("mix", "--variants"),
+        ):
+            assert run(wrong[0], ASTRONAUT, *wrong[1:], number, "--out", tmp_path / "early") == 2
+            assert str(number) in capsys.readouterr().err and not (tmp_path / "early").exists()
     for wrong in (("--variants", 2, "--gif"), ("--grid",), ("--grid", "--with", OTHER, "--paste")):
         assert run("mix", ASTRONAUT, "--model", model, "--out", tmp_path / "out", *wrong) == 2
         assert capsys.readouterr().err.count("\n") == 1

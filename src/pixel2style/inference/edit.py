@@ -124,9 +124,14 @@ def check_steps(steps: int, option: str = "strip") -> None:
 
 def varied(ws: Tensor, generator: Generator, count: int, rows: Rows, seed: int, alpha: float) -> Tensor:
     """``count`` variants ``[n k d]`` of rows ``[k d]``, with new latents in ``rows``. Raises ConfigError."""
+    check_variants(count)
+    return latents.resample(ws[None].expand(count, -1, -1), generator, rows, seed, alpha, TRUNCATION)
+
+
+def check_variants(count: int) -> None:
+    """Raise ConfigError for a number of variants that do not make a strip."""
     if not 1 <= count <= MOST_STEPS:
         raise ConfigError(f"--variants must be from 1 to {MOST_STEPS}, not {count}")
-    return latents.resample(ws[None].expand(count, -1, -1), generator, rows, seed, alpha, TRUNCATION)
 
 
 def strip(ws: Tensor, moves: Sequence[Move], steps: int, rows: Rows | None = None) -> Tensor:

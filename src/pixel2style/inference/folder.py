@@ -208,7 +208,12 @@ def edit_into(
 
 
 def _walk(steps: int, gif: bool) -> tuple[dict[str, str], int]:
-    """The kinds of files of a run with a strip of ``steps`` pictures or an animation, and how many are drawn."""
+    """The kinds of files of a run with a strip of ``steps`` pictures or an animation, and how many are drawn.
+
+    Raises ConfigError for a number that makes no strip.
+    """
+    if steps:
+        edit.check_steps(steps)
     kinds = PICTURES | ({"strip": ".strip.png"} if steps else {}) | ({GIF: ".gif"} if gif else {})
     return kinds, steps or (FRAMES if gif else 0)
 
@@ -246,6 +251,8 @@ def mix_into(
     sources = [share.photograph for share in shares]
     if variants and (steps or gif):
         raise ConfigError("--variants are drawn of one mixture, --strip and --gif lead to it: choose one of them")
+    if variants:
+        edit.check_variants(variants)
     kinds, steps = _walk(steps, gif)
     kinds |= {"strip": ".variants.png"} if variants else {}
     run = _Run(out, photos, kinds, sources, overwrite, skip_existing, session.pasted if paste else None)
