@@ -7,7 +7,7 @@ small head. Descended on are one minus identity (MobileFaceNet's cosine), square
 (``face_scores``), face by face and on average of the last steps, and the squared length of the vector along W's axes,
 in their deviations; the wanted change per unit is held at one standard deviation by a multiplier that rises while the
 change is smaller and falls while it is larger. A direction is one vector in each of ``GROUPS`` of rows, and begins as
-the bundled one.
+the bundled one, or else as the regression of W on all scores at once.
 
 Before and after are then measured on other faces, identity by dlib's network, which was not descended on, and the
 better one is written (``find_directions.is_better``). Everything is kept in ``--state``: the same command continues.
@@ -32,13 +32,15 @@ from pixel2style.generators import Generator
 from pixel2style.inference import edit
 from pixel2style.metrics.identity import Identity
 
-GROUPS = ("0-1", "2-3", "4-6", "7-9", "10-")
-"""Rows that are moved alike."""
+GROUPS = ("0-1", "2-3", "4-5", "6-7")
+"""Rows that are moved alike. Later ones would change contrast and tint the picture, which no score sees."""
+RANGE = "0-7"
+"""All of them."""
 AXES = 256
 """Principal axes of W that a direction may use."""
 LEAST, MOST = 0.5, 2.0
 """Units by which faces are moved."""
-SAME, OTHERS, LENGTH = 4.0, 2.0, 0.004
+SAME, OTHERS, LENGTH = 4.0, 2.0, 0.008
 """Weights of identity, other scores face by face, and length."""
 REMEMBERED = 0.97
 """Share of the average of other changes that a step leaves."""
@@ -173,22 +175,24 @@ def main() -> None:
     pool = scored(generator, given.samples, given.state / "scores.safetensors", scorer, identity)
     bundled = edit.bundled(generator)
     trial: Faces | None = None
+    slopes = find.conditional(pool.w, pool.scores)
     for name in given.names:
-        old = bundled[name]
+        vector = slopes[scorer.names.index(name)].expand(generator.rows, -1)
+        old = bundled.get(name, Direction(name, vector, RANGE, unit="one standard deviation"))
         start = space.numbers(old)
         vector = descend(
             generator, pool, scorer, identity, space, name, start, given.steps, given.batch, given.means, given.state
         ).detach()
         trial = trial or Faces(generator, given.faces, TRIED, scorer, pool.scores.std(0))
         index = scorer.names.index(name)
-        vector, figures = measured(trial, index, vector, "0-")
+        vector, figures = measured(trial, index, vector, RANGE)
         _, before = measured(trial, index, old.vector, old.rows or "0-")
         better = is_better(figures, before, LARGEST)
         print(
             f"{name}\n  before    {before}\n  descended {figures}: {'better' if better else 'not better'}", flush=True
         )
         if better:
-            bundled[name] = replace(old, vector=vector, rows="0-", figures=figures)
+            bundled[name] = replace(old, vector=vector, rows=RANGE, figures=figures)
     write(bundled, given.out, generator)
 
 

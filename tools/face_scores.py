@@ -3,7 +3,8 @@
 ``Faces`` are generated ones on which directions are measured.
 
 Age, gender, expressions and landmarks are those of ``metrics.attributes``; pose and shape follow from the landmarks;
-light and colours from pixels of fixed regions, those of lips, cheeks and chin from pixels beside landmarks.
+light and colours from pixels of fixed regions, those of lips, cheeks and chin from pixels beside landmarks; glasses and
+hair from the face parser's probabilities in fixed regions.
 
 Axes: ``b`` faces, ``n`` points, ``a`` scores, ``k`` rows of W+, ``d`` width of a row.
 """
@@ -15,7 +16,7 @@ from torch import Tensor
 from pixel2style.editing.latents import Rows, move
 from pixel2style.faces import pose
 from pixel2style.generators import Generator, sampling
-from pixel2style.metrics import attributes
+from pixel2style.metrics import attributes, parsing
 from pixel2style.metrics.identity import Identity
 
 FIVE = (slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55))
@@ -24,6 +25,10 @@ LIPS = ((50, 61), (51, 62), (52, 63), (56, 65), (57, 66), (58, 67))
 CHEEKS = ((40, 48), (41, 48), (46, 54), (47, 54))
 CHIN = ((57, 8), (58, 7), (56, 9), (48, 5), (54, 11))
 """Pairs of landmarks; pixels are read halfway between them."""
+EYES, SIDES, FOREHEAD = (slice(46, 66), slice(34, 94)), slice(74, 122), (slice(34, 46), slice(48, 80))
+"""Rows and columns of the parser's 128 pixels: where glasses are, the height of the jaw and below, under a fringe."""
+BESIDE = 34
+"""Columns on each side that are beside the jaw."""
 UNITS = {"age": "years", "yaw": "degrees", "pitch": "degrees", "roll": "degrees"}
 """Units of scores that have one."""
 TRUNCATION = 0.7
@@ -35,7 +40,7 @@ class Scorer:
     """Scores of pictures ``[b 3 256 256]`` by name, ``[b]`` each; gradients pass to the pictures."""
 
     def __init__(self) -> None:
-        self.networks = attributes.pretrained()
+        self.networks, self.parser = attributes.pretrained(), parsing.pretrained()
         self.names = tuple(self(torch.zeros(1, 3, 256, 256)))
 
     def __call__(self, pictures: Tensor) -> dict[str, Tensor]:
@@ -46,6 +51,9 @@ class Scorer:
         eyes = points[:, 42:48].mean(1) - points[:, 36:42].mean(1)
         gray = (pictures * pictures.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
         cheeks, lips, chin = (_colours(pictures, points, pairs) for pairs in (CHEEKS, LIPS, CHIN))
+        classes = self.parser(pictures).float().log_softmax(1)
+        glasses, hair = (classes[:, parsing.CLASSES.index(name)] for name in ("eyeglasses", "hair"))
+        below = hair[:, SIDES].exp()
         return {
             "age": found.age,
             "masculine": found.male,
@@ -67,6 +75,9 @@ class Scorer:
             "background-light": torch.cat([gray[:, :60, :30], gray[:, :60, -30:]], 2).mean((1, 2)),
             "lipstick": (lips[:, 0] - lips[:, 1]) - (cheeks[:, 0] - cheeks[:, 1]),
             "beard": cheeks.mean(1) - chin.mean(1),
+            "glasses": (glasses - torch.log1p(-glasses.exp().clamp(max=1 - 1e-6)))[:, EYES[0], EYES[1]].mean((1, 2)),
+            "hair-length": torch.cat([below[:, :, :BESIDE], below[:, :, -BESIDE:]], 2).mean((1, 2)),
+            "fringe": hair[:, FOREHEAD[0], FOREHEAD[1]].exp().mean((1, 2)),
         }  # fmt: skip
 
     def table(self, pictures: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ whole step).
 Axes: ``b`` batch, ``c`` channels, ``s`` side of a map.
 """
 
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -24,7 +25,10 @@ UNITS = 3
 CLEAR = 4.0
 """How fast additions grow with the change of a map; without a change there are none."""
 BLUR = 1 / 32
-"""Standard deviation of the blur of that change, in sides of a map."""
+"""Standard deviation of the blur of that change, and of the border of the face, in sides of a map."""
+FACE = (0.5, 0.54), (0.31, 0.42)
+"""The centre and the half axes, across and down, of the ellipse in which something is added, in sides of a picture
+aligned as in FFHQ. What surrounds a face in photographs is not among the generated ones that the network learns from."""
 
 
 class Editor(nn.Module):
@@ -70,4 +74,14 @@ class Editor(nn.Module):
         x = F.leaky_relu(self.units[key](x), SLOPE)
         change = (after - before).square().mean(1, keepdim=True) / variance
         clear = 1 - torch.exp(-CLEAR * blurred(change, BLUR * side))
-        return self.outputs[key](x) * clear * deviation, x
+        return self.outputs[key](x) * clear * _face(side).to(x) * deviation, x
+
+
+@functools.cache
+def _face(side: int) -> Tensor:
+    """1 in ``FACE``, 0 outside, with a soft border: ``[1 1 side side]``."""
+    at = (torch.arange(side) + 0.5) / side
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    (across, down), (half_across, half_down) = FACE
+    inside = ((x - across) / half_across) ** 2 + ((y - down) / half_down) ** 2 < 1
+    return blurred(inside[None, None].float(), BLUR * side)
