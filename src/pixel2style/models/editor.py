@@ -10,6 +10,7 @@ Axes: ``b`` batch, ``c`` channels, ``s`` side of a map.
 
 import functools
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ BLUR = 1 / 32
 """Standard deviation of the blur of that change, and of the border of the face, in sides of a map."""
 FACE = (0.5, 0.54), (0.31, 0.42)
 """The centre and the half axes, across and down, of the ellipse in which something is added, in sides of a picture
-aligned as in FFHQ. What surrounds a face in photographs is not among the generated ones that the network learns from."""
+aligned as in FFHQ. What surrounds a face in photographs is not among the generated ones that it is trained on."""
 
 
 class Editor(nn.Module):
@@ -67,14 +68,27 @@ class Editor(nn.Module):
         side = after.shape[-1]
         key, variance = str(side), before.var((1, 2, 3), keepdim=True).clamp_min(torch.finfo(before.dtype).tiny)
         deviation = variance.sqrt()
-        seen = torch.cat([still / deviation, (after - still) / deviation, residual / deviation, factor], 1)
-        x: Tensor = self.inputs[key](seen)
+        x = self._projected(key, still, after, residual, deviation, factor)
         if state is not None:
             x = x + F.interpolate(self.up[key](state), size=(side, side), mode="bilinear", align_corners=False)
         x = F.leaky_relu(self.units[key](x), SLOPE)
         change = (after - before).square().mean(1, keepdim=True) / variance
         clear = 1 - torch.exp(-CLEAR * blurred(change, BLUR * side))
         return self.outputs[key](x) * clear * _face(side).to(x) * deviation, x
+
+    def _projected(
+        self, key: str, still: Tensor, after: Tensor, residual: Tensor, deviation: Tensor, factor: Tensor
+    ) -> Tensor:
+        """``inputs`` of ``[still, after - still, residual]`` in units of the deviation, and the factor.
+
+        Part by part, since to join and divide the maps would take longer than the convolutions.
+        """
+        layer = cast(nn.Conv2d, self.inputs[key])
+        count = after.shape[1]
+        own, change, carried, rest = torch.split(layer.weight, [count, count, count, 1], 1)
+        pairs = ((still, own - change), (after, change), (residual, carried))
+        maps = [F.conv2d(one, weight) for one, weight in pairs]
+        return (maps[0] + maps[1] + maps[2]) / deviation + F.conv2d(factor, rest, layer.bias)
 
 
 @functools.cache
