@@ -219,7 +219,8 @@ def moved(maps: Tensor, flow: Tensor) -> Tensor:
     places = torch.stack([x + flow[:, 1], y + flow[:, 0]], 3)
     grid = (places + 0.5) * (2 / side) - 1
     sampled = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return torch.where((flow == 0).all(1, keepdim=True), maps, sampled)
+    still = (flow == 0).all(1, keepdim=True)
+    return torch.where(still, maps, sampled) if bool(still.any()) else sampled
 
 
 def enlarged(flow: Tensor, side: int) -> Tensor:
