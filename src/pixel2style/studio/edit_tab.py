@@ -33,7 +33,7 @@ from .parts import (
 )
 
 ABOUT = {
-    "Person": ("age", "masculine", "face-width", "hair-length", "hair-light", "glasses"),
+    "Person": ("age", "masculine", "face-width", "hair-length", "fringe", "hair-light", "glasses"),
     "Expression": ("smile", "mouth-open", "eyes-open", "anger"),
     "Pose": ("yaw", "pitch"),
     "Light": ("light", "light-from-right", "warmth", "background-light"),
