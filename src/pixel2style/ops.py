@@ -111,6 +111,11 @@ def blurred(images: Tensor, deviation: float) -> Tensor:
     return functional.conv2d(maps, kernel[:, :, :, None], groups=channels).reshape(images.shape)
 
 
+def variance(maps: Tensor) -> Tensor:
+    """Of all numbers of each picture's maps ``[b c h w]``, above zero: ``[b 1 1 1]``."""
+    return maps.var((1, 2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
 def pooled(images: Tensor) -> Tensor:
     """Resize images for comparison: ``[b 3 h w] -> [b 3 256 256]``, larger ones by area, smaller ones bilinearly."""
     if images.shape[-2:] == (COMPARE_SIZE, COMPARE_SIZE):

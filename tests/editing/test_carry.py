@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from pixel2style.config import GeneratorConfig
 from pixel2style.editing import carry
 from pixel2style.editing.carry import Carrier, between, carried, enlarged, maps_of, moved, optical_flow
 from pixel2style.errors import ConfigError
 from pixel2style.generators import StyleGAN2
 from pixel2style.models.inversion import Inversion
 from pixel2style.ops import blurred
+from tests.support import small_inversion
 from tests.support.golden_rule import arr, relative_error
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -18,14 +18,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def generator() -> StyleGAN2:
-    torch.manual_seed(0)
-    return StyleGAN2(GeneratorConfig(size=64, width=16, mapping_layers=1, channels=(8, 8, 8, 6, 4))).eval()
+    return small_inversion.generator()
 
 
 @pytest.fixture
 def inversion(generator: StyleGAN2) -> Inversion:
-    residuals = {side: arr(f"residual {side}", 2, generator.map_channels()[side], side, side) for side in (16, 32)}
-    return Inversion(arr("ws", 2, generator.rows, 16), residuals)
+    return small_inversion.inversion(generator, 2)
 
 
 def turned(inversion: Inversion) -> Tensor:

@@ -13,6 +13,7 @@ from pixel2style.formats import safetensors
 from pixel2style.generators import StyleGAN2
 from pixel2style.models.editor import Editor
 from pixel2style.models.inversion import Inversion
+from tests.support import small_inversion
 from tests.support.golden_rule import arr
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -20,14 +21,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def generator() -> StyleGAN2:
-    torch.manual_seed(0)
-    return StyleGAN2(GeneratorConfig(size=64, width=16, mapping_layers=1, channels=(8, 8, 8, 6, 4))).eval()
+    return small_inversion.generator()
 
 
 @pytest.fixture
 def inversion(generator: StyleGAN2) -> Inversion:
-    residuals = {side: arr(f"residual {side}", 1, generator.map_channels()[side], side, side) for side in (16, 32)}
-    return Inversion(arr("ws", 1, generator.rows, 16), residuals)
+    return small_inversion.inversion(generator, 1)
 
 
 def editor(generator: StyleGAN2, trained: bool = True) -> Editor:

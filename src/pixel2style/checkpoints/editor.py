@@ -10,18 +10,16 @@ from ..errors import CheckpointError
 from ..formats import quantized, safetensors
 from ..formats.state_dicts import tensors
 from ..generators.base import Generator
-from ..models.editor import UNITS, WIDTH, Editor
+from ..models.editor import Editor
 
 _KEY = "editor"
 
 
 class _Shape(BaseModel):
-    """What the metadata say: whose maps these are, their channels by side, and the sizes of the network."""
+    """What the metadata say: whose maps these are, and their channels by side."""
 
     generator: str
     channels: dict[int, int] = Field(min_length=1, max_length=8)
-    width: int = Field(gt=0, le=1024)
-    units: int = Field(gt=0, le=32)
 
 
 def load_editor(path: Path, generator: Generator) -> Editor | None:
@@ -30,7 +28,7 @@ def load_editor(path: Path, generator: Generator) -> Editor | None:
         shape = _Shape.model_validate_json(safetensors.read_metadata(path).get(_KEY, "{}"))
         if shape.generator != generator.config.kind or not shape.channels.items() <= generator.map_channels().items():
             return None
-        made = Editor(shape.channels, shape.width, shape.units)
+        made = Editor(shape.channels)
         state = quantized.complete(tensors(safetensors.read(path), str(path)), str(path))
         made.load_state_dict({key: value.float() for key, value in state.items()})
     except (ValidationError, RuntimeError) as error:
@@ -48,5 +46,5 @@ def write_editor(editor: Editor, generator: Generator, path: Path) -> None:
     """Write a file that ``load_editor`` reads; vectors stay float32."""
     state = editor.state_dict()
     halves = {key: value if value.ndim < 2 else value.half() for key, value in state.items()}
-    shape = _Shape(generator=generator.config.kind, channels=editor.channels, width=WIDTH, units=UNITS)
+    shape = _Shape(generator=generator.config.kind, channels=editor.channels)
     safetensors.write(quantized.in_bytes(state, halves), path, {_KEY: json.dumps(shape.model_dump())})

@@ -26,7 +26,7 @@ from ..errors import ConfigError
 from ..generators.base import NO_RESIDUALS, Generator, Residuals, adding
 from ..models.editor import Editor
 from ..models.inversion import Inversion
-from ..ops import blurred
+from ..ops import blurred, variance
 
 FADE = 1.5
 """``strength`` by default."""
@@ -126,7 +126,7 @@ class Carrier:
             flow = optical_flow(before, after, self._still) if flow is None else enlarged(flow, side)
             if factor is None or residual is not None:
                 still = moved(before.expand(many), flow)
-                change = (after - still).square().mean(1, keepdim=True) / _variance(before)
+                change = (after - still).square().mean(1, keepdim=True) / variance(before)
                 factor = torch.exp(-strength * blurred(change, BLUR * side))
             else:  # on a finer map it is much the same
                 factor = F.interpolate(factor, size=(side, side), mode="bilinear", align_corners=False)
@@ -244,15 +244,10 @@ def _weighted(before: Tensor, after: Tensor) -> Tensor:
     first, second = after.flatten(2), before.flatten(2)
     products = torch.matmul(first.transpose(1, 2), second).gather(2, places.expand(len(after), -1, -1))
     squares = first.square().sum(1)[:, :, None] + second.square().sum(1)[:, places] - 2 * products
-    differences = squares / (before.shape[1] * _variance(before).flatten(1)[:, :, None])
+    differences = squares / (before.shape[1] * variance(before).flatten(1)[:, :, None])
     maps = differences.transpose(1, 2).reshape(len(after), len(steps), side, side)
     costs = F.avg_pool2d(maps, WINDOW, 1, WINDOW // 2, count_include_pad=False)
     far = STIFFNESS * costs.new_tensor([down * down + across * across for down, across in steps])
     weights = (-SHARPNESS * (costs + far[:, None, None])).softmax(1)
     flow = torch.einsum("bnhw,nd->bdhw", weights, weights.new_tensor(steps))
     return blurred(flow, BLUR * side)
-
-
-def _variance(maps: Tensor) -> Tensor:
-    """Of all numbers of each picture's maps, ``[b 1 1 1]``."""
-    return maps.var((1, 2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops import SLOPE, blurred
+from ..ops import SLOPE, blurred, variance
 from .detail import ResidualUnit
 
 WIDTH = 128
@@ -39,16 +39,16 @@ class Editor(nn.Module):
     start at zero, so an untrained network adds nothing.
     """
 
-    def __init__(self, channels: Mapping[int, int], width: int = WIDTH, units: int = UNITS):
+    def __init__(self, channels: Mapping[int, int]):
         super().__init__()
         self.inputs, self.units, self.outputs, self.up = (nn.ModuleDict() for _ in range(4))
         for number, (side, count) in enumerate(sorted(channels.items())):
-            own = width if number == 0 else width // 2
+            own = WIDTH if number == 0 else WIDTH // 2
             self.inputs[str(side)] = nn.Conv2d(3 * count + 1, own, 1)
-            self.units[str(side)] = nn.Sequential(*(ResidualUnit(own) for _ in range(units if number == 0 else 2)))
+            self.units[str(side)] = nn.Sequential(*(ResidualUnit(own) for _ in range(UNITS if number == 0 else 2)))
             self.outputs[str(side)] = output = nn.Conv2d(own, count, 1)
             if number:
-                self.up[str(side)] = nn.Conv2d(width if number == 1 else width // 2, own, 1)
+                self.up[str(side)] = nn.Conv2d(WIDTH if number == 1 else WIDTH // 2, own, 1)
             nn.init.zeros_(output.weight)
             nn.init.zeros_(output.bias)  # type: ignore[arg-type]
 
@@ -66,13 +66,13 @@ class Editor(nn.Module):
         ``residual`` is carried over already, with the ``factor`` ``[b 1 s s]``. ``before`` may be one map for all.
         """
         side = after.shape[-1]
-        key, variance = str(side), before.var((1, 2, 3), keepdim=True).clamp_min(torch.finfo(before.dtype).tiny)
-        deviation = variance.sqrt()
+        key, scale = str(side), variance(before)
+        deviation = scale.sqrt()
         x = self._projected(key, still, after, residual, deviation, factor)
         if state is not None:
             x = x + F.interpolate(self.up[key](state), size=(side, side), mode="bilinear", align_corners=False)
         x = F.leaky_relu(self.units[key](x), SLOPE)
-        change = (after - before).square().mean(1, keepdim=True) / variance
+        change = (after - before).square().mean(1, keepdim=True) / scale
         clear = 1 - torch.exp(-CLEAR * blurred(change, BLUR * side))
         return self.outputs[key](x) * clear * _face(side).to(x) * deviation, x
 
