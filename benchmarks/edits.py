@@ -1,9 +1,10 @@
 """Whether edits carry over to inversions with features: age, smile and pose, by several methods, as tables.
 
-    python benchmarks/edits.py --directions FOLDER --data celebahq_val.tar ffhq_val.tar --photographs 50
+    python benchmarks/edits.py --data celebahq_val.tar ffhq_val.tar --photographs 50
 
-``FOLDER`` holds age.pt, smile.pt and pose.pt, or other files that ``editing.directions`` reads (for example those of
-omertov/encoder4editing, MIT). They are scaled to length 1, and a strength is the distance that every row moves in W.
+Directions are those of the generator, and a strength is so many of their units. With ``--directions FOLDER`` they are
+age.pt, smile.pt and pose.pt of the folder, or other files that ``editing.directions`` reads (for example those of
+omertov/encoder4editing, MIT), scaled to length 1, so that a strength is the distance that every row moves in W.
 
 A photograph is inverted (encoder, one Newton step, detail encoder), its rows are moved, and each of ``METHODS`` draws
 the edited rows in full; pictures are clipped and area-pooled to 256 pixels. Three questions are asked of a picture:
@@ -39,6 +40,7 @@ from pixel2style.errors import ConfigError
 from pixel2style.faces import align, pose
 from pixel2style.generators.base import Generator
 from pixel2style.inference import refine
+from pixel2style.inference.edit import bundled
 from pixel2style.inference.optimize import newton, weights
 from pixel2style.metrics import attributes
 from pixel2style.metrics.identity import Identity
@@ -190,15 +192,23 @@ class Judges:
         return float(self.lpips(torch.where(self.face, photograph, picture), photograph))
 
 
+def own_directions(generator: Generator) -> dict[str, Tensor]:
+    """The bundled directions of ``EDITS``: by edit, what a unit adds to rows ``[k d]``. Raises ConfigError."""
+    still, known = torch.zeros(1, generator.rows, generator.width), bundled(generator)
+    if not known:
+        raise ConfigError("this generator has no bundled directions: name a folder of others with --directions")
+    return {name: known["yaw" if name == "pose" else name].apply(still, 1.0)[0] for name in EDITS}
+
+
 def read_directions(folder: Path, generator: Generator) -> dict[str, Tensor]:
     """By edit, ``[k d]``, of length 1 in each row. Raises ConfigError and CheckpointError."""
     found = {}
-    for edit in EDITS:
-        files = [folder / f"{edit}{suffix}" for suffix in directions.SUFFIXES if (folder / f"{edit}{suffix}").is_file()]
+    for name in EDITS:
+        files = [folder / f"{name}{suffix}" for suffix in directions.SUFFIXES if (folder / f"{name}{suffix}").is_file()]
         if not files:
-            raise ConfigError(f"{folder} holds no direction called {edit}: name a folder of published ones")
+            raise ConfigError(f"{folder} holds no direction called {name}: name a folder of published ones")
         vector = directions.load(files[0], generator).vector
-        found[edit] = vector / vector.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        found[name] = vector / vector.norm(dim=1, keepdim=True).clamp_min(1e-6)
     return found
 
 
@@ -309,7 +319,8 @@ def run(arguments: argparse.Namespace) -> None:
         if name not in METHODS:
             raise ConfigError(f"no method is called {name!r}: choose some of {', '.join(METHODS)}")
     model = checkpoints.load(arguments.model)
-    along = read_directions(arguments.directions, model.generator)
+    folder, generator = arguments.directions, model.generator
+    along = read_directions(folder, generator) if folder else own_directions(generator)
     photos = photographs.spaced(photographs.read(arguments.data), arguments.photographs)
     bench = Bench(model, along, arguments.strengths, arguments.methods, Judges(), defaultdict(float))
     invert, found = Inverter(model), measured_before(arguments.json)
@@ -330,7 +341,7 @@ def run(arguments: argparse.Namespace) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders or tars of aligned photographs")
-    parser.add_argument("--directions", type=Path, required=True, help="folder of age, smile and pose")
+    parser.add_argument("--directions", type=Path, help="folder of age, smile and pose (default: bundled ones)")
     parser.add_argument("--model", default="faces", help="bundled name or file")
     parser.add_argument("--photographs", metavar="N", type=int, help="as many, evenly spaced (default: all)")
     parser.add_argument("--strengths", metavar="S", type=float, nargs="+", default=[-3.0, -1.5, 1.5, 3.0])
