@@ -101,14 +101,21 @@ def area(images: Tensor, side: int) -> Tensor:
 
 def blurred(images: Tensor, deviation: float) -> Tensor:
     """Pictures or maps ``[... h w]`` filtered by a Gaussian of ``deviation`` pixels; the border is replicated."""
-    reach = max(1, math.ceil(3 * deviation))
-    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    line = torch.exp(-0.5 * (places / deviation) ** 2)
+    line = gaussian(deviation)
     channels = images.shape[-3] if images.ndim > 2 else 1
-    kernel = (line / line.sum()).to(images).expand(channels, 1, -1)
+    kernel = line.to(images).expand(channels, 1, -1)
+    reach = len(line) // 2
     maps = functional.pad(images.reshape(-1, channels, *images.shape[-2:]), [reach] * 4, mode="replicate")
     maps = functional.conv2d(maps, kernel[:, :, None, :], groups=channels)
     return functional.conv2d(maps, kernel[:, :, :, None], groups=channels).reshape(images.shape)
+
+
+def gaussian(deviation: float) -> Tensor:
+    """The weights of a Gaussian of ``deviation`` pixels as far as three deviations: ``[n]`` in float64, of sum 1."""
+    reach = max(1, math.ceil(3 * deviation))
+    places = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    line = torch.exp(-0.5 * (places / deviation) ** 2)
+    return line / line.sum()
 
 
 def variance(maps: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from pixel2style.editing import carry
-from pixel2style.editing.carry import Carrier, between, carried, enlarged, maps_of, moved, optical_flow
+from pixel2style.editing.carry import Carrier, between, carried, enlarged, maps_of, optical_flow
+from pixel2style.editing.warp import moved
 from pixel2style.errors import ConfigError
 from pixel2style.generators import StyleGAN2
 from pixel2style.models.inversion import Inversion

@@ -26,7 +26,8 @@ from ..errors import ConfigError
 from ..generators.base import NO_RESIDUALS, Generator, Residuals, adding
 from ..models.editor import Editor
 from ..models.inversion import Inversion
-from ..ops import blurred, variance
+from ..ops import variance
+from .warp import blurred, moved
 
 FADE = 1.5
 """``strength`` by default."""
@@ -81,6 +82,13 @@ class Carrier:
         return maps_of(self.generator, self.inversion.ws, self._sides)
 
     @cached_property
+    def _residuals(self) -> dict[int, Tensor]:
+        """The inversion's, in the layout of the generator's maps; sums of two layouts take many times as long."""
+        in_rows = self._before[self._sides[0]].stride(1) == 1
+        layout = torch.channels_last if in_rows else torch.contiguous_format
+        return {side: own.contiguous(memory_format=layout) for side, own in self.inversion.features.items()}
+
+    @cached_property
     def _added(self) -> Tensor:
         """What the inversion adds to the finest of them."""
         finest = self._sides[-1]
@@ -119,26 +127,26 @@ class Carrier:
         self._check(ws_edited, strength)
         if not self.inversion.features:
             return {}
-        many, flow, factor, state = (len(ws_edited), -1, -1, -1), None, None, None
+        flow, factor, state = None, None, None
         wanted: dict[int, Tensor] = {}
         for side, after in maps_of(self.generator, ws_edited, self._sides).items():
-            before, residual = self._before[side], self.inversion.features.get(side)
+            before, residual = self._before[side], self._residuals.get(side)
             flow = optical_flow(before, after, self._still) if flow is None else enlarged(flow, side)
             if factor is None or residual is not None:
-                still = moved(before.expand(many), flow)
+                still = moved(before, flow)
                 change = (after - still).square().mean(1, keepdim=True) / variance(before)
                 factor = torch.exp(-strength * blurred(change, BLUR * side))
             else:  # on a finer map it is much the same
                 factor = F.interpolate(factor, size=(side, side), mode="bilinear", align_corners=False)
             drawn = self._next(ws_edited, side, wanted) if wanted else after
             if residual is not None:
-                own = moved(residual.expand(many), flow) * factor
+                own = moved(residual, flow) * factor
                 if self.editor is not None and side in self.editor.channels:
                     added, state = self.editor(before, still, after, own, factor, state)
                     own = own + added
                 drawn = drawn + own
             if wanted and side == self._sides[-1]:
-                missing = torch.addcmul(after, moved(self._added.expand(many), flow), factor) - drawn
+                missing = torch.addcmul(after, moved(self._added, flow), factor) - drawn
                 drawn = drawn + (missing - blurred(missing, FINE * side))
             wanted[side] = drawn
         return wanted
@@ -209,18 +217,6 @@ def optical_flow(before: Tensor, after: Tensor, still: Tensor | None = None) -> 
     itself (``still``, if that is known): none where nothing moved.
     """
     return _weighted(before, after) - (_weighted(before, before) if still is None else still)
-
-
-def moved(maps: Tensor, flow: Tensor) -> Tensor:
-    """``maps`` ``[b c s s]`` sampled at each place plus ``flow`` ``[b 2 s s]``; equal to the bit where that is 0."""
-    side = maps.shape[-1]
-    at = torch.arange(side, device=maps.device, dtype=flow.dtype)
-    y, x = torch.meshgrid(at, at, indexing="ij")
-    places = torch.stack([x + flow[:, 1], y + flow[:, 0]], 3)
-    grid = (places + 0.5) * (2 / side) - 1
-    sampled = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    still = (flow == 0).all(1, keepdim=True)
-    return torch.where(still, maps, sampled) if bool(still.any()) else sampled
 
 
 def enlarged(flow: Tensor, side: int) -> Tensor:
