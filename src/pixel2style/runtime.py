@@ -11,8 +11,8 @@ import torch
 
 from .errors import ConfigError
 
-Device = str
-"""``auto``, ``cpu``, ``cuda``, ``cuda:N`` (the GPU of that number) or ``mps``."""
+Device = str | torch.device
+"""``auto``, ``cpu``, ``cuda``, ``cuda:N`` (the GPU of that number) or ``mps``; or PyTorch's device."""
 
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -31,7 +31,7 @@ def choose_device(name: Device) -> torch.device:
     counts = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
     if name == "auto":
         return torch.device(next(kind for kind, count in counts.items() if count))
-    kind, colon, number = name.partition(":")
+    kind, colon, number = str(name).partition(":")
     if kind not in counts or (colon and not (number.isascii() and number.isdigit())):
         raise ConfigError(f"{name!r} is no device: choose auto, cpu, cuda, cuda:1 or mps")
     if int(number or 0) >= counts[kind]:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from pixel2style import images
-from pixel2style.errors import ConfigError, ImageError
+from pixel2style.errors import CheckpointError, ConfigError, ImageError
 from pixel2style.inference.session import Session
 from pixel2style.tasks.request import Request
 from tests.support import bundled, stand_in
@@ -83,10 +83,12 @@ def test_a_forked_process_can_use_the_session_of_its_parent(file: Path) -> None:
     assert ended.returncode == 0
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "gpu", "cuda:", "cuda:-1", "cuda:x", "mps:7", ""])
-def test_devices_that_are_not_there_are_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["cuda:99", "gpu", "cuda:", "cuda:-1", "cuda:x", "mps:7", "", None, 0, torch.device("meta")]
+)
+def test_devices_that_are_not_there_are_refused(name: object) -> None:
     with pytest.raises(ConfigError, match="device"):
-        _ = Session(device=name).device
+        _ = Session(device=name).device  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("precision", ["fp16", "", "BF16"])
@@ -106,8 +108,8 @@ def test_bfloat16_is_near_float32_and_not_the_same() -> None:
     assert low.dtype == torch.float32
 
 
-def test_a_device_may_have_a_number() -> None:
-    assert Session(device="cpu").device == torch.device("cpu")
+def test_a_device_may_have_a_number_or_be_one_of_pytorch() -> None:
+    assert Session(device="cpu").device == Session(device=torch.device("cpu")).device == torch.device("cpu")
     if torch.cuda.is_available():
         assert Session(device="cuda:0").device.index == 0
 
@@ -134,6 +136,22 @@ def test_what_is_no_photograph_is_refused_in_a_sentence(photograph: object) -> N
 def test_a_number_of_steps_is_a_whole_number(number: object) -> None:
     with pytest.raises(ConfigError, match="whole number"):
         Session().invert(ASTRONAUT, refine=number)
+
+
+@pytest.mark.parametrize("option", ["budget", "target"])
+def test_a_goal_is_a_number(option: str, file: Path) -> None:
+    with pytest.raises(ConfigError, match=f"--{option}.*'soon'"):
+        Session(file).invert(ASTRONAUT, **{option: "soon"})  # type: ignore[arg-type]
+
+
+def test_a_share_of_rows_is_a_number() -> None:
+    with pytest.raises(ConfigError, match=r"--alpha.*'half'"):
+        Session("frontalize").translate(ASTRONAUT, samples=1, alpha="half")  # type: ignore[arg-type]
+
+
+def test_a_model_in_memory_is_no_file_of_one() -> None:
+    with pytest.raises(CheckpointError, match=r"^a Linear is no model"):
+        _ = Session(torch.nn.Linear(1, 1)).model  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, "2", True])

@@ -173,15 +173,22 @@ def test_an_exported_model_takes_any_number_of_images(model: PSP, photograph: Te
         (torch.zeros(ROWS, WIDTH), r"ws\[None\]"),
         (torch.full((1, ROWS, WIDTH), float("nan")), "NaN"),
         (torch.full((1, ROWS, WIDTH), float("inf")), "NaN"),
+        (torch.full((1, ROWS, WIDTH), -1e24), "1e.24"),
         (torch.zeros(1, ROWS, WIDTH, dtype=torch.int64), "int64"),
         (np.zeros((1, ROWS, WIDTH), np.float32), "ndarray"),
         (None, "NoneType"),
     ],
-    ids=["rows without a batch", "NaN", "infinite", "whole numbers", "NumPy", "nothing"],
+    ids=["rows without a batch", "NaN", "infinite", "far too large", "whole numbers", "NumPy", "nothing"],
 )
 def test_rows_that_can_only_be_a_mistake_are_refused(ws: Any, word: str, model: PSP) -> None:
     with pytest.raises(ConfigError, match=word):
         model.decode(ws)
+
+
+@pytest.mark.parametrize("features", [3, [torch.zeros(1)], {64: 0}, {64: torch.full((1, 8, 8, 8), float("nan"))}])
+def test_features_that_can_only_be_a_mistake_are_refused(features: Any, model: PSP) -> None:
+    with pytest.raises(ConfigError, match="features"):
+        model.decode(torch.zeros(1, ROWS, WIDTH), features=features)
 
 
 def test_vectors_of_w_are_rows_that_are_all_alike() -> None:

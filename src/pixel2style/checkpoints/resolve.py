@@ -24,7 +24,8 @@ def find(source: str | Path) -> Path:
     A bundled name comes first. Raises CheckpointError where there is no such file, and as ``local`` does.
     """
     if not source or not isinstance(source, str | os.PathLike):
-        raise CheckpointError(f"{source!r:.60} is no model: give its path, its address or a bundled name; {_bundled()}")
+        what = repr(source) if isinstance(source, str | None) else f"a {type(source).__name__}"
+        raise CheckpointError(f"{what} is no model: give its path, its address or a bundled name; {_bundled()}")
     if isinstance(source, str) and source in assets.names():
         if cards.role(assets.path(source)) == "part":
             raise CheckpointError(f"{source}: is a network for losses or face alignment, not a model; {_bundled()}")

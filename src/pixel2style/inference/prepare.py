@@ -4,7 +4,7 @@ Axes: ``c`` channels of a source, ``s`` its side, ``r`` the generator's side, ``
 """
 
 from dataclasses import replace
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -107,10 +107,10 @@ def check_numbers(request: Request, rows: int) -> None:
         latents.parse_rows(look(request)[0], rows)
 
 
-def check_alpha(alpha: float) -> None:
+def check_alpha(alpha: object) -> None:
     """Raise ConfigError for what is no share of a row."""
-    if not 0 <= alpha <= 1:
-        raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {alpha}")
+    if not isinstance(alpha, Real) or not 0 <= float(alpha) <= 1:
+        raise ConfigError(f"--alpha must be from 0 (nothing changes) to 1 (rows are replaced), not {alpha!r}")
 
 
 def check_face(request: Request) -> None:

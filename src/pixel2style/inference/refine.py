@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -41,12 +42,16 @@ class Goal:
     steps: int = MOST_STEPS
 
     def __post_init__(self) -> None:
-        if not (0 < self.seconds <= MAX_SECONDS or self.seconds == math.inf):
+        if not _is_number(self.seconds) or not (0 < self.seconds <= MAX_SECONDS or self.seconds == math.inf):
             raise ConfigError(
-                f"--budget is a number of seconds from 0 to {MAX_SECONDS:.0f}, not {self.seconds}: try 10"
+                f"--budget is a number of seconds from 0 to {MAX_SECONDS:.0f}, not {self.seconds!r}: try 10"
             )
-        if not 0 <= self.lpips <= MAX_LPIPS:
-            raise ConfigError(f"--target is an LPIPS distance from 0 to {MAX_LPIPS}, not {self.lpips}: try .01")
+        if not _is_number(self.lpips) or not 0 <= self.lpips <= MAX_LPIPS:
+            raise ConfigError(f"--target is an LPIPS distance from 0 to {MAX_LPIPS}, not {self.lpips!r}: try .01")
+
+
+def _is_number(given: object) -> bool:
+    return isinstance(given, Real)
 
 
 @dataclass(frozen=True)

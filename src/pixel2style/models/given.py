@@ -7,6 +7,7 @@ Axes: ``b`` batch, ``c`` channels, ``h w`` sides of an image, ``k`` rows, ``d`` 
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ CONTRAST = 0.25
 """Range of numbers from which on pictures without any dark pixel are taken to be in [0, 1]."""
 ROUNDED = 0.01
 """How far the sum of a pixel's classes may be from 1: half precision and resizing round."""
+MOST = 1e4
+"""Magnitude beyond which numbers are no rows: those of W and of edits are below a hundred, and 1e20 draws NaN."""
 
 
 def images_of(images: Any, channels: int, dtype: torch.dtype) -> Tensor:
@@ -84,7 +87,11 @@ def _check_classes(maps: Tensor, least: float) -> None:
 
 
 def rows_of(ws: Any, rows: int, width: int) -> Tensor:
-    """``ws`` ``[b k d]`` or ``[b d]``. Raises ConfigError for other types, NaN, and ``[k d]``, which may mean both."""
+    """``ws`` ``[b k d]`` or ``[b d]``.
+
+    Raises ConfigError for other types, for numbers that are NaN or beyond ``MOST``, and for ``[k d]``, which may mean
+    both.
+    """
     if not isinstance(ws, Tensor) or not ws.is_floating_point():
         what = ws.dtype if isinstance(ws, Tensor) else type(ws).__name__
         raise ConfigError(f"rows are a tensor [b {rows} {width}] of floating-point numbers, not {what}: convert them")
@@ -93,9 +100,29 @@ def rows_of(ws: Any, rows: int, width: int) -> Tensor:
             f"rows [{rows} {width}] may be one picture or {rows}: give ws[None] for one picture, or ws[:, None].expand"
             f"(-1, {rows}, -1) for a vector of W for each of {rows} pictures"
         )
-    if is_readable(ws) and not math.isfinite(float(ws.detach().float().sum())):
-        raise ConfigError("the rows have NaN or infinite numbers: they draw nothing")
+    if is_readable(ws) and ws.numel():
+        most = float(ws.detach().abs().max())
+        if not math.isfinite(most):
+            raise ConfigError("the rows have NaN or infinite numbers: they draw nothing")
+        if most > MOST:
+            raise ConfigError(
+                f"the rows have numbers as large as {most:g}, and those of faces are below 100: check them"
+            )
     return ws
+
+
+def features_of(features: Any) -> Mapping[int, Tensor]:
+    """``features``, tensors by the side of their map. Raises ConfigError for other types and NaN."""
+    if not isinstance(features, Mapping) or not all(isinstance(part, Tensor) for part in features.values()):
+        raise ConfigError(
+            f"features are tensors by the side of their map, not {type(features).__name__}: give those of an inversion"
+        )
+    for side, part in features.items():
+        if is_readable(part) and not math.isfinite(float(part.detach().float().sum())):
+            raise ConfigError(
+                f"the features of the map of {side} pixels have NaN or infinite numbers: they draw nothing"
+            )
+    return features
 
 
 def is_readable(tensor: Tensor) -> bool:

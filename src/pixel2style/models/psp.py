@@ -94,11 +94,11 @@ class PSP(nn.Module):
         """Rows ``[b k d]``, or ``[b d]`` for all rows alike, to images ``[b 3 r r]`` in about [-1, 1]; deterministic.
 
         ``features`` are an inversion's: residuals ``[b c s s]`` by the side of the map that they are added to. Raises
-        ConfigError for rows, size or features that do not fit, for rows with NaN, and for ``[k d]``, which may be the
-        rows of one picture or the vectors of ``k`` pictures.
+        ConfigError for rows, size or features that do not fit, for NaN in them and rows beyond 10,000, and for
+        ``[k d]``, which may be the rows of one picture or the vectors of ``k`` pictures.
         """
         ws = given.rows_of(ws, self.generator.rows, self.generator.width)
-        return self.generator.synthesize(ws, size, residuals=features)
+        return self.generator.synthesize(ws, size, residuals=given.features_of(features))
 
     def invert(self, images: Tensor, iterations: int | None = None) -> Inversion:
         """Photographs ``[b 3 h w]`` in [-1, 1] to rows and, where the model has a detail encoder, features.
