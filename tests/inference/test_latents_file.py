@@ -50,6 +50,24 @@ def test_rows_are_there_at_once_and_in_the_file_after_joining(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == [LATENTS]
 
 
+def test_samples_of_one_photograph_and_rows_of_another_never_replace_each_other(tmp_path: Path) -> None:
+    """The photograph ``a.samples`` has its rows where ``edit a --strip`` stores what it drew."""
+    rows, samples = {"a.samples": torch.ones(2, 3)}, {"a": torch.ones(2, 3), "a.samples": torch.zeros(1, 2, 3)}
+    for name, first, other, second in (("a", samples, "a.samples", rows), ("a.samples", rows, "a", samples)):
+        own = tmp_path / name
+        own.mkdir()
+        file = LatentsFile(own)
+        file.add(name, first)
+        with pytest.raises(OutputError, match=r"a\.samples"):
+            file.add(other, second)
+        file.join()
+        later = LatentsFile(own)
+        assert later.has(name) and not later.has(other)
+        with pytest.raises(OutputError, match=r"a\.samples"):
+            later.add(other, second)
+        assert load_file(own / LATENTS).keys() == first.keys()
+
+
 def test_another_processes_rows_are_seen_and_kept(tmp_path: Path) -> None:
     ours, theirs = LatentsFile(tmp_path), LatentsFile(tmp_path)
     theirs.add("b", {"b": torch.ones(1)})

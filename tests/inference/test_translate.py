@@ -436,6 +436,18 @@ def test_what_cannot_be_done_is_said_in_one_line_before_any_picture_is_read(
     assert not out.exists() or written(out) == []
 
 
+def test_a_seed_goes_with_what_may_be_random_also_in_tasks_of_others(
+    session: p2s.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = session.model.config
+    monkeypatch.setitem(tasks.TASKS, "noisy", tasks.Task("noise to a face", prepare=inpaint.prepare))
+    for random in (Request("noisy"), Request("inpaint", mask="box"), Request("superres", samples=1)):
+        prepare.check_seed(random, config)
+    for fixed in (Request("frontalize"), Request("inpaint", mask="eyes"), Request("sketch", make_sketch="lines")):
+        with pytest.raises(p2s.ConfigError, match="--seed"):
+            prepare.check_seed(fixed, config)
+
+
 def test_a_model_whose_channels_are_not_its_tasks_is_refused(tmp_path: Path) -> None:
     odd = stand_in.save_random_model(tmp_path / "odd.safetensors", channels=1)
     with pytest.raises(p2s.ConfigError, match="reads 1 channels"):

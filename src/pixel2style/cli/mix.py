@@ -22,7 +22,7 @@ def mix(
     strip: Count = 0,
     gif: Flag = False,
     variants: Count = 0,
-    seed: Annotated[int, tyro.conf.arg(metavar="S")] = 0,
+    seed: Annotated[int | None, tyro.conf.arg(metavar="S", help_behavior_hint="(default: 0)")] = None,
     grid: Flag = False,
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FILE")] = "faces",
     align: Flag = True,
@@ -73,6 +73,8 @@ def mix(
     style = progress.Style(json, quiet, verbose)
     if not other and (grid or not variants):
         raise ConfigError("there is nothing to mix with: add --with PHOTO, or --variants N for random styles")
+    if seed is not None and not variants:
+        raise ConfigError("--seed decides which --variants are drawn: add --variants 4, or leave it out")
     if grid and (strip or gif or variants or paste or skip_existing or sheet):
         raise ConfigError(
             "--grid makes one picture: leave --strip, --gif, --variants, --paste, --skip-existing and --sheet out"
@@ -91,7 +93,7 @@ def mix(
         )
     else:
         outcomes = mix_into(
-            out, found, session, other, rows=rows, alpha=alpha, steps=strip, gif=gif, variants=variants, seed=seed,
+            out, found, session, other, rows=rows, alpha=alpha, steps=strip, gif=gif, variants=variants, seed=seed or 0,
             align=align, face=choice, paste=paste, overwrite=overwrite, skip_existing=skip_existing,
         )  # fmt: skip
     return progress.report(

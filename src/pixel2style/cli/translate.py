@@ -57,7 +57,7 @@ def translate(
     rows: Annotated[
         str | None, tyro.conf.arg(metavar="ROWS", help_behavior_hint=lambda _: f"(default: {_variation(0)})")
     ] = None,
-    seed: Annotated[str, tyro.conf.arg(metavar="S,...")] = "0",
+    seed: Annotated[str | None, tyro.conf.arg(metavar="S,...", help_behavior_hint="(default: 0)")] = None,
     alpha: Annotated[
         float | None, tyro.conf.arg(metavar="A", help_behavior_hint=lambda _: f"(default: {_variation(1)})")
     ] = None,
@@ -136,7 +136,7 @@ def translate(
         from ..inference.session import Session
         from ..tasks.request import Request, parse_seeds
 
-    seeds = parse_seeds(seed)
+    seeds = parse_seeds(seed or "0")
     session = Session(prepare.model_for(task) if model is None else model, device, precision)
     pictures, choice = progress.faces(
         progress.find(picture, out, style), face, session, style, align, task, make_labels or make_sketch is not None
@@ -145,6 +145,8 @@ def translate(
         task, align, factor, mask, keep_known, samples, rows, seeds[0], alpha, refine, detail,
         face=choice, make_sketch=make_sketch, make_labels=make_labels, like=like, colours=colours,
     )  # fmt: skip
+    if seed is not None:
+        prepare.check_seed(request, session.model.config)
     outcomes = translate_into(
         out,
         pictures,

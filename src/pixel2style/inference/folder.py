@@ -105,9 +105,11 @@ def invert_into(
     of this already. Raises OutputError before any work when results cannot be written, see ``files.claim``, and
     NoRoomError when the disk is full.
     """
+    if save_features and not detail:
+        raise ConfigError("--save-features stores features, and --no-detail leaves them out: choose one")
     kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
     kinds |= {"generator": ".generator.safetensors"} if tune else {}
-    kinds |= {"features": FEATURES} if save_features and detail and not tune else {}
+    kinds |= {"features": FEATURES} if save_features and not tune else {}
     run = _Run(out, photos, kinds, [], overwrite, skip_existing, session.pasted if paste else None)
     yield from run.written(
         session.invert_many(

@@ -4,7 +4,7 @@ Rows of each photograph are first written to a part of their own, before its pic
 file at the end of a run, and at the start of the next one. Any number of processes may write to one folder: a lock
 protects the moments in which the file is replaced.
 
-Axes: ``k`` rows, ``d`` width of a row.
+Axes: ``n`` samples, ``k`` rows, ``d`` width of a row.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ from ..files import locked, writing
 
 LATENTS = "latents.safetensors"
 """The file beside the pictures with every photograph's rows under its name."""
+SAMPLES = 3
+"""Axes of what is no photograph's rows but samples, [n k d]."""
 PARTS = ".latents"
 """The folder of parts; it exists while a run goes on, or after it was killed."""
 
@@ -31,22 +33,37 @@ class LatentsFile:
 
     def __init__(self, out: Path):
         self.file, self._parts = out / LATENTS, out / PARTS
-        self._names: set[str] = set()
+        self._axes: dict[str, int] = {}
+        """Of each entry of the file; rows [k d] and samples [n k d] have other numbers of them."""
+        self._own: dict[str, int] = {}
+        """The same of those of this run."""
         self._seen = ""
         self.join()
 
     def add(self, name: str, rows: Mapping[str, Tensor]) -> None:
-        """Store ``rows`` of the photograph ``name`` by their keys. Raises OutputError when they cannot be written."""
+        """Store ``rows`` of the photograph ``name`` by their keys.
+
+        Raises OutputError when they cannot be written, or would replace samples of another photograph: those of ``me``
+        have the key of the rows of ``me.samples``.
+        """
+        axes = {key: tensor.ndim for key, tensor in rows.items()}
+        for key, own in axes.items():
+            if self._own.get(key, self._axes.get(key, own)) != own:
+                raise OutputError(
+                    f"the rows of {name} and of another photograph would both be called {key} in {self.file}: "
+                    "rename one of the two, or choose another --out"
+                )
         with self._locked():
             checkpoints.save_tensors(rows, self._part(name))
+        self._own |= axes
 
     def has(self, name: str) -> bool:
         """Whether there are rows under the name of a photograph, also of another process."""
         if self._part(name).is_file():
             return True
         if (seen := _version(self.file)) != self._seen:  # another process has joined its parts
-            self._names, self._seen = _names(self.file), seen
-        return name in self._names
+            self._axes, self._seen = _axes(self.file), seen
+        return self._axes.get(name, SAMPLES) != SAMPLES
 
     def join(self) -> None:
         """Move the rows of all parts into the file. Raises OutputError."""
@@ -62,7 +79,7 @@ class LatentsFile:
                         part.unlink()
                 with contextlib.suppress(OSError):
                     self._parts.rmdir()
-        self._names, self._seen = _names(self.file), _version(self.file)
+        self._axes, self._seen = _axes(self.file), _version(self.file)
 
     def _part(self, name: str) -> Path:
         return self._parts / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.safetensors"
@@ -87,12 +104,13 @@ def rows_in(file: Path) -> dict[str, Tensor]:
         raise _foreign(file) from error
 
 
-def _names(file: Path) -> set[str]:
+def _axes(file: Path) -> dict[str, int]:
+    """The number of axes of each entry."""
     if not file.exists():
-        return set()
+        return {}
     try:
         with safe_open(file, framework="pt") as rows:
-            return set(rows.keys())
+            return {key: len(rows.get_slice(key).get_shape()) for key in rows.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         raise _foreign(file) from error
 

@@ -74,6 +74,17 @@ def source_settings(request: Request, config: ModelConfig) -> SourceConfig:
     return tasks.read_settings(tasks.find_task(request.task), replace(config.source, colours=(request.colours,)))
 
 
+def check_seed(request: Request, config: ModelConfig) -> None:
+    """Raise ConfigError for a seed that is asked for where nothing is drawn at random."""
+    task = tasks.find_task(request.task)
+    made = request.makes_source or (
+        task.photograph and (task.prepare is not None or tasks.channels_of(task, config.source) != 3)
+    )
+    if not (request.samples or (made if task.random is None else task.random(request))):
+        drawn = " or --mask box" if "mask" in task.options else ""
+        raise ConfigError(f"--seed decides what is random, and nothing is: add --samples 4{drawn}, or leave it out")
+
+
 def require_refinable(name: str) -> None:
     """Raise ConfigError for a task whose results are not to match their sources, or that is not installed."""
     task = tasks.task_or_none(name)
@@ -103,6 +114,9 @@ def check_numbers(request: Request, rows: int) -> None:
     check_alpha(variation(request)[1])
     if request.samples:
         latents.parse_rows(variation(request)[0], rows)
+    elif not request.like and not (request.rows is None and request.alpha is None):
+        like = " or --like PHOTO" if "like" in tasks.find_task(request.task).options else ""
+        raise ConfigError(f"--rows and --alpha say what --samples replace: add --samples 4{like}, or leave them out")
     if request.like:
         latents.parse_rows(look(request)[0], rows)
 

@@ -99,6 +99,13 @@ def shown(sources: "Tensor", drawn: "Tensor", degradation: "Degradation | None")
     return (drawn + difference + continued(difference, known) * (1 - known)).clamp(-1, 1)
 
 
+def is_random(request: "Request") -> bool:
+    """Whether the mask is drawn."""
+    from . import degrade
+
+    return request.mask in degrade.MASKS
+
+
 def check_request(request: "Request", config: ModelConfig) -> None:
     """Masked pictures are squares."""
     request.require_square(config)
@@ -126,5 +133,6 @@ TASK = Task(
         "keep_known": "put the known pixels back at full size, with a soft seam; filled pixels beside them get colours "
         "that continue theirs.",
     },
+    random=is_random,
     check_request=check_request,
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import LossConfig, SourceConfig
 from ..errors import ConfigError
 from . import recipes
-from .task import OTHER_FACES, OfficialDataset, Task
+from .task import OTHER_FACES, OfficialDataset, Task, never
 
 if TYPE_CHECKING:
     import torch
@@ -123,5 +123,6 @@ TASK = Task(
         "colours": "a file with the colour of each class of the model, #rrggbb, one a line, for maps in other colours.",
         "like": "a photograph whose --rows (colours, light) the result takes.",
     },
+    random=never,
     official=OfficialDataset("celebs_seg_to_face", ("psp",), settings=official_settings),
 )

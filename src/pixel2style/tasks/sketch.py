@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from ..config import LossConfig, ModelConfig, SourceConfig
 from . import recipes
-from .task import OTHER_FACES, OfficialDataset, Task
+from .task import OTHER_FACES, OfficialDataset, Task, never
 
 if TYPE_CHECKING:
     import torch
@@ -75,5 +75,6 @@ TASK = Task(
         "make_sketch": "pictures are photographs: draw them as pencil, lines, shaded or outline first.",
         "like": "a photograph whose --rows (colours, light) the result takes.",
     },
+    random=never,
     official=OfficialDataset("celebs_sketch_to_face", ("psp",)),
 )

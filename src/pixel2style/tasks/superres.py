@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import LossConfig, ModelConfig, SourceConfig
 from ..errors import ConfigError
 from . import recipes
-from .task import OfficialDataset, Task
+from .task import OfficialDataset, Task, never
 
 if TYPE_CHECKING:
     import torch
@@ -103,6 +103,7 @@ TASK = Task(
     source=reduced,
     prepare=prepare,
     options={"factor": "first make the photograph this many times smaller than 256 pixels. Left out: it is small."},
+    random=never,
     check_request=check_request,
     official=OfficialDataset("celebs_super_resolution", ("psp",), settings=official_settings, options=official_options),
 )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     CheckFile = Callable[[Path, SourceConfig], object]
     CheckRequest = Callable[[Request, ModelConfig], None]
     Prepare = Callable[[Photograph, Request, ModelConfig], Prepared]
+    Random = Callable[[Request], bool]
     Example = Callable[[Tensor, SourceConfig], Tensor]
     Degradation = Callable[[Tensor], Tensor]
     Shown = Callable[[Tensor, Tensor, Degradation | None], Tensor]
@@ -57,6 +58,11 @@ def unchanged(target: "Tensor", rng: "torch.Generator", config: SourceConfig) ->
 def whole(sources: "Tensor", drawn: "Tensor", degradation: "Degradation | None") -> "Tensor":
     """Sources that are photographs, for a detail encoder: they show everything."""
     return sources
+
+
+def never(request: "Request") -> bool:
+    """Sources of users' pictures that do not depend on the seed."""
+    return False
 
 
 def _no_settings(options: Mapping[str, Any], channels: int) -> dict[str, Any]:
@@ -152,6 +158,9 @@ class Task:
     channels."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Options of ``translate`` (fields of Request) that not every task has, and their help."""
+    random: "Random | None" = None
+    """Whether the seed of a request decides what the source of a user's picture is; None: wherever ``prepare`` or
+    ``source`` makes one."""
     check_request: "CheckRequest | None" = None
     """Raises ConfigError for values of these options that cannot work with a model."""
 
