@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pixel2style import images
+from pixel2style import checkpoints, images
 from pixel2style.cli import main
 from pixel2style.config import GeneratorConfig
 from pixel2style.editing import local
@@ -181,8 +181,24 @@ def test_an_edit_of_a_region_changes_it_and_nothing_else(session: Session) -> No
     assert torch.equal(masked[:, share == 0], before[:, share == 0])
 
 
-def test_joined_maps_are_the_edit_s_inside_and_the_inversion_s_outside(session: Session) -> None:
-    generator = session.model.generator
+@pytest.mark.usefixtures("one_thread")
+def test_a_preview_is_the_picture_in_small_and_exact_where_float32_is_asked_for(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = Session("faces", "cpu", "fp32")
+    result = exact.invert(ASTRONAUT, refine=0)
+    ws = edit.edited(result.ws, [edit.parsed("smile=1", exact.model.generator)])
+    preview = np.asarray(exact.edit(result, ws, size=256).reconstruction).astype(int)
+    maps = exact._carriers[1][exact.model.generator].maps(ws[None])
+    drawn = exact.model.generator.draw(ws[None], maps, 256)
+    assert np.array_equal(preview, images.to_picture(drawn[0]))
+    monkeypatch.setattr("pixel2style.inference.session.fast_in_bf16", lambda device: True)
+    quick = np.asarray(session.edit(result, ws, size=256).reconstruction).astype(int)
+    assert 0 < np.abs(quick - preview).mean() < 0.8 and np.abs(quick - preview).max() < 16
+
+
+def test_joined_maps_are_the_edit_s_inside_and_the_inversion_s_outside() -> None:
+    generator = checkpoints.load_generator("mobilestylegan_ffhq_1024")
     rng = torch.Generator().manual_seed(3)
     ws, other = (sampling.draw(generator, 1, rng, generator.w_avg, 0.7)[:, None].expand(1, 16, -1) for _ in range(2))
     residual = {32: torch.randn(1, 512, 32, 32, generator=rng)}

@@ -54,8 +54,8 @@ def invert(
         save_features: Also store these features, NAME.features.safetensors, 5 MB for each photograph. Rows alone give
             another picture.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
-        precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
-            bf16 is faster for models of paper size.
+        precision: auto computes partly in bfloat16 where the processor has it; fp32 gives the same pictures on all
+            processors; bf16 is faster for models of paper size.
         batch: How many photographs to encode at once. More is faster on a GPU and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
         skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.

@@ -37,8 +37,8 @@ def morph(
         align: Use pictures as they are, cut to their middle square: for faces already cropped as in FFHQ.
         face: Which face of a photograph; N counts from the left. all: every face of each, one after another.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
-        precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
-            bf16 is faster for models of paper size.
+        precision: auto computes partly in bfloat16 where the processor has it; fp32 gives the same pictures on all
+            processors; bf16 is faster for models of paper size.
         overwrite: Replace results of an earlier run instead of refusing.
         json: Print a JSON object for each picture instead.
         quiet: Print nothing but what failed, and why.

@@ -56,8 +56,8 @@ def paint(
         face: Which face of a photograph; N counts from the left. all: every face, as NAME.1, NAME.2 and so on.
         paste: Also put the results back into the whole photograph, NAME.pasted.png, of its own size.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
-        precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
-            bf16 is faster for models of paper size.
+        precision: auto computes partly in bfloat16 where the processor has it; fp32 gives the same pictures on all
+            processors; bf16 is faster for models of paper size.
         overwrite: Replace results of an earlier run instead of refusing.
         skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
         sheet: Also write a page (.html) or a picture (.jpg) that shows all results.

@@ -41,8 +41,8 @@ def studio(
         share: Also make the page reachable from the internet, through a server of gradio's makers; needs --password.
         i_understand: Agree, for sharing, that the photographs of all visitors then pass that server.
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
-        precision: auto refines in bfloat16 where the processor has it; fp32 gives the same pictures on all processors;
-            bf16 is faster for models of paper size.
+        precision: auto computes partly in bfloat16 where the processor has it; fp32 gives the same pictures on all
+            processors; bf16 is faster for models of paper size.
     """
     from ..errors import ConfigError
 

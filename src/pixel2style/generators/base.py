@@ -33,6 +33,8 @@ class Generator(nn.Module, ABC):
     """Numbers in a row."""
     size: int
     """Side of the full image, in pixels."""
+    fits_bf16 = False
+    """Whether pictures hardly change where the whole network is in bfloat16 (``to(torch.bfloat16)``)."""
     w_avg: Tensor
 
     @abstractmethod
@@ -52,6 +54,9 @@ class Generator(nn.Module, ABC):
         their side (``map_channels`` lists these), as in F/W+ space (BDInvert, arXiv 2112.07917). Raises ConfigError
         where rows, size or residuals do not fit.
         """
+
+    def mix_precision(self) -> None:
+        """From now on compute on a CPU in bfloat16 what hardly changes pictures: by default nothing."""
 
     def features(self, ws: Tensor, side: int, *, residuals: Residuals = NO_RESIDUALS) -> Tensor:
         """The map of ``side`` pixels, ``residuals`` added to it and to those before: ``[b k d] -> [b c side side]``.

@@ -7,6 +7,7 @@ Inversion and translation are this one path; never more pictures than one batch 
 Axes: ``n`` samples, ``k`` rows, ``d`` width of a row.
 """
 
+import copy
 import itertools
 import math
 import threading
@@ -117,9 +118,10 @@ class Session:
     Threads may share a session: one computes at a time, with all processors. In a process that was forked after the
     model was loaded it works with one thread.
 
-    ``precision`` "bf16" computes in bfloat16, "fp32" in float32; "auto" encodes and draws in float32, and refines and
-    finds features in bfloat16 on processors that have instructions for it, so results depend on the processor, and
-    on the number of threads, by what is rounded. Raises ConfigError for another. ``generator`` is for a file that holds
+    ``precision`` "bf16" computes in bfloat16, "fp32" in float32; "auto" encodes and draws in float32, and on processors
+    that have instructions for bfloat16 refines, finds features, draws previews and multiplies maps in it (see
+    ``Generator.mix_precision``), so results depend on the processor, and on the number of threads, by what is rounded.
+    Raises ConfigError for another. ``generator`` is for a file that holds
     an encoder without its generator, as of ``load``.
     """
 
@@ -136,8 +138,8 @@ class Session:
         self._device = device
         self._bf16 = bf16_of(precision)
         self._lock = threading.RLock()
-        self._carrier: tuple[Result, Carrier] | None = None
-        """Of the last inversion that was edited: it is often edited again."""
+        self._carriers: tuple[Result | None, dict[Generator, Carrier]] = None, {}
+        """Of the last inversion that was edited, by what draws: it is often edited again."""
         self._liked: dict[str | Path, Tensor] = {}
 
     @cached_property
@@ -158,7 +160,18 @@ class Session:
             model = checkpoints.load(self.source, generator=self._generator).to(device).eval()
             if model.detail is not None and device.type == "cpu":  # a tenth faster there
                 model.detail.to(memory_format=torch.channels_last)
+            if self._bf16 is None and fast_in_bf16(device):
+                model.generator.mix_precision()
             return model
+
+    @cached_property
+    def _draft(self) -> Generator | None:
+        """The generator in bfloat16, for previews, where that is faster and hardly changes pictures."""
+        own = self.model.generator
+        if self._bf16 is not None or not own.fits_bf16 or not fast_in_bf16(self.device):
+            return None
+        with torch.inference_mode(False):
+            return copy.deepcopy(own).to(torch.bfloat16)
 
     @cached_property
     def _editor(self) -> Editor | None:
@@ -322,9 +335,12 @@ class Session:
         generator = self._generator_of(result)
         pictures = []
         with self._lock, torch.no_grad():
-            if self._carrier is None or self._carrier[0] is not result:
-                self._carrier = result, Carrier(generator, own, self._editor)
-            carrier = self._carrier[1]
+            if size is not None and size <= COMPARE_SIZE and generator is self.model.generator:
+                generator = self._draft or generator
+            if self._carriers[0] is not result:
+                self._carriers = result, {}
+            carriers = self._carriers[1]
+            carrier = carriers.setdefault(generator, Carrier(generator, own, self._editor))
             for one in every[:, None].to(own.ws):
                 if only is not None:
                     drawn = self._drawn_within(result, own, carrier(one), generator, only, size)
@@ -419,8 +435,8 @@ class Session:
         size: int | None = None,
     ) -> Tensor:
         """The picture ``[3 r r]`` of an inversion with an edit in a region; joined as pictures if it has a ``size``."""
-        small = generator.synthesize(edited.ws, min(COMPARE_SIZE, generator.size), residuals=edited.features)
-        mask = self.region(result, region, images.to_picture(small[0].float()))
+        small = generator.synthesize(edited.ws, min(COMPARE_SIZE, generator.size), residuals=edited.features).float()
+        mask = self.region(result, region, images.to_picture(small[0]))
         if size is not None:
             before = images.to_tensor(result.reconstruction)[None].to(small)
             after, before, share = (images.resize(part, size)[0] for part in (small, before, mask[None].to(small)))

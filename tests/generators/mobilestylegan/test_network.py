@@ -171,3 +171,24 @@ def test_a_generator_of_another_precision_takes_the_same_rows(generator, rows):
         drawn = copy.deepcopy(generator).bfloat16().synthesize(rows["plain"][:1], HEAD_SIZE)
         assert drawn.dtype == torch.bfloat16
         assert relative_error(drawn.float(), generator.synthesize(rows["plain"][:1], HEAD_SIZE)) < 0.05
+
+
+@torch.no_grad()
+def test_mixed_precision_changes_pictures_by_four_levels_at_most(generator, rows, pictures):
+    mixed, plain = copy.deepcopy(generator), pictures["plain"][:1].clamp(-1, 1)
+    mixed.mix_precision()
+    difference = 127.5 * (mixed.synthesize(rows["plain"][:1]).clamp(-1, 1) - plain).abs()
+    assert 0 < difference.mean() < 0.3 and difference.max() < 4.5
+    low = copy.deepcopy(generator).to(torch.bfloat16).synthesize(rows["plain"][:1]).float().clamp(-1, 1)
+    assert generator.fits_bf16 and 0 < (127.5 * (low - plain)).abs().mean() < 0.6
+
+
+def test_mixed_precision_leaves_gradients_as_they_are(generator, rows):
+    mixed = copy.deepcopy(generator)
+    mixed.mix_precision()
+    gradients = []
+    for network in (generator, mixed):
+        ws = rows["mixed"][:1].clone().requires_grad_()
+        network.synthesize(ws, 64).square().sum().backward()
+        gradients.append(ws.grad)
+    assert torch.equal(*gradients)

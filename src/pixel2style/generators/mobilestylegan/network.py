@@ -32,15 +32,24 @@ HEAD_SIZE = 256
 CHANNELS = (512, 512, 512, 512, 256, 128, 64)
 """Output channels of the blocks, whose maps are 8, 16, ... 512 pixels wide."""
 HEAD_BLOCK = 4
+MIXED = 64
+"""Side of the coarsest map that ``mix_precision`` is for."""
 _HEAD_RANK, _HEAD_WIDTH = 64, 96
 ALL_ROWS = slice(None)
 
 
-def _pointwise(images: Tensor, style: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Scale channels, then convolve 1x1. For a single image on a CPU, scaling the weight is cheaper."""
+def _pointwise(images: Tensor, style: Tensor, weight: Tensor, bias: Tensor, mixed: bool = False) -> Tensor:
+    """Scale channels, then convolve 1x1. For a single image on a CPU, scaling the weight is cheaper.
+
+    What is ``mixed`` then is computed in bfloat16, and the result is of the type of ``images``.
+    """
     if needs_graph(images) or len(images) != 1 or images.device.type != "cpu":
         return F.conv2d(scale(images, style), weight, bias)
-    return F.conv2d(images, scale(weight, style), bias)
+    weight = scale(weight, style)
+    if mixed:
+        low = torch.bfloat16
+        return F.conv2d(images.to(low), weight.to(low), bias.to(low)).to(images.dtype)
+    return F.conv2d(images, weight, bias)
 
 
 class StyledConv(nn.Module):
@@ -48,6 +57,9 @@ class StyledConv(nn.Module):
 
     The convolution is a full 3x3 (``separable=False``) or 3x3 depthwise, then 1x1.
     """
+
+    mixed = False
+    """Whether 1x1 convolutions of one image on a CPU are computed in bfloat16."""
 
     def __init__(self, channels_in: int, channels: int, side: int, width: int, *, separable: bool = True):
         super().__init__()
@@ -74,7 +86,7 @@ class StyledConv(nn.Module):
             images = F.conv2d(scale(images, style), self.weight, self.bias, padding=1)
         else:  # scaling commutes with a depthwise convolution and is cheapest after it
             images = F.conv2d(images, self.depthwise, padding=1, groups=images.shape[1])
-            images = _pointwise(images, style, self.pointwise, self.bias)
+            images = _pointwise(images, style, self.pointwise, self.bias, self.mixed)
         if needs_graph(images):
             return F.leaky_relu(images + noise, SLOPE)
         return F.leaky_relu_(images.add_(noise), SLOPE)
@@ -152,6 +164,7 @@ class SmallHead(nn.Module):
 class MobileStyleGAN(Generator):
     """A frozen MobileStyleGAN of 1024 pixels and 16 rows: gradients are computed for inputs, not for weights."""
 
+    fits_bf16 = True
     w_avg: Tensor
     w_std: Tensor
 
@@ -182,6 +195,16 @@ class MobileStyleGAN(Generator):
         for layer in self.mapping:
             w = activate(layer(w))
         return truncated(w, self.w_avg, truncation)
+
+    def mix_precision(self) -> None:
+        """The 1x1 convolutions of one image, on maps from ``MIXED`` pixels on.
+
+        It takes three quarters of the time. Pictures differ by .2 of 255 on average and by 4 at most (8 million numbers
+        of two faces); with the coarser maps, which take little time, by up to 22.
+        """
+        for module in self.modules():
+            if isinstance(module, StyledConv):
+                module.mixed = cast(Tensor, module.noise).shape[-1] >= MIXED
 
     def row_unit(self) -> Tensor:
         """Measured over 100,000 mapped samples."""
