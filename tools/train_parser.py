@@ -1,19 +1,21 @@
 """Train the face parser on CelebAMask-HQ.
 
     python tools/train_parser.py head celebahq_train celebahq_val runs/parser
-    python tools/train_parser.py all celebahq_train celebahq_val runs/parser [MINUTES]
+    python tools/train_parser.py all celebahq_train celebahq_val runs/parser --minutes 60 --labelled generated labelled
 
 "head" fits the classifier of pixels to the frozen features of ``faces``, in some minutes of one thread; "all" then
-trains the whole network. Folders hold ``images/K.jpg`` and ``masks/K.png`` (palette pictures whose numbers are
-classes). The same command resumes "all"; the rate falls linearly from half of the MINUTES (default 60) on. Writes
-``parser.safetensors`` (float32, of "all" the moving average), which ``tools/bundle_parser.py`` stores in int8.
+trains the whole network, from what lies in the last folder, or from the bundled parser. Folders hold ``images/K.jpg``
+and ``masks/K.png`` (palette pictures whose numbers are classes). ``--labelled`` are such folders whose masks the
+bundled parser made (``tools/draw_faces.py``): a third of each batch is of them (self-training). The same command
+resumes "all"; the rate falls linearly from half of ``--minutes`` of the processor on. Writes ``parser.safetensors``
+(float32, of "all" the moving average), which ``tools/bundle_parser.py`` stores in int8.
 
 Cross-entropy with rare classes weighted up, and the Dice loss of the classes in a picture.
 """
 
+import argparse
 import copy
 import math
-import sys
 import time
 from pathlib import Path
 
@@ -184,23 +186,31 @@ def write(parser: FaceParser, file: Path, held_out: tuple[Tensor, Tensor]) -> No
     print(f"  validation: mIoU {mean:.4f}, pixels {right:.4f}: {listed}", flush=True)
 
 
-def main(what: str, data: str, validation: str, out: str, minutes: str = "60") -> None:
+def main() -> None:
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("what", choices=["head", "all"])
+    for name in ("data", "validation", "out"):
+        reader.add_argument(name, type=Path)
+    reader.add_argument("--minutes", type=float, default=60.0)
+    reader.add_argument("--labelled", type=Path, nargs="+", default=[])
+    given = reader.parse_args()
     torch.set_num_threads(1)
     runtime.keep_freed_memory()
-    folder = Path(out)
+    folder = given.out
     folder.mkdir(parents=True, exist_ok=True)
-    (images, labels), held_out = pairs(Path(data)), pairs(Path(validation))
+    (images, labels), held_out = pairs(given.data), pairs(given.validation)
+    own = [pairs(one) for one in given.labelled] or [(images, labels)]
     counts = torch.bincount(labels.flatten().long(), minlength=len(CLASSES)).float()
     weights = (counts.sum() / counts).pow(0.35)
     weights = weights * counts.sum() / (weights * counts).sum()
     torch.manual_seed(0)
     parser = start().to(memory_format=torch.channels_last).train()
     file = folder / "parser.safetensors"
-    if what == "head":
+    if given.what == "head":
         fit_head(parser, images, labels)
         write(parser, file, held_out)
         return
-    parser.load_state_dict(load_file(file))
+    parser.load_state_dict(load_file(file) if file.exists() else parsing.pretrained().state_dict())
     average = copy.deepcopy(parser).eval().requires_grad_(False)
     new = [weight for name, weight in parser.named_parameters() if not name.startswith(PRETRAINED)]
     old = [weight for name, weight in parser.named_parameters() if name.startswith(PRETRAINED)]
@@ -211,14 +221,17 @@ def main(what: str, data: str, validation: str, out: str, minutes: str = "60") -
         parser.load_state_dict(kept["parser"]), average.load_state_dict(kept["average"])
         optimizer.load_state_dict(kept["optimizer"])
         step, spent = kept["step"], kept["spent"]
-    limit, saved, before, total = 60 * float(minutes), spent, time.monotonic(), 0.0
+    limit, saved, before, total = 60 * given.minutes, spent, time.process_time(), 0.0
     while spent < limit:
         rng = torch.Generator().manual_seed(step)
         left = min(1.0, 2 * (1 - spent / limit))
         for group in optimizer.param_groups:
             group["lr"] = RATE * group["factor"] * min(1.0, (step + 1) / WARMUP) * max(0.02, left)
-        chosen = torch.randint(len(images), (BATCH,), generator=rng).tolist()
-        made = [varied(images[i : i + 1].float() / 127.5 - 1, labels[i : i + 1].float(), rng) for i in chosen]
+        made = []
+        for number in range(BATCH):
+            group = (images, labels) if number % 3 else own[int(torch.randint(len(own), (), generator=rng))]
+            i = int(torch.randint(len(group[0]), (), generator=rng))
+            made.append(varied(group[0][i : i + 1].float() / 127.5 - 1, group[1][i : i + 1].float(), rng))
         batch, truth = (torch.cat(part) for part in zip(*made, strict=True))
         with torch.autocast("cpu", torch.bfloat16):
             logits = parser(batch)
@@ -233,7 +246,7 @@ def main(what: str, data: str, validation: str, out: str, minutes: str = "60") -
             decay = min(AVERAGE, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(parser.parameters()), 1 - decay)
         step, total = step + 1, total + float(loss.detach())
-        now = time.monotonic()
+        now = time.process_time()
         spent, before = spent + now - before, now
         if step % 25 == 0:
             print(f"step {step} of {BATCH}, {spent / 60:.1f} min, loss {total / 25:.4f}", flush=True)
@@ -247,4 +260,4 @@ def main(what: str, data: str, validation: str, out: str, minutes: str = "60") -
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
