@@ -173,9 +173,11 @@ def test_an_edit_of_a_region_changes_it_and_nothing_else(session: Session) -> No
     change = (made - before).abs().amax(0)
     assert float(change[:560].amax()) == 0, "eyes and hair are the inversion's, to the bit"
     assert float(change[680:860, 400:620].mean()) > 0.05
-    left = Image.new("L", images.load(ASTRONAUT).size)
-    left.paste(255, (0, 0, 200, 512))  # of the photograph
-    masked = images.to_tensor(session.edit(result, ws, only=left).reconstruction)
+    left = Image.new("L", (256, 512))
+    left.paste(255, (0, 0, 100, 512))  # stretched over the photograph, with a note
+    edited = session.edit(result, ws, only=left)
+    assert any("256 x 512" in note for note in edited.notes)
+    masked = images.to_tensor(edited.reconstruction)
     share = images.resize(session.region(result, left)[None], 1024)[0, 0]
     assert 0.1 < float(share.mean()) < 0.6
     assert torch.equal(masked[:, share == 0], before[:, share == 0])

@@ -266,6 +266,16 @@ def test_a_mask_is_cut_and_turned_with_its_photograph(
     assert torch.equal(one.source[:3] * (1 - one.source[3:]), torch.zeros(3, 256, 256))
 
 
+def test_a_mask_of_another_shape_is_stretched_and_a_note_says_so(session: p2s.Session) -> None:
+    photo = Image.new("RGB", (80, 60))
+    for size, notes in (((80, 60), 0), ((41, 30), 0), ((60, 80), 1), ((64, 64), 1)):
+        mask = Image.new("L", size)
+        mask.paste(255, (0, 0, size[0] // 2, size[1]))
+        one = prepared(session, photo, Request("inpaint", mask=mask, align=False))
+        assert len(one.notes) == notes and all(f"{size[0]} x {size[1]}" in note for note in one.notes)
+        assert one.source[3].mean() == pytest.approx(0.5, abs=0.02)
+
+
 def test_what_is_transparent_is_hidden_where_no_mask_is_given(session: p2s.Session, tmp_path: Path) -> None:
     photo, mask = painted(images.load(ASTRONAUT), [(200, 130), (270, 130), (270, 170), (200, 170)])
     mask.save(tmp_path / "mask.png")

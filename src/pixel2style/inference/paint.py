@@ -87,7 +87,9 @@ def painted(session: "Session", result: "Result", painting: Painting) -> "Result
         square, mask = patched(result.photograph, patch, painting.at, result.reconstruction.width)
         return session.paint(result, square, mask, painting.keep)
     assert painting.mask is not None
-    mask = session.region(result, painting.mask)
+    region = whole.opened(painting.mask)
+    result = replace(result, notes=result.notes + whole.doubts(region, result.photograph))
+    mask = session.region(result, region)
     if painting.fill is not None:
         return session.paint(result, filled(result.aligned, mask, painting.fill), mask, painting.keep)
     assert painting.source is not None

@@ -4,6 +4,7 @@ Axes: ``c`` channels of a source, ``s`` its side, ``r`` the generator's side, ``
 """
 
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -172,9 +173,9 @@ def prepare(
             raise error if isinstance(opened, Image.Image) else NoFaceError(f"{opened}: {error}") from error
         frame = Frame.around(landmarks)
     photograph = Photograph(picture, frame, opened)
-    if task.prepare is not None:
-        return replace(task.prepare(photograph, request, config), notes=notes, photograph=photograph)
-    return replace(_plain(photograph, request, config, task), notes=notes, photograph=photograph)
+    make = partial(_plain, task=task) if task.prepare is None else task.prepare
+    made = make(photograph, request, config)
+    return replace(made, notes=notes + made.notes, photograph=photograph)
 
 
 def locate(

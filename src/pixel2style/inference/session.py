@@ -297,7 +297,8 @@ class Session:
     ) -> Result:
         """Apply the model's task to a picture, given as to ``invert``; options as of ``pixel2style translate``.
 
-        ``mask`` may also be a gray picture, stretched over this one: white is filled.
+        ``mask`` may also be a gray picture: white is filled. It is stretched over this one, with a note in
+        ``Result.notes`` if it has another shape.
         Raises what ``invert`` does, and ConfigError for options that do not go with the task.
         """
         task = self.model.config.task
@@ -328,8 +329,11 @@ class Session:
         of 256 pixels takes half the time. Raises ConfigError for rows that are not of the model's generator, and what
         ``region`` and, with ``only``, ``check_square`` raise.
         """
+        notes = result.notes
         if only is not None:
             self.check_square()
+            only = whole.opened(only)
+            notes += whole.doubts(only, result.photograph)
         every = ws[None] if steps is None else torch.cat([ws[None], steps])
         own = self._inversion_of(result)
         generator = self._generator_of(result)
@@ -349,7 +353,9 @@ class Session:
                 else:
                     drawn = self._draw_with(one, carrier.maps(one), generator, size)[0]
                 pictures.append(images.to_picture(drawn))
-        return replace(result, reconstruction=pictures[0], ws=ws, samples=tuple(pictures[1:]), sample_ws=steps)
+        return replace(
+            result, reconstruction=pictures[0], ws=ws, samples=tuple(pictures[1:]), sample_ws=steps, notes=notes
+        )
 
     def morph(self, one: Result, other: Result, steps: int) -> list[Image.Image]:
         """``steps`` pictures from one inversion to another: the first and the last are theirs.
@@ -396,6 +402,10 @@ class Session:
         paintings of patches, other faces and colours. Raises what ``region`` and ``check_square`` do.
         """
         self.check_square()
+        notes = result.notes
+        if not isinstance(region, Tensor):
+            region = whole.opened(region)
+            notes += whole.doubts(region, result.photograph)
         mask = region if isinstance(region, Tensor) else self.region(result, region)
         steps = None if self._curvature is None else paint.STEPS
         rough = self.invert(painted, align=False, refine=steps)
@@ -408,7 +418,8 @@ class Session:
         generator = self._generator_of(result)
         with self._lock, torch.no_grad():
             drawn = self._joined(result, own, Inversion(other.ws, features), generator, wide)
-        return replace(result, reconstruction=images.to_picture(drawn), ws=rough.ws, samples=(), sample_ws=None)
+        picture = images.to_picture(drawn)
+        return replace(result, reconstruction=picture, ws=rough.ws, samples=(), sample_ws=None, notes=notes)
 
     def _generator_of(self, result: Result) -> Generator:
         """What draws a result: its own tuned generator, or the model's."""

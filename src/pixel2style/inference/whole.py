@@ -81,6 +81,11 @@ def opened(wanted: Region) -> Region:
     return images.load(Path(wanted))
 
 
+def doubts(wanted: Region, photograph: Photograph | None) -> tuple[str, ...]:
+    """A note where a mask (``opened``) has another shape than the photograph."""
+    return photograph.stretches(wanted) if photograph and isinstance(wanted, Image.Image) else ()
+
+
 def region(
     wanted: Region, pictures: Sequence[Image.Image], photograph: Photograph | None, networks: FaceAttributes
 ) -> Tensor:

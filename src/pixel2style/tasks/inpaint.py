@@ -58,9 +58,10 @@ def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -
     from . import degrade, face_masks
     from .request import Prepared
 
-    size = config.generator.size
+    size, notes = config.generator.size, tuple[str, ...]()
     if request.mask is None or isinstance(request.mask, Image.Image):
         hidden = photograph.transparent() if request.mask is None else request.mask
+        notes = photograph.stretches(hidden)
         hidden = hidden.resize(photograph.picture.size, Image.Resampling.NEAREST)
         level = images.to_tensor(photograph.frame.cut(hidden, size))[:1].add(1).mul(127.5)
         known = (level <= TOUCHED).float()
@@ -76,8 +77,8 @@ def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -
 
     picture = images.to_picture(input_channels.to_rgb(source[None], classes=False)[0])
     if not request.keep_known:
-        return Prepared(source, picture, hide, hidden=1 - known)
-    return Prepared(source, picture, hide, target, degrade.soften(known), 1 - known)
+        return Prepared(source, picture, hide, hidden=1 - known, notes=notes)
+    return Prepared(source, picture, hide, target, degrade.soften(known), 1 - known, notes)
 
 
 def degraded(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "tuple[Tensor, Degradation]":

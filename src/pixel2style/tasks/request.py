@@ -23,6 +23,8 @@ from . import seam
 from .face_masks import ALIGNED, MASKS
 from .pencils import Style
 
+STRETCHED = 0.01
+"""Share by which a side of a mask may differ from its photograph's shape without a note."""
 MOST_SEEDS = 100
 """More results of one picture are asked for by mistake."""
 
@@ -162,6 +164,14 @@ class Photograph:
     def cut(self, size: int, height: int | None = None) -> Image.Image:
         """The frame, as ``Frame.cut``."""
         return self.frame.cut(self.picture, size, height)
+
+    def stretches(self, mask: Image.Image) -> tuple[str, ...]:
+        """A note where a mask has another shape than the photograph over which it is laid."""
+        (width, height), (over, down) = self.picture.size, mask.size
+        rounding = max(width, height, STRETCHED * over * height)  # a pixel of the mask, or more of a large one
+        if abs(over * height - down * width) <= rounding:
+            return ()
+        return (f"has {width} x {height} pixels, and the mask {over} x {down}, another shape: it was stretched",)
 
     def transparent(self) -> Image.Image:
         """The transparent part, white on black. Raises ImageError if there is none."""
