@@ -96,6 +96,11 @@ def size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return _read(path, max_pixels, _upright_size)
 
 
+def is_deep(path: str | Path) -> bool:
+    """Whether the image in a file has more than 8 bits for each colour. Raises as ``load``."""
+    return _read(path, MAX_PIXELS, _has_deep_colours)
+
+
 def from_bytes(data: bytes, name: str = "the picture", max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The image in ``data`` as ``load`` gives it; ``name`` stands for it in an ImageError."""
     return _of_bytes(data, name, max_pixels, _upright_rgb)
@@ -167,7 +172,7 @@ def save(image: Image.Image | Tensor, path: str | Path) -> None:
     picture = to_picture(image) if isinstance(image, Tensor) else image
     quality = QUALITY.get(kind, {})
     if kind in ("JPEG", "BMP") and picture.mode not in ("RGB", "L"):
-        picture = picture.convert("RGB")
+        picture = to_rgb(picture)
     with files.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as part, part.open("wb") as file:
@@ -317,6 +322,12 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     if not _is_complete(image):
         image.load()
     return (height, width) if width != height and _orientation(image) in _TRANSPOSED else (width, height)
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    """By Pillow's mode, and by what it reads: RGB of 16 bits is reduced to 8."""
+    tiles = getattr(image, "tile", ())
+    return image.mode[0] in "IF" or ";16" in str(tiles) or image.info.get("bit_depth", 8) > 8
 
 
 def _is_complete(image: Image.Image) -> bool:

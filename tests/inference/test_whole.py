@@ -65,6 +65,15 @@ def test_what_was_hidden_is_pasted_wherever_it_lies() -> None:
     )
     assert np.median(made[hole]) > 10 and made[100:, :50].max() <= 2
     assert np.median(without[hole]) <= 2, "no part of the person"
+    opaque = np.full((256, 256), 255, np.uint8)
+    opaque[hole] = 0
+    opaque[100:140, :40] = 0
+    torn = picture.copy()
+    torn.putalpha(Image.fromarray(opaque))
+    photograph = Photograph(images.to_rgb(torn), Frame.middle(torn), torn)
+    filled = whole.pasted(filled, photograph.picture, photograph, attributes.pretrained(), hidden=hidden)
+    alpha = np.asarray(filled.getchannel("A"))
+    assert (alpha[26:34, 26:34] == 255).all() and (alpha[102:138, :38] == 0).all(), "only what was hidden is filled"
 
 
 def test_what_a_mask_hides_is_known_to_the_result(tmp_path: Path) -> None:
@@ -121,6 +130,34 @@ def test_one_face_and_formats_that_lose_pixels(model: Path, tmp_path: Path) -> N
     assert run("invert", tmp_path / "a.jpg", "--model", model, "--paste", "--out", tmp_path / "out") == 0
     made = tmp_path / "out" / "a.pasted.png"
     assert (pixels(made)[260:] == pixels(tmp_path / "a.jpg")[260:]).all()
+
+
+def test_what_is_transparent_stays_so(model: Path, tmp_path: Path) -> None:
+    picture = images.load(ASTRONAUT)
+    opaque = np.full((512, 512), 255, np.uint8)
+    opaque[:, 240:] = 100  # through the face
+    opaque[:, 400:] = 0
+    clear = picture.copy()
+    clear.putalpha(Image.fromarray(opaque))
+    session = p2s.Session(model, "cpu")
+    plain, made = (session.pasted(session.invert(one)) for one in (images.to_rgb(clear), clear))
+    assert made.mode == "RGBA" and (np.asarray(made.getchannel("A")) == opaque).all()
+    same = (pixels(plain) == pixels(images.to_rgb(clear))).all(2)
+    assert (pixels(made)[same] == pixels(clear)[same]).all() and not same[:, 240:300].all()
+    bright = pixels(plain).min(2, keepdims=True) >= 160  # what 100 of 255 can show on white
+    apart = np.abs(pixels(images.to_rgb(made)) - pixels(plain)) * bright
+    assert apart[:, :400].max() <= 2
+
+
+def test_more_than_8_bits_a_colour_are_lost_with_a_note(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gray = np.asarray(images.load(ASTRONAUT).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(gray).save(tmp_path / "deep.png")
+    words = ("invert", tmp_path / "deep.png", "--model", model, "--paste", "--out", tmp_path / "out")
+    assert run(*words) == 0
+    assert "8 bits" in capsys.readouterr().err
+    assert images.load_raw(tmp_path / "out" / "deep.pasted.png").mode == "RGB"
 
 
 def test_a_photograph_of_which_a_face_fails_is_not_pasted(

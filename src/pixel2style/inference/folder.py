@@ -403,7 +403,10 @@ class _Run:
         if not before.complete:
             return result
         self.part = replace(before, pasted=self.paste(result, before.pasted))
-        return replace(result, pasted=self.part.pasted) if "pasted" in self.files[photo] else result
+        if "pasted" not in self.files[photo]:
+            return result
+        notes = ("has more than 8 bits a colour, and the pasted picture 8",) if images.is_deep(photo.path) else ()
+        return replace(result, pasted=self.part.pasted, notes=result.notes + notes)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -43,8 +44,9 @@ def pasted(
 
     Both are squares of the face. What is pasted is the person in either of them, without clothes: the face, and what
     visibly differs; so its edge lies where the two are alike, or in the surroundings. Colours there continue those of
-    the photograph (``tasks.seam``). All that is ``hidden`` [1 r r] in ``aligned`` is pasted, too. Raises ConfigError
-    where there is no photograph, or for wide pictures.
+    the photograph (``tasks.seam``). All that is ``hidden`` [1 r r] in ``aligned`` is pasted, too. A photograph that is
+    transparent somewhere stays so, but for what was hidden and is filled. Raises ConfigError where there is no
+    photograph, or for wide pictures.
     """
     if photograph is None:
         raise ConfigError("results are pasted into photographs, and this one was made of another file")
@@ -62,9 +64,32 @@ def pasted(
     kept = 1 - images.resize(torch.maximum(person, filled)[None], drawn.width)[0]
     matched = seam.matched(after, before, kept)
     mask = torch.maximum(person * torch.maximum(face, regions.changed(before, matched)), filled)
-    picture = photograph.picture if onto is None else onto
+    base = photograph.own() if onto is None else onto
+    picture = photograph.picture if onto is None else images.to_rgb(onto)
     quad = photograph.frame.corners(picture.size)
-    return paste_back(picture, images.to_picture(matched), quad, FEATHER, images.to_picture(2 * mask - 1))
+    made = paste_back(picture, images.to_picture(matched), quad, FEATHER, images.to_picture(2 * mask - 1))
+    if not base.has_transparency_data:
+        return made
+    base = base.convert("RGBA")
+    opaque = paste_back(
+        base.getchannel("A"), Image.new("L", drawn.size, 255), quad, FEATHER, images.to_picture(2 * filled - 1)
+    )
+    return _with_alpha(made, picture, base, opaque.convert("L"))
+
+
+def _with_alpha(made: Image.Image, before: Image.Image, base: Image.Image, alpha: Image.Image) -> Image.Image:
+    """The RGBA picture ``base``, which is ``before`` on white, changed so that it is ``made`` on white.
+
+    Pixels in which the two are alike stay as they are; others get ``alpha``.
+    """
+    after, seen = (np.asarray(picture).astype(np.float32) for picture in (made, before))
+    opacity = np.asarray(alpha).astype(np.float32)[..., None] / 255
+    changed = (after != seen).any(2, keepdims=True) & (opacity > 0)
+    colours = 255 + (after - 255) / np.maximum(opacity, 1 / 255)
+    pixels = np.concatenate([colours, 255 * opacity], axis=2).round().clip(0, 255)
+    result = Image.fromarray(np.where(changed, pixels, np.asarray(base)).astype(np.uint8))
+    result.info = base.info
+    return result
 
 
 def opened(wanted: Region) -> Region:

@@ -173,9 +173,13 @@ class Photograph:
             return ()
         return (f"has {width} x {height} pixels, and the mask {over} x {down}, another shape: it was stretched",)
 
+    def own(self) -> Image.Image:
+        """What the user gave, upright, in its own mode. Raises ImageError."""
+        return self.given if isinstance(self.given, Image.Image) else images.load_raw(self.given)
+
     def transparent(self) -> Image.Image:
         """The transparent part, white on black. Raises ImageError if there is none."""
-        raw = self.given if isinstance(self.given, Image.Image) else images.load_raw(self.given)
+        raw = self.own()
         alpha = raw.convert("RGBA").getchannel("A") if raw.has_transparency_data else Image.new("L", raw.size, 255)
         if alpha.getextrema()[0] == 255:
             name = "the picture" if isinstance(self.given, Image.Image) else self.given
