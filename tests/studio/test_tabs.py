@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pixel2style.editing.directions import Direction
-from pixel2style.errors import ImageError
+from pixel2style.errors import ImageError, NoFaceError
 from pixel2style.inference import edit
 
 pytestmark = pytest.mark.skipif(
@@ -153,6 +153,28 @@ def test_a_folder_without_runs_is_said_to_be_empty_and_its_first_run_is_shown(tm
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "log.jsonl").write_text('{"step": 0, "lr": 0.1}\n')
     assert listed(None)[0].constructor_args.get("value") == "mine"
+
+
+def test_a_photograph_without_a_face_is_answered_by_what_can_be_done_in_its_tab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gradio as gr
+
+    from pixel2style.studio import draw_tab, parts
+
+    def none(picture: Image.Image) -> Image.Image:
+        raise NoFaceError("no face was found")
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "wall.png")
+    monkeypatch.setattr(Models, "__getitem__", lambda models, name: SimpleNamespace(prepare=none))
+    page, _ = built(draw_tab.tab, False)
+    started = [one.fn for one in page.fns.values() if one.name == "started"]
+    assert len(started) == 2
+    for fn in started:
+        with pytest.raises(gr.Error, match="draw a face yourself"):
+            fn(str(tmp_path / "wall.png"), "sketch")
+    with pytest.raises(gr.Error, match="Already cropped"), parts.sentences():
+        none(Image.new("RGB", (8, 8)))
 
 
 def test_an_empty_canvas_is_said_to_be_empty_and_draws_no_face() -> None:

@@ -9,6 +9,7 @@ import gradio as gr
 from PIL import Image
 
 from .. import images
+from ..errors import ImageError, NoFaceError
 from ..inference.drawings import label_map, sketched
 from ..inference.work import MOST_PIXELS, Drawing, Sessions
 from ..metrics import parsing
@@ -73,7 +74,10 @@ def _canvas_of(models: Sessions, task: str, closed: bool) -> None:
     def started(path: str | None, name: str) -> Any:
         if path is None:
             return gr.skip()
-        aligned = models[name].prepare(images.load(path, MOST_PIXELS))
+        try:
+            aligned = models[name].prepare(images.load(path, MOST_PIXELS))
+        except NoFaceError:  # no box to tick here, of which the sentence of other tabs speaks
+            raise ImageError("no face was found: choose another photograph, or draw a face yourself") from None
         made = label_map(aligned) if parts else sketched(aligned, Pen())
         size = (SIDE, SIDE) if parts else (2 * SIDE, 2 * SIDE)
         return as_text(
