@@ -112,6 +112,13 @@ def _in_words(sentence: str) -> str:
     if choice:
         names = [name for name in re.findall(r"'(.*?)'", choice[3]) if name != "None"]
         return f"{choice[2]} is one of {', '.join(sorted(names))}; not {choice[1]}"
+    missing = re.match(r"Missing from (pixel2style [\w-]+): (.*)", sentence)
+    if missing:
+        needed = re.findall(r"(?:^|\(required\) )(--\S+ \S+|[^\s;]+)", missing[2])
+        return f"{missing[1]} needs {', '.join(needed)}: see {missing[1]} --help"
+    other = re.match(r"Unrecognized or misplaced options: (--[^\s;]+) \(applied to ([^)]+)\)", sentence)
+    if other:
+        return f"{other[2]} has no {other[1]}, as other commands have: see {other[2]} --help"
     unknown = re.match(r"Unrecognized options: (-[^-\s;][^\s;]*\.\w+)(?:;|$)", sentence)
     if unknown:
         return f"{unknown[1]} looks like an option: write -- before files whose names begin with a dash"
