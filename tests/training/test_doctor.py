@@ -241,6 +241,12 @@ def test_time_counts_all_iterations_of_all_pictures(config: TrainConfig, total: 
     assert f"about {total} for {config.steps} steps" in doctor._time(config, 0.5)
 
 
+@pytest.mark.parametrize(("minutes", "step"), [(2, "step 30"), (0, ""), (90, "")])
+def test_the_time_that_is_given_ends_a_run_before_its_last_step(minutes: float, step: str) -> None:
+    said = doctor._time(TrainConfig(batch=8, steps=1_000, minutes=minutes), 0.5)
+    assert ("--minutes" in said) == bool(step) and step in said
+
+
 @pytest.mark.parametrize("last", [False, True], ids=["first", "last"])
 def test_the_preset_stands_first_or_last(
     config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], last: bool

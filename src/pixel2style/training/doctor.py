@@ -226,7 +226,9 @@ def _time(config: TrainConfig, per_picture: float) -> str:
     pictures = config.batch * (config.steps - full) + full * pictures_at(config, config.steps)
     seconds = per_picture * pictures * config.iterations
     total = f"{seconds / 60:.1f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} hours"
-    return f"{per_picture:.2f} s a picture here, about {total} for {config.steps} steps, without evaluations"
+    share = 60 * config.minutes / max(seconds, 1e-9)
+    ends = f"; --minutes {config.minutes:g} end at about step {config.steps * share:.0f}" if 0 < share < 1 else ""
+    return f"{per_picture:.2f} s a picture here, about {total} for {config.steps} steps, without evaluations{ends}"
 
 
 def _memory(
