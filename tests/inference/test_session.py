@@ -132,6 +132,18 @@ def test_what_is_no_photograph_is_refused_in_a_sentence(photograph: object) -> N
             call(photograph)
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_rows_that_are_no_picture_s_are_not_drawn(file: Path) -> None:
+    session = Session(file)
+    result = session.invert(ASTRONAUT, refine=0, detail=False)
+    own = result.ws
+    for wrong in (own * float("nan"), own * 1e9, own[None], own[:2], own[:, :2], own.long(), None, own.numpy()):
+        for call in (session.picture, lambda ws: session.edit(result, ws)):
+            with pytest.raises(ConfigError, match="rows"):
+                call(wrong)
+    assert session.edit(result, own).reconstruction == result.reconstruction == session.picture(own)
+
+
 @pytest.mark.parametrize("number", [1.5, "2", 1.0])
 def test_a_number_of_steps_is_a_whole_number(number: object) -> None:
     with pytest.raises(ConfigError, match="whole number"):

@@ -44,7 +44,7 @@ class Goal:
     def __post_init__(self) -> None:
         if not _is_number(self.seconds) or not (0 < self.seconds <= MAX_SECONDS or self.seconds == math.inf):
             raise ConfigError(
-                f"--budget is a number of seconds from 0 to {MAX_SECONDS:.0f}, not {self.seconds!r}: try 10"
+                f"--budget is a number of seconds above 0, up to {MAX_SECONDS:.0f}, not {self.seconds!r}: try 10"
             )
         if not _is_number(self.lpips) or not 0 <= self.lpips <= MAX_LPIPS:
             raise ConfigError(f"--target is an LPIPS distance from 0 to {MAX_LPIPS}, not {self.lpips!r}: try .01")

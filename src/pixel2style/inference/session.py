@@ -34,6 +34,7 @@ from ..generators.sampling import draw, seeded
 from ..metrics import attributes
 from ..metrics.attributes import FaceAttributes
 from ..metrics.losses import Objective
+from ..models import given
 from ..models.editor import Editor
 from ..models.inversion import Inversion
 from ..models.psp import PSP
@@ -240,7 +241,8 @@ class Session:
 
     def picture(self, ws: Tensor, features: Mapping[int, Tensor] | None = None, size: int | None = None) -> Image.Image:
         """What rows ``[k d]`` and features draw, ``size`` pixels wide, by default the generator's."""
-        own = Inversion(ws[None], {side: part[None] for side, part in (features or {}).items()}).to(self.device)
+        rows, found = self._rows_of_pictures(ws), {side: part[None] for side, part in (features or {}).items()}
+        own = Inversion(rows, dict(given.features_of(found))).to(self.device)
         with self._lock, torch.no_grad():
             return images.to_picture(self._draw(own, size=size)[0])
 
@@ -334,7 +336,7 @@ class Session:
             self.check_square()
             only = whole.opened(only)
             notes += whole.doubts(only, result.photograph)
-        every = ws[None] if steps is None else torch.cat([ws[None], steps])
+        every = self._rows_of_pictures(ws, *([] if steps is None else steps))
         own = self._inversion_of(result)
         generator = self._generator_of(result)
         pictures = []
@@ -420,6 +422,15 @@ class Session:
             drawn = self._joined(result, own, Inversion(other.ws, features), generator, wide)
         picture = images.to_picture(drawn)
         return replace(result, reconstruction=picture, ws=rough.ws, samples=(), sample_ws=None, notes=notes)
+
+    def _rows_of_pictures(self, *pictures: Tensor) -> Tensor:
+        """The rows ``[k d]`` of each picture as ``[n k d]``. Raises ConfigError for others, as ``decode`` does."""
+        rows, width = self.model.generator.rows, self.model.generator.width
+        for ws in pictures:
+            if not isinstance(ws, Tensor) or ws.shape != (rows, width):
+                what = list(ws.shape) if isinstance(ws, Tensor) else type(ws).__name__
+                raise ConfigError(f"rows of a picture are [{rows} {width}], as result.ws, not {what}")
+        return given.rows_of(torch.stack(pictures), rows, width)
 
     def _generator_of(self, result: Result) -> Generator:
         """What draws a result: its own tuned generator, or the model's."""
