@@ -102,6 +102,22 @@ def test_variants_keep_other_rows_and_follow_from_the_seed(model: Path, tmp_path
     assert not torch.equal(variants, rows[2]["astronaut.samples"])
 
 
+def test_going_on_never_replaces_or_counts_results_of_another_command(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("invert", ASTRONAUT, "--model", model, "--out", tmp_path) == 0
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    words = ("mix", ASTRONAUT, "--model", model, "--rows", "3-", "--variants", 1, "--out", tmp_path)
+    assert run(*words, "--skip-existing") == 2
+    assert "astronaut.png" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert run(*words, "--overwrite") == 0
+    made = (tmp_path / "astronaut.png").read_bytes()
+    (tmp_path / "astronaut.variants.png").unlink()  # as where a run was killed
+    assert run(*words, "--skip-existing") == 0
+    assert (tmp_path / "astronaut.variants.png").is_file() and (tmp_path / "astronaut.png").read_bytes() == made
+
+
 def test_a_strip_of_a_mixture_leads_from_the_photograph_to_it(model: Path, tmp_path: Path) -> None:
     words = ("mix", ASTRONAUT, "--with", OTHER, "--rows", "0-", "--strip", 3, "--gif", "--model", model)
     assert run(*words, "--out", tmp_path) == 0

@@ -68,6 +68,19 @@ def test_samples_of_one_photograph_and_rows_of_another_never_replace_each_other(
         assert load_file(own / LATENTS).keys() == first.keys()
 
 
+def test_rows_of_another_command_are_kept_but_are_not_those_of_this_one(tmp_path: Path) -> None:
+    LatentsFile(tmp_path).add("old", {"old": torch.ones(2, 3)})  # it is not known what made them
+    edits, inversions = LatentsFile(tmp_path, "edit"), LatentsFile(tmp_path, "invert")
+    edits.add("a", {"a": torch.ones(2, 3)})
+    for _ in ("in its part", "in the file"):
+        assert edits.has("a") and not inversions.has("a")
+        assert edits.has("old") and inversions.has("old")
+        edits.join()
+    LatentsFile(tmp_path, "mix").add("b", {"b": torch.ones(2, 3)})
+    assert not LatentsFile(tmp_path, "edit").has("b")
+    assert load_file(tmp_path / LATENTS).keys() == {"old", "a", "b"}
+
+
 def test_another_processes_rows_are_seen_and_kept(tmp_path: Path) -> None:
     ours, theirs = LatentsFile(tmp_path), LatentsFile(tmp_path)
     theirs.add("b", {"b": torch.ones(1)})

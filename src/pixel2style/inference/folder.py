@@ -110,7 +110,8 @@ def invert_into(
     kinds = PICTURES | ({"aligned": ".aligned.png"} if align else {})
     kinds |= {"generator": ".generator.safetensors"} if tune else {}
     kinds |= {"features": FEATURES} if save_features and not tune else {}
-    run = _Run(out, photos, kinds, [], overwrite, skip_existing, session.pasted if paste else None)
+    made = "invert" if budget is None and target is None else "refine"
+    run = _Run(made, out, photos, kinds, [], overwrite, skip_existing, session.pasted if paste else None)
     yield from run.written(
         session.invert_many(
             run.remaining(), align, batch, refine, detail,
@@ -154,7 +155,10 @@ def translate_into(
         for seed in seeds
         for photo in photos
     }
-    run = _Run(out, list(seed_of) or photos, kinds, others, overwrite, skip_existing, session.pasted if paste else None)
+    run = _Run(
+        f"translate {request.task}", out, list(seed_of) or photos, kinds, others, overwrite, skip_existing,
+        session.pasted if paste else None,
+    )  # fmt: skip
     groups = itertools.groupby(run.remaining(), lambda photo: seed_of.get(photo, request.seed))
     results = (session.translate_many(group, replace(request, seed=seed), batch) for seed, group in groups)
     yield from run.written(itertools.chain.from_iterable(results))
@@ -187,7 +191,7 @@ def edit_into(
     """
     kinds, steps = _walk(steps, gif)
     others = [] if only is None else [Path(only)]
-    run = _Run(out, photos, kinds, others, overwrite, skip_existing, session.pasted if paste else None)
+    run = _Run("edit", out, photos, kinds, others, overwrite, skip_existing, session.pasted if paste else None)
     generator = session.model.generator
     parsed = [edit.parsed(move, generator) for move in moves]
     if rows is not None:
@@ -257,7 +261,7 @@ def mix_into(
         edit.check_variants(variants)
     kinds, steps = _walk(steps, gif)
     kinds |= {"strip": ".variants.png"} if variants else {}
-    run = _Run(out, photos, kinds, sources, overwrite, skip_existing, session.pasted if paste else None)
+    run = _Run("mix", out, photos, kinds, sources, overwrite, skip_existing, session.pasted if paste else None)
     generator = session.model.generator
     parse_rows(rows, generator.rows)
     others_ws = [session.invert(share.photograph, align).ws for share in shares]
@@ -292,9 +296,8 @@ def paint_into(
     """
     given = [one for one in (painting.patch, painting.mask, painting.source) if isinstance(one, str | Path)]
     painting = painting.opened()
-    run = _Run(
-        out, photos, PICTURES, [Path(one) for one in given], overwrite, skip_existing, session.pasted if paste else None
-    )
+    others = [Path(one) for one in given]
+    run = _Run("paint", out, photos, PICTURES, others, overwrite, skip_existing, session.pasted if paste else None)
     session.check_square()
     results = session.invert_many(run.remaining(), align, face=face)
 
@@ -310,6 +313,7 @@ def paint_into(
 class _Run:
     """The files of a run: of each photograph, by ``kinds`` (see ``PICTURES``), and the rows of all.
 
+    ``made`` says what makes them: with ``skip_existing``, results of another command are no earlier part of this run.
     ``paste`` puts a result into its photograph, or into one that has other results already; that of the last face of a
     photograph is written. Raises OutputError when these files cannot be written, or would replace a photograph or one
     of ``others``, which the run reads, too.
@@ -317,6 +321,7 @@ class _Run:
 
     def __init__(
         self,
+        made: str,
         out: Path,
         photos: Sequence[Photo],
         kinds: Mapping[str, str],
@@ -338,7 +343,7 @@ class _Run:
         for photo in self.failed:
             del self.files[photo]
         make_folder(out)
-        self.rows = LatentsFile(out)
+        self.rows = LatentsFile(out, made)
         # Files of a photograph with rows are ours, also where a process was killed between the two.
         claimed = [own for photo, own in self.files.items() if not (skip_existing and self.rows.has(photo.name))]
         targets = [file for own in claimed for file in own.values()]

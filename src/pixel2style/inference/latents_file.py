@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -24,19 +25,34 @@ LATENTS = "latents.safetensors"
 """The file beside the pictures with every photograph's rows under its name."""
 SAMPLES = 3
 """Axes of what is no photograph's rows but samples, [n k d]."""
+MADE = "made "
+"""How keys of metadata begin that say what made the rows of a photograph."""
 PARTS = ".latents"
 """The folder of parts; it exists while a run goes on, or after it was killed."""
 
 
-class LatentsFile:
-    """The rows in the folder ``out``, which exists. Raises OutputError where its file holds something else."""
+class Entries(NamedTuple):
+    """What a file of rows holds: the number of axes by key, and by photograph what made its rows, where it is known."""
 
-    def __init__(self, out: Path):
-        self.file, self._parts = out / LATENTS, out / PARTS
-        self._axes: dict[str, int] = {}
-        """Of each entry of the file; rows [k d] and samples [n k d] have other numbers of them."""
+    axes: dict[str, int]
+    made: dict[str, str]
+
+    def has(self, name: str, made: str) -> bool:
+        """Whether there are rows of a photograph, not known to be made by something else than ``made``."""
+        return self.axes.get(name, SAMPLES) != SAMPLES and self.made.get(name, made) == made
+
+
+class LatentsFile:
+    """The rows in the folder ``out``, which exists; ``made`` says what makes those of this run, such as "edit".
+
+    Raises OutputError where its file holds something else.
+    """
+
+    def __init__(self, out: Path, made: str = ""):
+        self.file, self._parts, self._made = out / LATENTS, out / PARTS, made
+        self._entries = Entries({}, {})
         self._own: dict[str, int] = {}
-        """The same of those of this run."""
+        """The axes of the entries of this run."""
         self._seen = ""
         self.join()
 
@@ -48,22 +64,23 @@ class LatentsFile:
         """
         axes = {key: tensor.ndim for key, tensor in rows.items()}
         for key, own in axes.items():
-            if self._own.get(key, self._axes.get(key, own)) != own:
+            if self._own.get(key, self._entries.axes.get(key, own)) != own:
                 raise OutputError(
                     f"the rows of {name} and of another photograph would both be called {key} in {self.file}: "
                     "rename one of the two, or choose another --out"
                 )
         with self._locked():
-            checkpoints.save_tensors(rows, self._part(name))
+            checkpoints.save_tensors(rows, self._part(name), {MADE + name: self._made} if self._made else None)
         self._own |= axes
 
     def has(self, name: str) -> bool:
-        """Whether there are rows under the name of a photograph, also of another process."""
-        if self._part(name).is_file():
-            return True
+        """Whether there are rows of a photograph that a run of this kind has made, also of another process."""
+        with contextlib.suppress(OutputError):  # another process may be moving the part into the file
+            if _entries(self._part(name)).has(name, self._made):
+                return True
         if (seen := _version(self.file)) != self._seen:  # another process has joined its parts
-            self._axes, self._seen = _axes(self.file), seen
-        return self._axes.get(name, SAMPLES) != SAMPLES
+            self._entries, self._seen = _entries(self.file), seen
+        return self._entries.has(name, self._made)
 
     def join(self) -> None:
         """Move the rows of all parts into the file. Raises OutputError."""
@@ -71,15 +88,16 @@ class LatentsFile:
             with self._locked():
                 parts = sorted(self._parts.glob("*.safetensors"))
                 if parts:
-                    rows = rows_in(self.file)
+                    rows, made = rows_in(self.file), _entries(self.file).made
                     for part in parts:
                         rows |= rows_in(part)
-                    checkpoints.save_tensors(rows, self.file)
+                        made |= _entries(part).made
+                    checkpoints.save_tensors(rows, self.file, {MADE + name: own for name, own in made.items()})
                     for part in parts:
                         part.unlink()
                 with contextlib.suppress(OSError):
                     self._parts.rmdir()
-        self._axes, self._seen = _axes(self.file), _version(self.file)
+        self._entries, self._seen = _entries(self.file), _version(self.file)
 
     def _part(self, name: str) -> Path:
         return self._parts / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.safetensors"
@@ -104,13 +122,15 @@ def rows_in(file: Path) -> dict[str, Tensor]:
         raise _foreign(file) from error
 
 
-def _axes(file: Path) -> dict[str, int]:
-    """The number of axes of each entry."""
+def _entries(file: Path) -> Entries:
+    """What a file holds; nothing where there is none."""
     if not file.exists():
-        return {}
+        return Entries({}, {})
     try:
         with safe_open(file, framework="pt") as rows:
-            return {key: len(rows.get_slice(key).get_shape()) for key in rows.keys()}  # noqa: SIM118 (not a dict)
+            axes = {key: len(rows.get_slice(key).get_shape()) for key in rows.keys()}  # noqa: SIM118 (not a dict)
+            said = rows.metadata() or {}
+            return Entries(axes, {key.removeprefix(MADE): own for key, own in said.items() if key.startswith(MADE)})
     except (OSError, SafetensorError) as error:
         raise _foreign(file) from error
 
