@@ -120,7 +120,7 @@ def translate(
         device: Where to compute. auto takes CUDA or Apple's GPU if there is one.
         precision: auto computes partly in bfloat16 where the processor has it; fp32 gives the same pictures on all
             processors; bf16 is faster for models of paper size.
-        batch: How many pictures to encode at once. More is faster on a GPU and needs more memory.
+        batch: How many pictures to encode at once, on a GPU. More is faster and needs more memory.
         overwrite: Replace results of an earlier run instead of refusing.
         skip_existing: Leave out what an earlier run has finished: goes on where it was stopped.
         sheet: Also write a page (.html) or a picture (.jpg) that shows all results.
