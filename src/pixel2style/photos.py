@@ -7,7 +7,7 @@ with ``/``. No file is opened here, and no image library imported.
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -71,6 +71,24 @@ def find(words: Sequence[str], leave_out: Path | None = None, others: Counter[st
     if not found:
         raise ImageError(f"no picture was found in {', '.join(words)}: looked for {', '.join(sorted(SUFFIXES))}")
     return _with_unique_names(list(found.values()))
+
+
+def listed(given: Iterable[Photo | str | os.PathLike[str]]) -> Iterator[Photo]:
+    """Photographs that are given one by one; those given by their paths are called as their files.
+
+    Raises ImageError for a single path, and for what is no path.
+    """
+    if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable):
+        raise ImageError(f"several photographs are expected, not {given!r:.60}: give a list of paths, or invert one")
+    return map(_listed, given)
+
+
+def _listed(one: Photo | str | os.PathLike[str]) -> Photo:
+    if isinstance(one, Photo):
+        return one
+    if not isinstance(one, str | os.PathLike):
+        raise ImageError(f"{type(one).__name__} is no path: give paths, or pictures one by one to invert")
+    return _photo(Path(one), Path(one).parent)
 
 
 def _expand(word: str, excluded: Path | None, others: Counter[str] | None) -> Iterable[Photo]:

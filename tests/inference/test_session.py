@@ -16,7 +16,7 @@ from PIL import Image
 
 from pixel2style import images
 from pixel2style.errors import CheckpointError, ConfigError, ImageError
-from pixel2style.inference.session import Session
+from pixel2style.inference.session import Result, Session
 from pixel2style.tasks.request import Request
 from tests.support import bundled, stand_in
 from tests.support.paths import ASTRONAUT
@@ -142,6 +142,17 @@ def test_rows_that_are_no_picture_s_are_not_drawn(file: Path) -> None:
             with pytest.raises(ConfigError, match="rows"):
                 call(wrong)
     assert session.edit(result, own).reconstruction == result.reconstruction == session.picture(own)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_several_photographs_are_given_by_their_paths(file: Path) -> None:
+    session = Session(file)
+    for paths in ([ASTRONAUT], (str(ASTRONAUT),), session.each_face([str(ASTRONAUT)])):
+        ((photo, result),) = session.invert_many(paths, refine=0, detail=False)
+        assert photo.path == ASTRONAUT and photo.name.startswith("astronaut") and isinstance(result, Result)
+    for wrong in (str(ASTRONAUT), ASTRONAUT, None, [Image.new("RGB", (8, 8))]):
+        with pytest.raises(ImageError, match="path"):
+            list(session.invert_many(wrong))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("number", [1.5, "2", 1.0])

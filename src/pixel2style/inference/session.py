@@ -39,7 +39,7 @@ from ..models.editor import Editor
 from ..models.inversion import Inversion
 from ..models.psp import PSP
 from ..ops import COMPARE_SIZE
-from ..photos import Photo
+from ..photos import Photo, listed
 from ..runtime import Device, Precision, bf16_of, choose_device, fast_in_bf16, survive_fork
 from ..tasks import Task
 from ..tasks.pencils import Style
@@ -121,9 +121,9 @@ class Session:
 
     ``precision`` "bf16" computes in bfloat16, "fp32" in float32; "auto" encodes and draws in float32, and on processors
     that have instructions for bfloat16 refines, finds features, draws previews and multiplies maps in it (see
-    ``Generator.mix_precision``), so results depend on the processor, and on the number of threads, by what is rounded.
-    Raises ConfigError for another. ``generator`` is for a file that holds
-    an encoder without its generator, as of ``load``.
+    ``Generator.mix_precision``), so results depend on the processor and on the number of threads, by some levels of
+    255, without features by dozens; those of "fp32" by single ones. Raises ConfigError for another. ``generator`` is
+    for a file that holds an encoder without its generator, as of ``load``.
     """
 
     def __init__(
@@ -188,12 +188,12 @@ class Session:
         """The square of an upright picture that is used: the face, or the middle. Raises NoFaceError."""
         return Frame.around(preparation.locate(image, face, self.aligner)[0]) if align else Frame.middle(image)
 
-    def each_face(self, photos: Iterable[Photo]) -> Iterator[Photo]:
+    def each_face(self, photos: Iterable[Photo | str | Path]) -> Iterator[Photo]:
         """Photographs for ``invert_many`` and the like, one for each face: NAME.1, NAME.2, ... from left to right.
 
         One that cannot be read, or that shows no face, is in the result as it is, and fails there.
         """
-        for photo in photos:
+        for photo in listed(photos):
             try:
                 picture = images.load(named(photo))
             except ImageError:
@@ -478,7 +478,7 @@ class Session:
 
     def invert_many(
         self,
-        photos: Iterable[Photo],
+        photos: Iterable[Photo | str | Path],
         align: bool = True,
         batch: int = 1,
         refine: int | None = None,
@@ -493,6 +493,7 @@ class Session:
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         """Read and invert photographs in order, on a GPU ``batch`` at a time; yields the error of one that fails.
 
+        They are given by their paths, or as ``photos.find`` finds them.
         ``change`` makes another result of each, as ``edit`` does. It gets one that is not drawn yet, with the aligned
         photograph in place of the reconstruction: who draws an edit needs no picture of the inversion. Raises
         ConfigError for a ``batch`` that is no number of photographs.
@@ -501,7 +502,7 @@ class Session:
         return self._many(photos, request, batch, watch, change)
 
     def translate_many(
-        self, photos: Iterable[Photo], request: Request, batch: int = 1
+        self, photos: Iterable[Photo | str | Path], request: Request, batch: int = 1
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         """Read and translate pictures as ``invert_many`` inverts them. Raises ConfigError as ``translate`` does."""
         preparation.check(request, self.model.config, self.model.source_channels, self.source)
@@ -551,7 +552,7 @@ class Session:
 
     def _many(
         self,
-        photos: Iterable[Photo],
+        photos: Iterable[Photo | str | Path],
         request: Request,
         batch: int,
         watch: Watch | None = None,
@@ -561,7 +562,7 @@ class Session:
             raise ConfigError(f"a batch holds at least one photograph, not {batch}: give --batch a whole number from 1")
         # On CPUs batches are slower, and round otherwise, which steps in bfloat16 make visible.
         at_once = 1 if self.device.type == "cpu" else batch
-        return self._each(_batches(photos, at_once), request.opened(), watch, change)
+        return self._each(_batches(listed(photos), at_once), request.opened(), watch, change)
 
     def _each(
         self, groups: Iterable[list[Photo]], request: Request, watch: Watch | None, change: Change | None
