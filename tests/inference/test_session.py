@@ -172,6 +172,23 @@ def test_a_share_of_rows_is_a_number() -> None:
         Session("frontalize").translate(ASTRONAUT, samples=1, alpha="half")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("mask", [3, b"no picture", np.zeros((4, 4)), Image.new("L", (0, 0)), torch.zeros(1, 4, 4)])
+def test_masks_that_are_no_picture_are_refused(mask: object) -> None:
+    with pytest.raises(ImageError):
+        Session("inpaint").translate(ASTRONAUT, mask=mask)  # type: ignore[arg-type]
+
+
+def test_factors_seeds_and_files_of_other_types_are_refused() -> None:
+    for task, options in (
+        ("superres", {"factor": "8"}),
+        ("superres", {"factor": 1.5}),
+        ("superres", {"seed": None}),
+        ("segmentation", {"colours": 3}),
+    ):
+        with pytest.raises(ConfigError, match=next(iter(options)).removesuffix("s")):
+            Session(task).translate(ASTRONAUT, **options)
+
+
 def test_a_model_in_memory_is_no_file_of_one() -> None:
     with pytest.raises(CheckpointError, match=r"^a Linear is no model"):
         _ = Session(torch.nn.Linear(1, 1)).model  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pixel2style import images
-from pixel2style.errors import CheckpointError
+from pixel2style.errors import CheckpointError, ConfigError
 from pixel2style.faces.align import FaceAligner
 from pixel2style.metrics.lpips import LPIPS, NETS
 from pixel2style.metrics.scores import METRICS, Scorer, Scores
@@ -131,3 +131,11 @@ def test_damaged_weights_of_vgg_are_named(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_picture_without_its_target_is_refused(scorer: Scorer, face: Tensor) -> None:
     with pytest.raises(ValueError, match="target"):
         scorer(face.expand(2, -1, -1, -1), face)
+
+
+def test_images_that_are_not_in_minus_one_to_one_get_no_scores(scorer: Scorer, face: Tensor) -> None:
+    levels = (face + 1) * 127.5
+    for made, target in ((levels.byte(), face), (face, levels.byte()), (face, levels), (face, face * float("nan"))):
+        with pytest.raises(ConfigError):
+            scorer(made, target)
+    assert scorer(3 * face, face).lpips.isfinite().all(), "drawn images are clipped"

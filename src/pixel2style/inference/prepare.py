@@ -72,7 +72,7 @@ def source_settings(request: Request, config: ModelConfig) -> SourceConfig:
     """The model's settings of sources, with the colours of classes that are asked for. Raises ConfigError for these."""
     if request.colours is None:
         return config.source
-    return tasks.read_settings(tasks.find_task(request.task), replace(config.source, colours=(request.colours,)))
+    return tasks.read_settings(tasks.find_task(request.task), replace(config.source, colours=(str(request.colours),)))
 
 
 def check_seed(request: Request, config: ModelConfig) -> None:
@@ -105,7 +105,7 @@ def check_numbers(request: Request, rows: int) -> None:
         check_face(request)
     numbers: dict[str, object] = {"refine": request.refine, "samples": request.samples, "seed": request.seed}
     for name, number in numbers.items():
-        if number is not None and not isinstance(number, Integral):
+        if not isinstance(number, Integral) and not (name == "refine" and number is None):
             raise ConfigError(f"--{name} is a whole number, not {number!r}")
     seeded(request.seed)
     if request.refine is not None and request.refine < 0:

@@ -283,7 +283,7 @@ class Session:
         align: bool = True,
         *,
         factor: int | None = None,
-        mask: str | Path | Image.Image | None = None,
+        mask: images.Given | None = None,
         keep_known: bool = False,
         samples: int = 0,
         rows: str | None = None,
@@ -299,11 +299,14 @@ class Session:
     ) -> Result:
         """Apply the model's task to a picture, given as to ``invert``; options as of ``pixel2style translate``.
 
-        ``mask`` may also be a gray picture: white is filled. It is stretched over this one, with a note in
-        ``Result.notes`` if it has another shape.
-        Raises what ``invert`` does, and ConfigError for options that do not go with the task.
+        ``mask`` may also be a gray picture, given as ``image`` is: white is filled. It is stretched over this one, with
+        a note in ``Result.notes`` if it has another shape. Raises what ``invert`` does, and ConfigError for options
+        that do not go with the task.
         """
         task = self.model.config.task
+        if mask is not None and not isinstance(mask, str):
+            found = images.opened(mask)
+            mask = images.to_rgb(found).convert("L") if isinstance(found, Image.Image) else found
         request = Request(
             task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail,
             face=face, make_sketch=make_sketch, make_labels=make_labels, like=like, colours=colours,

@@ -13,6 +13,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from ..models import given
 from ..ops import pooled
 from .identity import Identity
 from .lpips import LPIPS, cached_weights, unit_length
@@ -104,9 +105,15 @@ class Scorer(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, target: Tensor) -> Scores:
-        """Scores of ``images``, each against its target. Raises ValueError when their numbers differ."""
+        """Scores of ``images``, each against its target.
+
+        Raises ValueError when their numbers differ, ConfigError for what is no image and for targets that are not in
+        [-1, 1]; drawn images may go beyond and are clipped.
+        """
         if len(images) != len(target):
             raise ValueError(f"every image needs a target, got {len(images)} images and {len(target)} targets")
+        images, target = (given.images_of(batch, 3, torch.float32) for batch in (images, target))
+        given.check_pixels(target)
         images, target = (pooled(batch.to(self.device).float().clamp(-1, 1)) for batch in (images, target))
         l2 = (images - target).square().mean((1, 2, 3))
         scores = {"l2": l2, "psnr": 10 * torch.log10(4 / l2), "lpips": self.lpips(images, target)}

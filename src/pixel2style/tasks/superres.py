@@ -75,8 +75,8 @@ def check_request(request: "Request", config: ModelConfig) -> None:
     from ..ops import COMPARE_SIZE
 
     factor = request.factor
-    if factor is not None and (not 1 <= factor < COMPARE_SIZE or COMPARE_SIZE % factor):
-        raise ConfigError(f"--factor must divide {COMPARE_SIZE} pixels, and {factor} does not: choose 8, 16 or 32")
+    if factor is not None and (factor not in range(1, COMPARE_SIZE) or COMPARE_SIZE % factor):
+        raise ConfigError(f"--factor must divide {COMPARE_SIZE} pixels, and {factor!r} does not: choose 8, 16 or 32")
     request.require_square(config)
 
 
