@@ -11,10 +11,13 @@ of one and of two standard deviations of the attribute (nan: it does not change 
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pixel2style import assets, checkpoints
 from pixel2style.editing import directions
@@ -31,24 +34,28 @@ AT = (1.0, 2.0)
 SEED = 7
 
 
-def at_equal_change(faces: Faces, direction: Direction, name: str) -> list[tuple[float, float, float]]:
-    """For each of ``AT``: units moved, identity and mean change of other attributes; means of both ways."""
+def one_way(faces: Faces, moved: Callable[[float], Tensor], name: str, sign: float) -> list[tuple[float, ...]]:
+    """For each of ``AT``: units moved, identity and mean change of other attributes, in the direction of ``sign``.
+
+    ``moved`` gives the faces' rows, edited by a number of units.
+    """
     index = faces.scorer.names.index(name)
-    found: list[list[tuple[float, float, float]]] = []
-    for sign in (1.0, -1.0):
-        points = [(0.0, 0.0, 1.0, 0.0)]
-        for amount in AMOUNTS:
-            change, same = faces.moved(direction.vector, sign * amount, direction.rows)
-            others = torch.cat([change[:index], change[index + 1 :]]).abs().mean()
-            points.append((abs(float(change[index])), amount, same, float(others)))
-            if points[-1][0] > AT[-1]:
-                break
-        changes, *values = (
-            np.maximum.accumulate([one[0] for one in points]),
-            *zip(*(one[1:] for one in points), strict=True),
-        )
-        found.append([tuple(float(np.interp(at, changes, value, right=np.nan)) for value in values) for at in AT])  # type: ignore[misc]
-    return [tuple(np.mean([way[number] for way in found], 0).tolist()) for number in range(len(AT))]
+    points = [(0.0, 0.0, 1.0, 0.0)]
+    for amount in AMOUNTS:
+        change, same = faces.changed(moved(sign * amount))
+        others = torch.cat([change[:index], change[index + 1 :]]).abs().mean()
+        points.append((abs(float(change[index])), amount, same, float(others)))
+        if points[-1][0] > AT[-1]:
+            break
+    changes = np.maximum.accumulate([one[0] for one in points])
+    values = list(zip(*(one[1:] for one in points), strict=True))
+    return [tuple(float(np.interp(at, changes, value, right=np.nan)) for value in values) for at in AT]
+
+
+def at_equal_change(faces: Faces, moved: Callable[[float], Tensor], name: str) -> list[tuple[float, ...]]:
+    """The means of ``one_way`` up and down."""
+    ways = [one_way(faces, moved, name, sign) for sign in (1.0, -1.0)]
+    return [tuple(np.mean([way[number] for way in ways], 0).tolist()) for number in range(len(AT))]
 
 
 def unit_of(faces: Faces, direction: Direction, name: str) -> Direction:
@@ -76,7 +83,7 @@ def main() -> None:
         for label, direction in both.items():
             cells = [
                 f"{units:.2f} | {same:.3f} | {others:.3f}"
-                for units, same, others in at_equal_change(faces, direction, name)
+                for units, same, others in at_equal_change(faces, partial(direction.apply, faces.ws), name)
             ]
             print(f"| `{label}` | {' | '.join(cells)} |", flush=True)
 

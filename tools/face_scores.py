@@ -105,12 +105,16 @@ class Faces:
         drawn = torch.cat([self.generator.synthesize(one[None], 256) for one in ws]).clamp(-1, 1)
         return self.scorer.table(drawn), self.identity.features(drawn)
 
-    def moved(self, vector: Tensor, amount: float, rows: Rows, first: int | None = None) -> tuple[Tensor, float]:
-        """Mean change of each score ``[a]``, in its deviations, and mean identity, of all faces or of the ``first``."""
-        found = [self._measured(move(ws, vector, amount, rows)) for ws in torch.split(self.ws[:first], BATCH)]
+    def changed(self, ws: Tensor) -> tuple[Tensor, float]:
+        """Mean change of each score ``[a]``, in its deviations, and mean identity: the first faces with rows ``ws``."""
+        found = [self._measured(some) for some in torch.split(ws, BATCH)]
         scores, features = (torch.cat(part) for part in zip(*found, strict=True))
-        change = (scores - self.scores[:first]) / self.deviations
-        return change.mean(0), float(self.identity.similarity(features, self.features[:first]).mean())
+        change = (scores - self.scores[: len(ws)]) / self.deviations
+        return change.mean(0), float(self.identity.similarity(features, self.features[: len(ws)]).mean())
+
+    def moved(self, vector: Tensor, amount: float, rows: Rows, first: int | None = None) -> tuple[Tensor, float]:
+        """The same for a move of all faces or of the ``first``."""
+        return self.changed(move(self.ws[:first], vector, amount, rows))
 
     def both(self, vector: Tensor, rows: Rows, first: int | None = None) -> tuple[Tensor, float]:
         """Half the change from -1 to +1 unit, and mean identity."""
