@@ -229,9 +229,9 @@ def main() -> None:
             group["lr"] = RATE * group["factor"] * min(1.0, (step + 1) / WARMUP) * max(0.02, left)
         made = []
         for number in range(BATCH):
-            group = (images, labels) if number % 3 else own[int(torch.randint(len(own), (), generator=rng))]
-            i = int(torch.randint(len(group[0]), (), generator=rng))
-            made.append(varied(group[0][i : i + 1].float() / 127.5 - 1, group[1][i : i + 1].float(), rng))
+            pool = (images, labels) if number % 3 else own[int(torch.randint(len(own), (), generator=rng))]
+            i = int(torch.randint(len(pool[0]), (), generator=rng))
+            made.append(varied(pool[0][i : i + 1].float() / 127.5 - 1, pool[1][i : i + 1].float(), rng))
         batch, truth = (torch.cat(part) for part in zip(*made, strict=True))
         with torch.autocast("cpu", torch.bfloat16):
             logits = parser(batch)
