@@ -344,8 +344,7 @@ class Session:
         generator = self._generator_of(result)
         pictures = []
         with self._lock, torch.no_grad():
-            if size is not None and size <= COMPARE_SIZE and generator is self.model.generator:
-                generator = self._draft or generator
+            generator = self._quickest(generator, size)
             if self._carriers[0] is not result:
                 self._carriers = result, {}
             carriers = self._carriers[1]
@@ -779,9 +778,14 @@ class Session:
         """What encodes and draws in bfloat16 where that was asked for."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16 is True)
 
+    def _quickest(self, generator: Generator, size: int | None) -> Generator:
+        """What draws pictures of ``size``: for previews of the model's generator its copy in bfloat16."""
+        small = size is not None and size <= COMPARE_SIZE
+        return self._draft or generator if small and generator is self.model.generator else generator
+
     def _draw(self, inversion: Inversion, generator: Generator | None = None, size: int | None = None) -> Tensor:
         """The picture of one inversion ``[1 3 h r]``, of the model's generator or of a tuned copy."""
-        drawing = self.model.generator if generator is None else generator
+        drawing = self._quickest(self.model.generator if generator is None else generator, size)
         with self._lower_precision():
             side = None if size is None else min(size, drawing.size)
             drawn = drawing.synthesize(inversion.ws, side, residuals=inversion.features)
