@@ -5,8 +5,8 @@
 
 Writes ``images/K.jpg`` and ``masks/K.png`` of 256 pixels, the layout of CelebAMask-HQ's data here. Label maps are
 those of the bundled face parser. Every second face is mixed of two, since rows of one mapped latent agree with each
-other more than those of photographs do. With ``--photographs`` the faces are those of a folder, which are only
-labelled. The same command goes on where it stopped.
+other more than those of photographs do. With ``--photographs`` the faces are those of a folder, square and aligned,
+which are only labelled. The same command goes on where it stopped.
 """
 
 import argparse
@@ -21,24 +21,22 @@ from pixel2style import files, images, runtime
 from pixel2style.metrics import parsing
 from pixel2style.models.psp import PSP
 from pixel2style.ops import COMPARE_SIZE
+from pixel2style.photos import find
 
 SEED = 50_000
 """Of the first face: the editor and benchmarks use others."""
 BATCH = 8
 
 
-def faces(model: PSP, first: int, count: int) -> Tensor:
-    """Pictures ``[count 3 256 256]`` of faces number ``first`` and the following."""
-    generator, ws = model.generator, []
-    for number in range(first, first + count):
-        rng = torch.Generator().manual_seed(SEED + number)
-        truncation = 0.7 + 0.3 * float(torch.rand((), generator=rng))
-        one, other = generator.map(torch.randn(2, generator.width, generator=rng), truncation=truncation)
-        rows = one.repeat(generator.rows, 1)
-        if number % 2:
-            rows[int(torch.randint(2, generator.rows - 2, (), generator=rng)) :] = other
-        ws.append(rows)
-    return model.draw_to_compare(torch.stack(ws)).float().clamp(-1, 1)
+def face(model: PSP, number: int) -> Tensor:
+    """The picture ``[1 3 256 256]`` of a face."""
+    generator, rng = model.generator, torch.Generator().manual_seed(SEED + number)
+    truncation = 0.7 + 0.3 * float(torch.rand((), generator=rng))
+    one, other = generator.map(torch.randn(2, generator.width, generator=rng), truncation=truncation)
+    rows = one.repeat(generator.rows, 1)
+    if number % 2:
+        rows[int(torch.randint(2, generator.rows - 2, (), generator=rng)) :] = other
+    return model.draw_to_compare(rows[None]).float().clamp(-1, 1)
 
 
 def batches(model: PSP | None, photographs: list[Path], wanted: list[int]) -> Iterator[tuple[list[int], Tensor]]:
@@ -46,7 +44,7 @@ def batches(model: PSP | None, photographs: list[Path], wanted: list[int]) -> It
     for start in range(0, len(wanted), BATCH):
         numbers = wanted[start : start + BATCH]
         if model is not None:
-            yield numbers, torch.cat([faces(model, number, 1) for number in numbers])
+            yield numbers, torch.cat([face(model, number) for number in numbers])
         else:
             size = (COMPARE_SIZE, COMPARE_SIZE)
             yield numbers, torch.stack([images.to_tensor(images.load(photographs[n]).resize(size)) for n in numbers])
@@ -59,7 +57,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, help="label the photographs of this folder instead")
     options = parser.parse_args()
     runtime.keep_freed_memory()
-    photographs = sorted(options.photographs.iterdir()) if options.photographs else []
+    photographs = [one.path for one in find([str(options.photographs)])] if options.photographs else []
     model = None if options.photographs else p2s.load("faces")
     for name in ("images", "masks"):
         files.make_folder(options.out / name)

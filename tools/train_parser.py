@@ -4,7 +4,7 @@
     python tools/train_parser.py all celebahq_train celebahq_val runs/parser --minutes 60 --labelled generated labelled
 
 "head" fits the classifier of pixels to the frozen features of ``faces``, in some minutes of one thread; "all" then
-trains the whole network, from what lies in the last folder, or from the bundled parser. Folders hold ``images/K.jpg``
+trains the whole network, from what lies in ``out``, or from the bundled parser. Folders hold ``images/K.jpg``
 and ``masks/K.png`` (palette pictures whose numbers are classes). ``--labelled`` are such folders whose masks the
 bundled parser made (``tools/draw_faces.py``): a third of each batch is of them (self-training). The same command
 resumes "all"; the rate falls linearly from half of ``--minutes`` of the processor on. Writes ``parser.safetensors``

@@ -199,6 +199,16 @@ def test_a_preview_is_the_picture_in_small_and_exact_where_float32_is_asked_for(
     assert 0 < np.abs(quick - preview).mean() < 0.8 and np.abs(quick - preview).max() < 16
 
 
+def test_an_edit_that_draws_nothing_is_refused(session: Session) -> None:
+    result = bundled.inverted()
+    ws = result.ws + 2000 * torch.nn.functional.normalize(
+        torch.randn(512, generator=torch.Generator().manual_seed(0)), dim=0
+    )
+    for only in (None, "mouth"):
+        with pytest.raises(ConfigError, match="move them less"):
+            session.edit(result, ws, only=only)
+
+
 def test_joined_maps_are_the_edit_s_inside_and_the_inversion_s_outside() -> None:
     generator = checkpoints.load_generator("mobilestylegan_ffhq_1024")
     rng = torch.Generator().manual_seed(3)

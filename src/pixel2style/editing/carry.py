@@ -214,7 +214,7 @@ def optical_flow(before: Tensor, after: Tensor, still: Tensor | None = None) -> 
 
     ``before`` may be one map for all. Channels are y and x. Windows around each place are compared with all within
     ``REACH``; the flow is the mean of these displacements, weighted by how well they match, less that of ``before`` to
-    itself (``still``, if that is known): none where nothing moved.
+    itself (``still``, if that is known): none where nothing moved, and where numbers are too large to compare.
     """
     return _weighted(before, after) - (_weighted(before, before) if still is None else still)
 
@@ -246,4 +246,4 @@ def _weighted(before: Tensor, after: Tensor) -> Tensor:
     far = STIFFNESS * costs.new_tensor([down * down + across * across for down, across in steps])
     weights = (-SHARPNESS * (costs + far[:, None, None])).softmax(1)
     flow = torch.einsum("bnhw,nd->bdhw", weights, weights.new_tensor(steps))
-    return blurred(flow, BLUR * side)
+    return blurred(flow.nan_to_num(), BLUR * side)

@@ -70,7 +70,7 @@ def _in_rows(maps: Tensor) -> bool:
     return maps.device.type == "cpu" and maps.dtype == torch.float32 and maps.stride(1) == 1
 
 
-@functools.cache
+@functools.lru_cache(4)
 def _taps(side: int, deviation: float) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """The places and weights ``[s*s n]`` of ``ops.blurred``, down and across."""
     with torch.inference_mode(False):

@@ -34,7 +34,7 @@ class Generator(nn.Module, ABC):
     size: int
     """Side of the full image, in pixels."""
     fits_bf16 = False
-    """Whether pictures hardly change where the whole network is in bfloat16 (``to(torch.bfloat16)``)."""
+    """Whether previews may be drawn by the whole network in bfloat16: half a level of 255 off, on average."""
     w_avg: Tensor
 
     @abstractmethod

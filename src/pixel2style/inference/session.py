@@ -241,8 +241,8 @@ class Session:
 
     def picture(self, ws: Tensor, features: Mapping[int, Tensor] | None = None, size: int | None = None) -> Image.Image:
         """What rows ``[k d]`` and features draw, ``size`` pixels wide, by default the generator's."""
-        rows, found = self._rows_of_pictures(ws), {side: part[None] for side, part in (features or {}).items()}
-        own = Inversion(rows, dict(given.features_of(found))).to(self.device)
+        one = given.features_of(features or {})
+        own = Inversion(self._rows_of_pictures(ws), {side: part[None] for side, part in one.items()}).to(self.device)
         with self._lock, torch.no_grad():
             return images.to_picture(self._draw(own, size=size)[0])
 
@@ -789,13 +789,20 @@ class Session:
         with self._lower_precision():
             side = None if size is None else min(size, drawing.size)
             drawn = drawing.synthesize(inversion.ws, side, residuals=inversion.features)
-        return self.model.framed(drawn).float().cpu()
+        return self._finite(drawn)
 
     def _draw_with(self, ws: Tensor, maps: Residuals, generator: Generator, size: int | None = None) -> Tensor:
         """The picture of rows ``[1 k d]`` with ``maps`` in place of the generator's own: ``[1 3 h r]``."""
         with self._lower_precision():
             drawn = generator.draw(ws, maps, None if size is None else min(size, generator.size))
-        return self.model.framed(drawn).float().cpu()
+        return self._finite(drawn)
+
+    def _finite(self, drawn: Tensor) -> Tensor:
+        """Drawn pictures, framed, in float32, on the CPU. Raises ConfigError where numbers overflowed."""
+        framed = self.model.framed(drawn).float().cpu()
+        if not bool(framed.isfinite().all()):
+            raise ConfigError("these rows are too far from all pictures that the generator draws: move them less")
+        return framed
 
 
 def _goal_of(request: Request) -> Goal | None:
