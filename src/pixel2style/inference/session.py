@@ -800,7 +800,7 @@ class Session:
     def _finite(self, drawn: Tensor) -> Tensor:
         """Drawn pictures, framed, in float32, on the CPU. Raises ConfigError where numbers overflowed."""
         framed = self.model.framed(drawn).float().cpu()
-        if not bool(framed.isfinite().all()):
+        if not math.isfinite(float(framed.sum())):
             raise ConfigError("these rows are too far from all pictures that the generator draws: move them less")
         return framed
 
