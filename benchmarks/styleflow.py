@@ -248,8 +248,9 @@ class Flows:
         self.space = Space(generator)
         self.mean, self.deviations = pool.scores.mean(0), pool.scores.std(0)
         x, scores = self.space.numbers(pool.w), self.standard(pool.scores)
+        kind = f"{len(x)}-{steps}"
         self.reader = self._kept(
-            state / "reader.safetensors",
+            state / f"reader-{kind}.safetensors",
             Reader(AXES, scores.shape[1]),
             lambda: fitted_reader(self.space.lengths(pool.w), scores, steps),
         )
@@ -261,7 +262,7 @@ class Flows:
         }
         self.velocities = {
             name: self._kept(
-                state / f"{name.replace(', ', '-')}.safetensors",
+                state / f"{name.replace(', ', '-')}-{kind}.safetensors",
                 Velocity(AXES, scores.shape[1]),
                 lambda name=name, own=own, tried=tried: fitted_flow(own, (x[held], tried[held]), steps, name),
             )

@@ -27,7 +27,7 @@ from ..generators.base import NO_RESIDUALS, Generator, Residuals, adding
 from ..models.editor import Editor
 from ..models.inversion import Inversion
 from ..ops import variance
-from .warp import blurred, moved
+from .warp import blurred, in_rows, moved
 
 FADE = 1.5
 """``strength`` by default."""
@@ -84,8 +84,7 @@ class Carrier:
     @cached_property
     def _residuals(self) -> dict[int, Tensor]:
         """The inversion's, in the layout of the generator's maps; sums of two layouts take many times as long."""
-        in_rows = self._before[self._sides[0]].stride(1) == 1
-        layout = torch.channels_last if in_rows else torch.contiguous_format
+        layout = torch.channels_last if in_rows(self._before[self._sides[0]]) else torch.contiguous_format
         return {side: own.contiguous(memory_format=layout) for side, own in self.inversion.features.items()}
 
     @cached_property

@@ -25,7 +25,7 @@ def moved(maps: Tensor, flow: Tensor) -> Tensor:
     side = maps.shape[-1]
     at = torch.arange(side, device=maps.device, dtype=flow.dtype)
     y, x = (at[:, None] + flow[:, 0]).clamp(0, side - 1), (at + flow[:, 1]).clamp(0, side - 1)
-    if not _in_rows(maps):
+    if not in_rows(maps):
         grid = (torch.stack([x, y], 3) + 0.5) * (2 / side) - 1
         still = (flow == 0).all(1, keepdim=True)
         maps = maps.expand(len(flow), -1, -1, -1)
@@ -42,10 +42,10 @@ def moved(maps: Tensor, flow: Tensor) -> Tensor:
 
 def blurred(maps: Tensor, deviation: float) -> Tensor:
     """``maps`` ``[b c s s]`` filtered by a Gaussian, as ``ops.blurred`` does."""
-    if not _in_rows(maps):
+    if not in_rows(maps):
         return ops.blurred(maps, deviation)
     for places, weights in _taps(maps.shape[-1], deviation):
-        maps = added(maps, places[None], weights[None].to(maps))
+        maps = added(maps, places[None], weights[None])
     return maps
 
 
@@ -65,7 +65,7 @@ def added(maps: Tensor, places: Tensor, weights: Tensor) -> Tensor:
     return sums.view(many, high, wide, channels).permute(0, 3, 1, 2)
 
 
-def _in_rows(maps: Tensor) -> bool:
+def in_rows(maps: Tensor) -> bool:
     """Whether the numbers of a place lie together, on a CPU."""
     return maps.device.type == "cpu" and maps.dtype == torch.float32 and maps.stride(1) == 1
 

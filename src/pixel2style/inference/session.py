@@ -161,15 +161,20 @@ class Session:
             model = checkpoints.load(self.source, generator=self._generator).to(device).eval()
             if model.detail is not None and device.type == "cpu":  # a tenth faster there
                 model.detail.to(memory_format=torch.channels_last)
-            if self._bf16 is None and fast_in_bf16(device):
+            if self._mixes:
                 model.generator.mix_precision()
             return model
+
+    @property
+    def _mixes(self) -> bool:
+        """Whether the processor has instructions for bfloat16, and nobody asked for a precision."""
+        return self._bf16 is None and fast_in_bf16(self.device)
 
     @cached_property
     def _draft(self) -> Generator | None:
         """The generator in bfloat16, for previews, where that is faster and hardly changes pictures."""
         own = self.model.generator
-        if self._bf16 is not None or not own.fits_bf16 or not fast_in_bf16(self.device):
+        if not (self._mixes and own.fits_bf16):
             return None
         with torch.inference_mode(False):
             return copy.deepcopy(own).to(torch.bfloat16)
@@ -406,11 +411,10 @@ class Session:
         paintings of patches, other faces and colours. Raises what ``region`` and ``check_square`` do.
         """
         self.check_square()
-        notes = result.notes
-        if not isinstance(region, Tensor):
-            region = whole.opened(region)
-            notes += whole.doubts(region, result.photograph)
-        mask = region if isinstance(region, Tensor) else self.region(result, region)
+        mask, notes = region, result.notes
+        if not isinstance(mask, Tensor):
+            opened = whole.opened(mask)
+            mask, notes = self.region(result, opened), notes + whole.doubts(opened, result.photograph)
         steps = None if self._curvature is None else paint.STEPS
         rough = self.invert(painted, align=False, refine=steps)
         wide = regions.softened(regions.grow(images.resize(mask[None], regions.SIDE), paint.GROWN))[0].to(self.device)
@@ -670,7 +674,7 @@ class Session:
             pairs = zip(batch, torch.split(drawn, 1), strict=True)
             return torch.cat([shown(one.source[None].to(picture), picture, one.degradation) for one, picture in pairs])
 
-        fast = fast_in_bf16(self.device) if self._bf16 is None else self._bf16
+        fast = self._mixes or bool(self._bf16)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
             return self.model.with_detail(images, ws, drawn)
 

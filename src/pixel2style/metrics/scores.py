@@ -114,7 +114,7 @@ class Scorer(nn.Module):
             raise ValueError(f"every image needs a target, got {len(images)} images and {len(target)} targets")
         images, target = (given.images_of(batch, 3, torch.float32) for batch in (images, target))
         given.check_pixels(target)
-        images, target = (pooled(batch.to(self.device).float().clamp(-1, 1)) for batch in (images, target))
+        images, target = (pooled(batch.to(self.device).clamp(-1, 1)) for batch in (images, target))
         l2 = (images - target).square().mean((1, 2, 3))
         scores = {"l2": l2, "psnr": 10 * torch.log10(4 / l2), "lpips": self.lpips(images, target)}
         if self.identity is not None:
