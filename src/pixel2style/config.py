@@ -202,6 +202,8 @@ class LossConfig:
     """Squared difference of pixels."""
     lpips: NotNegative = 0.8
     """Perceptual distance (LPIPS)."""
+    edges: NotNegative = 0.0
+    """Squared difference of the differences of neighbouring pixels: fine lines and strong colours."""
     identity: NotNegative = 0.1
     """1 - cosine of face-identity vectors; not together with similarity."""
     w_norm: NotNegative = 0.0

@@ -9,7 +9,17 @@ from torch import Tensor, nn
 
 from pixel2style.config import LossConfig
 from pixel2style.errors import ConfigError
-from pixel2style.metrics.losses import TERMS, Objective, Reconstruction, Target, code_regression, detail, l2, w_norm
+from pixel2style.metrics.losses import (
+    TERMS,
+    Objective,
+    Reconstruction,
+    Target,
+    code_regression,
+    detail,
+    edges,
+    l2,
+    w_norm,
+)
 from pixel2style.models.backbones.ir_se import ArcFace
 from tests.support.golden_rule import arr, figures, img, relative_error, weights
 
@@ -35,7 +45,7 @@ def faces() -> tuple[Tensor, Tensor]:
 @pytest.fixture(scope="module")
 def objective() -> Objective:
     """Every term but similarity."""
-    everything = dict(zip(WEIGHTS[:10], (1.0, 0.5, 0.25, 0.125, 0.7, 0.6, 0.0, 2.0, 3.0, 1.0), strict=True))
+    everything = dict(zip(WEIGHTS[:11], (1.0, 0.5, 0.4, 0.25, 0.125, 0.7, 0.6, 0.0, 2.0, 3.0, 1.0), strict=True))
     return Objective(only(**everything))
 
 
@@ -70,6 +80,15 @@ def test_pixels_and_codes_are_measured_per_number_so_that_size_and_rows_do_not_m
     assert l2(made(images=torch.full((2, 3, 4, 4), 0.5))).item() == pytest.approx(0.25)
     assert code_norm(made(torch.full((2, 3, 4), 0.5)))[0].item() == pytest.approx(0.25)
     assert code_norm(made(torch.full((5, 18, 7), 0.5)))[0].item() == pytest.approx(0.25)
+
+
+def test_edges_are_blind_to_colour_and_grow_with_the_square_of_the_frequency():
+    columns = torch.arange(256.0).expand(2, 3, 256, 256)
+    assert edges(torch.full((2, 3, 256, 256), 0.7)).abs().max() == 0
+    slope = edges(0.01 * columns)  # one step of .01 from each column to the next, none from row to row
+    torch.testing.assert_close(slope, torch.full((2,), 1e-4), rtol=1e-3, atol=0)
+    slow, fast = (edges((2 * torch.pi * cycles / 256 * columns).sin())[0].item() for cycles in (4, 8))
+    assert fast == pytest.approx(4 * slow, rel=0.01)
 
 
 def test_known_rows_give_gradients_to_the_last_images_only():

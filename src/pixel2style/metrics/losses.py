@@ -58,6 +58,15 @@ def l2(result: Reconstruction) -> Tensor:
     return (result.images.float() - result.target.images.float()).square().mean()
 
 
+def edges(error: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels of ``error [b 3 h w]``, horizontal plus vertical: ``[b]``.
+
+    It grows with the square of the frequency, as the squared gain of the generator's maps falls with it.
+    """
+    across, down = (error.diff(dim=axis).square().mean((1, 2, 3)) for axis in (-1, -2))
+    return across + down
+
+
 def l2_crop(result: Reconstruction) -> Tensor:
     """Mean squared difference of the face's pixels, rows 35 to 223 and columns 32 to 220."""
     return (face_window(result.images).float() - face_window(result.target.images).float()).square().mean()
@@ -166,6 +175,7 @@ class Objective(nn.Module):
 TERMS: dict[str, Callable[[Objective, Reconstruction], Tensor]] = {
     "l2": lambda objective, result: l2(result),
     "lpips": lambda objective, result: objective.perceptual(result.images, result.target.lpips),
+    "edges": lambda objective, result: edges(result.images.float() - result.target.images.float()).mean(),
     "identity": lambda objective, result: 1 - objective.cosine(result.images, result.target).mean(),
     "w_norm": lambda objective, result: w_norm(result.delta),
     "l2_crop": lambda objective, result: l2_crop(result),

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ...config import LossConfig
 from ...images import resize
-from ...metrics.losses import Objective
+from ...metrics.losses import Objective, edges
 from ...ops import pooled
 
 LOSS = LossConfig(l2=1.0, lpips=0.06, identity=0.01)
@@ -68,10 +68,9 @@ class Closeness:
         made, weights = pooled(drawn), self.objective.config
         error = made - self.target.images
         l2 = error.square().mean((1, 2, 3))
-        edges = error.diff(dim=-1).square().mean((1, 2, 3)) + error.diff(dim=-2).square().mean((1, 2, 3))
         assert self.target.lpips is not None
         lpips = self.lpips.distance(self.lpips.features(made), self.target.lpips)
-        losses = weights.l2 * l2 + EDGES * edges + weights.lpips * lpips
+        losses = weights.l2 * l2 + EDGES * edges(error) + weights.lpips * lpips
         losses = losses + FINE * (fine - self.fine).square().mean((1, 2, 3))
         if weights.identity:
             losses = losses + weights.identity * (1 - self.objective.cosine(made, self.target))
