@@ -6,6 +6,7 @@ import pytest
 
 from pixel2style.cli import main
 from pixel2style.errors import ConfigError, ImageError
+from pixel2style.inference import drawings
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gradio") is None, reason="the extra studio is not installed"
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_only_this_machine_is_let_in_without_a_password() -> None:
-    from pixel2style.studio.launch import Address
+    from pixel2style.address import Address
 
     assert Address().local and Address("localhost").local and Address("::1").local
     for host in ("0.0.0.0", "192.168.0.2", "example.org"):
@@ -28,7 +29,8 @@ def test_only_this_machine_is_let_in_without_a_password() -> None:
 
 
 def test_addresses_of_ipv6_have_brackets_in_links_and_are_let_in() -> None:
-    from pixel2style.studio.launch import Address, _options
+    from pixel2style.address import Address
+    from pixel2style.studio.launch import _options
 
     assert [Address(host).in_links for host in ("::1", "127.0.0.1", "localhost")] == ["[::1]", "127.0.0.1", "localhost"]
     options = _options(Address("0:0::1"))
@@ -55,13 +57,11 @@ def test_the_command_refuses_what_lets_others_in(
 
 
 def test_drawings_have_a_largest_size_and_damaged_ones_are_refused() -> None:
-    from pixel2style.studio import parts
-
     with pytest.raises(ImageError):
-        parts.drawing("data:image/png;base64," + "A" * (parts.MOST_TEXT + 1))
+        drawings.from_text("data:image/png;base64," + "A" * (drawings.MOST_TEXT + 1))
     for damaged in (None, "", "data:image/png;base64,@@", "data:image/png;base64,AAAA"):
         with pytest.raises(ImageError):
-            parts.drawing(damaged)
+            drawings.from_text(damaged)
 
 
 def test_sentences_are_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pixel2style.editing.directions import Direction
 from pixel2style.errors import ImageError, NoFaceError
-from pixel2style.inference import edit
+from pixel2style.inference import drawings, edit
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("gradio") is None, reason="the extra studio is not installed"
@@ -178,10 +178,10 @@ def test_a_photograph_without_a_face_is_answered_by_what_can_be_done_in_its_tab(
 
 
 def test_an_empty_canvas_is_said_to_be_empty_and_draws_no_face() -> None:
-    from pixel2style.studio import draw_tab, parts
+    from pixel2style.studio import draw_tab
 
     with pytest.raises(ImageError, match="nothing is drawn"):
-        parts.drawing("")
+        drawings.from_text("")
     for one in built(draw_tab.tab, False)[0].fns.values():
         if one.name == "followed":
             assert one.fn(None, "sketch", "") == {"__type__": "update"}

@@ -44,16 +44,17 @@ def studio(
         precision: auto computes partly in bfloat16 where the processor has it; fp32 gives the same pictures on all
             processors; bf16 is faster for models of paper size.
     """
+    from ..address import Address
     from ..errors import ConfigError
 
     if share and not i_understand:
         raise ConfigError(
             "--share sends every photograph through a server of others: add --i-understand if you want that"
         )
+    address = Address(host, port, password, share)
     with terminal.importing():
         from ..studio import launch
 
-    address = launch.Address(host, port, password, share)
     with launch.serving(model, address, runs=runs, device=device, precision=precision, browser=browser) as url:
         print(f"the studio is at {url}; Ctrl-C ends it", flush=True)
         launch.wait()

@@ -1,5 +1,7 @@
-"""Photographs as drawings: label maps and sketches of aligned faces, written as files that ``translate`` reads."""
+"""Drawings: label maps and sketches of photographs, as files that ``translate`` reads, and those that a page sends."""
 
+import base64
+import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -8,12 +10,16 @@ import torch
 from PIL import Image
 
 from .. import images
+from ..errors import ImageError
 from ..faces.align import Choice
 from ..metrics import parsing
 from ..photos import Photo
 from ..tasks import pencils
 from .folder import Draw, Outcomes, cut_into
 from .session import Session
+
+MOST_TEXT = 4_000_000
+"""Characters of a drawing that is sent as text."""
 
 
 def parse_into(
@@ -65,6 +71,28 @@ def sketched(face: Image.Image, pen: pencils.Pen) -> Image.Image:
     with torch.no_grad():
         drawn = pencils.draw(images.to_tensor(face), pen)
     return images.to_picture(drawn.expand(3, -1, -1) * 2 - 1).convert("L")
+
+
+def from_text(text: str | None) -> Image.Image:
+    """The picture of a ``data:`` address as pages send it, RGBA. Raises ImageError where it is empty or damaged."""
+    content = (text or "").partition("base64,")[2]
+    if not content:
+        raise ImageError("nothing is drawn: draw on the canvas first")
+    if len(content) > MOST_TEXT:
+        raise ImageError("the drawing is too large: clear the canvas")
+    try:
+        found = images.opened(base64.b64decode(content, validate=True))
+    except ValueError:
+        raise ImageError("the drawing is damaged: clear the canvas") from None
+    assert isinstance(found, Image.Image)  # bytes are no path
+    return found.convert("RGBA")
+
+
+def to_text(picture: Image.Image, kind: str = "PNG") -> str:
+    """A picture as a ``data:`` address."""
+    content = io.BytesIO()
+    picture.save(content, kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _kinds(draw: Draw, align: bool) -> dict[str, tuple[str, Draw | None]]:

@@ -6,6 +6,7 @@ Axes: ``n`` variants, ``k`` rows, ``d`` width of a row.
 """
 
 import queue
+import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +23,13 @@ from ..editing.directions import Direction
 from ..editing.latents import Rows, mix
 from ..errors import ConfigError, Pixel2StyleError
 from ..faces.align import Choice
+from ..metrics import parsing
 from ..runtime import Device, Precision
+from ..tasks.label_maps import snapped
+from ..tasks.pencils import Pen
 from ..tasks.request import Frame, Photograph, Request
 from . import edit, prepare
+from .drawings import label_map, sketched
 from .optimize import Progress
 from .session import Result, Session
 
@@ -36,6 +41,8 @@ PEN = 32
 """Alpha from which a pixel counts as painted."""
 MOST_PIXELS = 24_000_000
 """Of a photograph: several people's may be in memory at once."""
+MAPS = "segmentation"
+"""The task whose drawings are label maps."""
 Amounts = Mapping[str, float]
 """How far to go along directions, by their names, in their units."""
 
@@ -280,9 +287,16 @@ class Drawing:
     drawn: str = ""
     """What the last picture at full size was made of, as the caller names it."""
 
-    def follow(self, source: Path, size: int | None = None) -> Image.Image:
-        """The face of a file of a source, ``size`` pixels wide. Raises as ``Session.rows`` does."""
-        self.own = self.session.rows(source)
+    def follow(self, sheet: Image.Image, size: int | None = None) -> Image.Image:
+        """The face of what is drawn on a sheet, ``size`` pixels wide. Raises as ``Session.rows`` does.
+
+        On the sheet of a label map colours are those of ``parsing.PALETTE``, or near them.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "sheet.png"
+            maps = self.session.model.config.task == MAPS
+            images.save(snapped(sheet, parsing.PALETTE) if maps else sheet.convert("L"), path)
+            self.own = self.session.rows(path)
         ws = self.own if self.look is None else mix(self.own[None], self.look[None], *self._variation)[0]
         return self.session.picture(ws, size=size)
 
@@ -297,6 +311,14 @@ class Drawing:
     def keep(self, index: int | None) -> None:
         """Keep the look of a variant from now on, or that of the drawing (None)."""
         self.look = None if index is None or self.looks is None else self.looks[index]
+
+    @staticmethod
+    def sheet(session: Session, photo: Path, side: int) -> Image.Image:
+        """A photograph's face as a sheet to go on with, RGB. Raises ImageError, NoFaceError."""
+        face = session.prepare(images.load(photo, MOST_PIXELS))
+        if session.model.config.task == MAPS:
+            return label_map(face).resize((side, side), Image.Resampling.NEAREST).convert("RGB")
+        return sketched(face, Pen()).resize((side, side), Image.Resampling.LANCZOS).convert("RGB")
 
     @property
     def _variation(self) -> tuple[str, float]:

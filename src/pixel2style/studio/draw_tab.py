@@ -1,21 +1,16 @@
 """Draw: a face follows a sketch or a map of its parts."""
 
-import secrets
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
-from .. import images
 from ..errors import ImageError, NoFaceError
-from ..inference.drawings import label_map, sketched
-from ..inference.work import MOST_PIXELS, Drawing, Sessions
+from ..inference.drawings import from_text, to_text
+from ..inference.work import MAPS, Drawing, Sessions
 from ..metrics import parsing
-from ..tasks.label_maps import snapped
-from ..tasks.pencils import Pen
-from .parts import KEPT, LIVE, ONE, as_text, canvas, chooser, drawing, folder, needed, photograph, said, shown
+from .parts import KEPT, LIVE, ONE, canvas, chooser, needed, photograph, said, shown
 
 PARTS = dict(zip(parsing.CLASSES, parsing.PALETTE, strict=True))
 PAPER = "#ffffff"
@@ -24,7 +19,7 @@ PREVIEW, VARIANTS, SIDE = 256, 4, 256
 
 def tab(models: Sessions, closed: bool) -> None:
     """The tab, with a canvas for each task that there is a model of."""
-    tasks = [task for task in ("sketch", "segmentation") if models.names(task)]
+    tasks = [task for task in ("sketch", MAPS) if models.names(task)]
     if tasks:
         with gr.Tab("Draw", id="draw"), gr.Tabs():
             for task in tasks:
@@ -33,7 +28,7 @@ def tab(models: Sessions, closed: bool) -> None:
 
 
 def _canvas_of(models: Sessions, task: str, closed: bool) -> None:
-    parts = task == "segmentation"
+    parts = task == MAPS
     pens = PARTS if parts else {"pen": "#000000", "paper": PAPER}
     work = gr.State(time_to_live=KEPT)
     with gr.Row(elem_classes="work"):
@@ -52,12 +47,6 @@ def _canvas_of(models: Sessions, task: str, closed: bool) -> None:
             variants = gr.Gallery(label="Choose a look to keep", columns=VARIANTS, height="auto", allow_preview=False)
             free = gr.Button("Let go of the look")
 
-    def source(value: str | None) -> Path:
-        picture = drawing(value).convert("RGB")
-        path = folder() / f"{secrets.token_hex(16)}.png"
-        images.save(snapped(picture, parsing.PALETTE) if parts else picture.convert("L"), path)
-        return path
-
     def followed(found: Drawing | None, name: str, value: str | None, size: int | None = None) -> Any:
         if not value:  # the photograph to start from was taken away, and nothing is drawn
             return gr.skip()
@@ -65,24 +54,16 @@ def _canvas_of(models: Sessions, task: str, closed: bool) -> None:
             found = Drawing(models[name])
         if size and value == found.drawn:  # the picture at full size was quicker
             return gr.skip()
-        path, found.drawn = source(value), value if size is None and value else ""
-        try:
-            return found, shown(found.follow(path, size))
-        finally:
-            path.unlink()
+        found.drawn = "" if size else value
+        return found, shown(found.follow(from_text(value).convert("RGB"), size))
 
     def started(path: str | None, name: str) -> Any:
         if path is None:
             return gr.skip()
         try:
-            aligned = models[name].prepare(images.load(path, MOST_PIXELS))
+            return to_text(Drawing.sheet(models[name], Path(path), SIDE if parts else 2 * SIDE))
         except NoFaceError:  # no box to tick here, of which the sentence of other tabs speaks
             raise ImageError("no face was found: choose another photograph, or draw a face yourself") from None
-        made = label_map(aligned) if parts else sketched(aligned, Pen())
-        size = (SIDE, SIDE) if parts else (2 * SIDE, 2 * SIDE)
-        return as_text(
-            made.resize(size, Image.Resampling.NEAREST if parts else Image.Resampling.LANCZOS).convert("RGB")
-        )
 
     def varied(found: Drawing | None, number: float) -> Any:
         every = needed(found, "Draw a face first.").vary(VARIANTS, int(number), PREVIEW)

@@ -13,6 +13,7 @@ from ..config import DEFAULT_TASK
 from ..editing.latents import GROUPS
 from ..editing.regions import NAMES
 from ..inference import edit
+from ..inference.drawings import from_text, to_text
 from ..inference.work import MOST_PIXELS, Sessions, Work
 from .parts import (
     HERE,
@@ -20,11 +21,9 @@ from .parts import (
     LIVE,
     ONE,
     QUIET,
-    as_text,
     both,
     canvas,
     chooser,
-    drawing,
     needed,
     photograph,
     said,
@@ -154,10 +153,10 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
         found.mix(Path(needed(path, "Choose the other photograph, too.")), which, amount)
 
     def painted(found: Work, value: str | None) -> None:
-        found.paint(drawing(value))
+        found.paint(from_text(value))
 
     def under(found: Work | None) -> Any:
-        return gr.HTML("", under="" if found is None else as_text(found.now.reconstruction.resize((512, 512)), "JPEG"))
+        return gr.HTML("", under="" if found is None else to_text(found.now.reconstruction.resize((512, 512)), "JPEG"))
 
     def varied(found: Work | None, which: str, number: float) -> Any:
         return [shown(one) for one in needed(found).vary(which, VARIANTS, int(number), PREVIEW)], number + 1

@@ -6,17 +6,15 @@ Everything comes from this machine: a policy sent with the page forbids browsers
 import contextlib
 import hmac
 import importlib.util
-import ipaddress
 import os
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..address import Address
 from ..errors import ConfigError
 from ..inference.work import Sessions
 from ..runtime import Device, Precision, choose_device, return_freed_memory
@@ -40,39 +38,6 @@ FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif"), ("ui-monospace
 HERE = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class Address:
-    """Who reaches the page. ``port`` None: the first free one from 7860 on. Raises ConfigError for what is unsafe."""
-
-    host: str = "127.0.0.1"
-    port: int | None = None
-    password: str | None = None
-    share: bool = False
-
-    def __post_init__(self) -> None:
-        if self.port is not None and not 0 < self.port < 65536:
-            raise ConfigError(f"--port is a number from 1 to 65535, not {self.port}")
-        if self.password is not None and not self.password:
-            raise ConfigError("--password is empty: give one, or leave it out")
-        if self.password is None and (self.share or not self.local):
-            raise ConfigError("others can reach this page: add --password, or leave out --host and --share")
-
-    @property
-    def in_links(self) -> str:
-        """The host as addresses of pages have it: IPv6 in brackets."""
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-    @property
-    def local(self) -> bool:
-        """Whether only this machine reaches it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
 @contextlib.contextmanager
 def serving(
     models: Sequence[str] = (),
@@ -90,7 +55,7 @@ def serving(
     """
     address = address or Address()
     choose_device(device)
-    _check_host(address.host)
+    address.check()
     if runs is not None and not runs.is_dir():
         raise ConfigError(f"--runs {runs} is no folder: name one that holds runs of training, or make it")
     if importlib.util.find_spec("gradio") is None:
@@ -109,16 +74,6 @@ def serving(
         finally:
             ended.set()
             page.close(verbose=False)
-
-
-def _check_host(host: str) -> None:
-    """Raise ConfigError where this machine cannot listen on ``host``; gradio would try a hundred ports for minutes."""
-    try:
-        family, kind, number, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, number) as probe:
-            probe.bind(place)
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"--host {host} is no address of this machine ({error}): leave it out") from error
 
 
 def _tidy(ended: threading.Event) -> None:

@@ -1,10 +1,8 @@
 """What the tabs share: errors as sentences, photographs and drawings that come in, pictures and files that go out."""
 
-import base64
 import contextlib
 import functools
 import inspect
-import io
 import os
 import re
 import secrets
@@ -17,12 +15,10 @@ import gradio as gr
 from PIL import Image
 
 from .. import images
-from ..errors import ImageError, NoFaceError, Pixel2StyleError
+from ..errors import NoFaceError, Pixel2StyleError
 from ..inference.work import Work
 
 HERE = Path(__file__).parent
-MOST_TEXT = 4_000_000
-"""Characters of a drawing."""
 KEPT = 3600
 """Seconds after which uploads, results and what a visitor works on are deleted."""
 SEEN: "WeakKeyDictionary[Work, str]" = WeakKeyDictionary()
@@ -92,7 +88,7 @@ def photograph(label: str, **options: Any) -> gr.Image:
 
 
 def canvas(label: str, pens: Mapping[str, str], brush: int, paper: str = "", side: int = 256) -> Any:
-    """Where visitors draw: its value is a PNG of ``side`` pixels as text, see ``drawing``.
+    """Where visitors draw: its value is a PNG of ``side`` pixels as text, see ``inference.drawings``.
 
     ``pens`` are colours by name, "" erases. ``paper`` is the colour of the empty sheet; without one it is transparent
     and lies on the picture in the property ``under``.
@@ -110,27 +106,6 @@ def canvas(label: str, pens: Mapping[str, str], brush: int, paper: str = "", sid
         html = html.replace(name, str(value))
     script = (HERE / "canvas.js").read_text(encoding="utf-8")
     return gr.HTML("", label=label, html_template=html, js_on_load=script, side=side, paper=paper, under="")
-
-
-def drawing(value: str | None) -> Image.Image:
-    """The picture in the value of a ``canvas``, RGBA. Raises ImageError."""
-    text = (value or "").partition("base64,")[2]
-    if not text:
-        raise ImageError("nothing is drawn: draw on the canvas first")
-    if len(text) > MOST_TEXT:
-        raise ImageError("the drawing is too large: clear the canvas")
-    try:
-        found = images.opened(base64.b64decode(text, validate=True))
-    except ValueError:
-        raise ImageError("the drawing is damaged: clear the canvas") from None
-    return found.convert("RGBA") if isinstance(found, Image.Image) else Image.open(found)
-
-
-def as_text(picture: Image.Image, kind: str = "PNG") -> str:
-    """A picture as the value of a ``canvas``, or as what lies under it."""
-    content = io.BytesIO()
-    picture.save(content, kind)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def shown(picture: Image.Image) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 import gradio as gr
 
 from .. import images
+from ..inference.drawings import from_text, to_text
 from ..inference.work import MOST_PIXELS, Sessions, Work
-from .parts import KEPT, ONE, as_text, both, canvas, chooser, drawing, needed, photograph, plain, said, saving, shown
+from .parts import KEPT, ONE, both, canvas, chooser, needed, photograph, plain, said, saving, shown
 
 SIDE, VARIANTS = 512, 4
 WHAT = {"Fill what is painted": "inpaint", "Enlarge a small face": "superres", "Turn to the front": "frontalize"}
@@ -38,7 +39,7 @@ def tab(models: Sessions, closed: bool) -> None:
         if path is None or what[title] != "inpaint":
             return gr.HTML("", under="")
         face = models[name].prepare(images.load(path, MOST_PIXELS), not as_it_is)
-        return gr.HTML("", under=as_text(face.resize((SIDE, SIDE)), "JPEG"))
+        return gr.HTML("", under=to_text(face.resize((SIDE, SIDE)), "JPEG"))
 
     def chosen(title: str) -> Any:
         names = models.names(what[title])
@@ -48,8 +49,8 @@ def tab(models: Sessions, closed: bool) -> None:
         path: str | None, as_it_is: bool, title: str, name: str, painted: str, keep_known: bool, more: bool
     ) -> list[Any]:
         fills, photo = what[title] == "inpaint", Path(needed(path))
-        options: dict[str, Any] = {"mask": drawing(painted).getchannel("A"), "keep_known": keep_known} if fills else {}
-        found = Work.translate(models[name], photo, not as_it_is, samples=VARIANTS if more else 0, **options)
+        hidden: dict[str, Any] = {"mask": from_text(painted).getchannel("A"), "keep_known": keep_known} if fills else {}
+        found = Work.translate(models[name], photo, not as_it_is, samples=VARIANTS if more else 0, **hidden)
         for note in found.result.notes:
             gr.Info(plain(f"the photograph {note}"))
         every = [shown(one) for one in (found.result.reconstruction, *found.result.samples)]
