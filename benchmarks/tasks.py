@@ -108,6 +108,8 @@ def rows_of(case: Case, scorer: TaskScorer, every: list[Example], model: PSP, op
     few = photographs.spaced(every, options.optimize)
     rows: list[Row] = []
     for name, method, only_few in compared(model, case, optimization, options.refine, goals_of(options)):
+        if options.default_only and (only_few or name != OURS):
+            continue
         if only_few and (not few or (name == OURS and len(few) == len(every))):
             continue  # nothing to do, or the same as the row above
         chosen = few if only_few else every
@@ -154,6 +156,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders or tars of aligned photographs")
     parser.add_argument("--models", metavar="TASK=NAME", nargs="+", default=[], help="bundled names or files")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="only these")
+    parser.add_argument("--default-only", action="store_true", help="the defaults of the commands, without comparisons")
     parser.add_argument("--optimize", metavar="N", type=int, default=20, help="photographs to optimise rows for")
     parser.add_argument("--refine", metavar="N", type=int, nargs="*", default=[0, 5], help="also after so many steps")
     parser.add_argument("--budget", metavar="S", type=float, nargs="*", default=[], help="also with features refined")

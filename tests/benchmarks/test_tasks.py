@@ -310,6 +310,10 @@ def test_a_run_continues_where_it_was_interrupted(
         for row in rows:
             row.pop("per_second")
     assert second["rows"] == [row for row in first["rows"] if row["task"] in again]
+    assert tasks.main([*words, "--tasks", "frontalize", "--default-only"]) == 0
+    (alone,) = json.loads((tmp_path / "found.json").read_text())["rows"]
+    alone.pop("per_second")
+    assert alone["method"] == tasks.OURS and alone["photographs"] == 2 and alone in first["rows"]
     rows = {(row["task"], row["kind"], row["method"], row["photographs"]): row for row in first["rows"]}
     cases = [case for case in task_methods.CASES if case.task in chosen]
     assert len(rows) == len(cases) * 4 + 1  # frontalize has two trivial results
