@@ -1,5 +1,6 @@
 """Directions that users find: from scores, from examples, from a generator; and the files that say so."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,16 @@ def test_the_command_finds_light_in_photographs_and_says_whose_it_is(
     file = tmp_path / "out" / "light.safetensors"
     assert main(["directions", str(model), "--file", str(file)]) == 0
     assert "linear SVM, 4 photographs" in capsys.readouterr().out
+    drawn = ["directions", str(model), "--file", str(file), "--out", str(tmp_path / "drawn")]
+    assert main(drawn) == 0
+    with Image.open(tmp_path / "drawn" / "light.jpg") as strip:
+        assert strip.size == (5 * 256, 256)
+        tiles = [np.asarray(strip.crop((256 * at, 0, 256 * at + 256, 256)), float) for at in range(5)]
+    assert all(np.abs(one - other).mean() > 1 for one, other in itertools.combinations(tiles, 2)), (
+        "every step changes it"
+    )
+    assert main(drawn) == 2 and "--overwrite" in capsys.readouterr().err
+    assert main(["directions", "--seed", "3"]) == 2 and "--out" in capsys.readouterr().err
     assert main(["edit", str(ASTRONAUT), "--set", f"{file}=1", "--out", str(tmp_path / "edited")]) == 2
     assert "belongs to the generator" in capsys.readouterr().err
     for wrong in ([], ["--method", "examples"], ["--method", "sefa", "--scores", "age"], ["--scores", "elbow"]):

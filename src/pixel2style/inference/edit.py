@@ -10,20 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from .. import assets
+from .. import assets, images
 from ..editing import directions, latents
 from ..editing.directions import Direction
 from ..editing.latents import Rows
 from ..errors import ConfigError
 from ..generators.base import Generator
+from ..generators.sampling import draw, seeded
 from .prepare import TRUNCATION
 
 MOST_STEPS = 24
 """Pictures of a strip; more would not fit into what ``images`` opens."""
 LARGEST = 20.0
 """The largest amount of a move, in units of a direction."""
+
+SHOWN = (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""Units by which the face of ``shown`` is moved."""
 
 
 @dataclass(frozen=True)
@@ -138,3 +143,16 @@ def strip(ws: Tensor, moves: Sequence[Move], steps: int, rows: Rows | None = Non
     """Rows ``[n k d]`` of ``steps`` edits, from the opposite of the moves to the moves. Raises ConfigError."""
     check_steps(steps)
     return torch.stack([edited(ws, moves, rows, share) for share in torch.linspace(-1, 1, steps).tolist()])
+
+
+@torch.no_grad()
+def shown(direction: Direction, generator: Generator, seed: int, side: int = 256) -> Image.Image:
+    """The face of nobody, moved by ``SHOWN`` units: pictures of ``side`` pixels beside each other.
+
+    Raises ConfigError for a seed below 0.
+    """
+    w = draw(generator, 1, seeded(seed), generator.w_avg, TRUNCATION)
+    own = w.expand(generator.rows, -1)
+    every = [generator.synthesize(edited(own, [Move(direction, amount)])[None])[0] for amount in SHOWN]
+    tiles = [images.to_picture(one).resize((side, side), Image.Resampling.LANCZOS) for one in every]
+    return images.grid(tiles, len(tiles))
