@@ -134,6 +134,9 @@ def test_paint_becomes_part_of_the_face_and_only_there(work: Work) -> None:
     work.paint(layer)
     change = apart(before, work.now.reconstruction)
     assert change[:, 30:50, 90:160].mean() > 0.2 and change[:, 150:].max() < 0.02
+    painted = work.now.reconstruction
+    work.move({"light": 0.05})
+    assert apart(painted, work.now.reconstruction)[:, 30:50, 90:160].mean() < 0.02, "an edit does not bring it back"
 
 
 def test_files_are_the_face_its_rows_and_the_photograph_of_its_size(work: Work, tmp_path: Path) -> None:

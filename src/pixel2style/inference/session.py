@@ -407,8 +407,9 @@ class Session:
 
         ``painted`` is the square ``result.aligned`` of any size, painted on; ``region`` says where, as for ``region``
         or as the mask ``[1 s s]`` that it gives. The painting is encoded, and where it was painted drawn from rows
-        alone and a share ``keep`` of its features; elsewhere all pixels are the inversion's. ``inference.paint`` makes
-        paintings of patches, other faces and colours. Raises what ``region`` and ``check_square`` do.
+        alone and a share ``keep`` of its features; elsewhere all pixels are the inversion's. Rows and features of the
+        result are those of the painting, so further edits keep it. ``inference.paint`` makes paintings of patches,
+        other faces and colours. Raises what ``region`` and ``check_square`` do.
         """
         self.check_square()
         mask, notes = region, result.notes
@@ -426,8 +427,11 @@ class Session:
         generator = self._generator_of(result)
         with self._lock, torch.no_grad():
             drawn = self._joined(result, own, Inversion(other.ws, features), generator, wide)
-        picture = images.to_picture(drawn)
-        return replace(result, reconstruction=picture, ws=rough.ws, samples=(), sample_ws=None, notes=notes)
+        return replace(
+            result, reconstruction=images.to_picture(drawn), ws=rough.ws,
+            features={side: residual[0].cpu() for side, residual in features.items()},
+            samples=(), sample_ws=None, notes=notes,
+        )  # fmt: skip
 
     def _rows_of_pictures(self, *pictures: Tensor) -> Tensor:
         """The rows ``[k d]`` of each picture as ``[n k d]``. Raises ConfigError for others, as ``decode`` does."""
