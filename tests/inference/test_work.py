@@ -10,14 +10,16 @@ from PIL import Image, ImageDraw
 from pixel2style import images
 from pixel2style.editing import latents
 from pixel2style.errors import ConfigError, ImageError
+from pixel2style.inference import edit
 from pixel2style.inference import work as works
 from pixel2style.inference.session import Session
 from pixel2style.inference.work import Drawing, Sessions, Work
 from pixel2style.tasks.task import OTHER_FACES
-from tests.support.paths import ASTRONAUT
+from tests.support.paths import ASTRONAUT, ROOT
 from tests.support.stand_in import save_random_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+COELHO = ROOT / "examples" / "gallery" / "coelho.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,7 @@ def started(session: Session) -> Work:
 @pytest.fixture
 def work(started: Work) -> Work:
     """As it was after the inversion."""
-    started.result, started.only, started.variants, started.painted = started.result, None, None, False
-    started.base, started.amounts, started.now, started._past = started.result.ws, {}, started.result, []
-    return started
+    return replace(started, _past=[])
 
 
 def apart(one: Image.Image, other: Image.Image) -> torch.Tensor:
@@ -105,6 +105,11 @@ def test_variants_and_mixtures_change_their_rows_only_and_can_be_undone(
     assert work.now.reconstruction.tobytes() == taken.reconstruction.tobytes()
     work.reset()
     assert torch.equal(work.now.ws, own)
+
+
+def test_a_mixture_is_that_of_the_command(work: Work, session: Session) -> None:
+    work.mix(COELHO, "coarse", 1.0)
+    assert torch.equal(work.base, edit.mixed(work.result.ws, session.invert(COELHO).ws[None], [1.0], "coarse", 1.0))
 
 
 def test_paint_is_not_lost_to_a_refinement(small: Session, monkeypatch: pytest.MonkeyPatch) -> None:

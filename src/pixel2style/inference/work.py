@@ -174,10 +174,11 @@ class Work:
     def mix(self, other: Path, rows: Rows, share: float) -> None:
         """Take a share of ``rows`` from another photograph, whose largest face is used.
 
-        Another share of the same replaces the one before.
+        Another share of the same replaces the one before. Rows are those that ``pixel2style mix`` takes: they are found
+        with features, for which a detail encoder may move them.
         """
         if other not in self._others:
-            self._others = {other: self.session.invert(images.load(other, MOST_PIXELS), detail=False).ws}
+            self._others = {other: self.session.invert(images.load(other, MOST_PIXELS)).ws}
         start, last = self.base, self._mixture
         if last is not None and last[:2] == (other, rows) and self.base is last[3]:
             start = last[2]
