@@ -3,6 +3,7 @@ import json
 import os
 import resource
 import tarfile
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from pixel2style import images
 from pixel2style.errors import ConfigError, NoFaceError
+from pixel2style.faces import mtcnn
 from pixel2style.faces.align import Face, FaceAligner, crop, ffhq_quad, from_left, paste_back, pick
 from pixel2style.faces.mtcnn import Detections, suppress
 from tests.support.paths import ROOT
@@ -326,6 +328,23 @@ def test_a_photograph_of_twelve_megapixels_is_aligned_quickly_in_little_memory(a
     torch.set_num_threads(threads)
     assert taken < 2.0, "processor seconds"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000, "kilobytes"
+
+
+def test_threads_that_detect_at_once_leave_onednn_as_it_was() -> None:
+    before, inside, left = torch.backends.mkldnn.enabled, threading.Event(), threading.Event()
+
+    def second() -> None:
+        with mtcnn._without_onednn():
+            inside.set()
+            left.wait(5)
+
+    thread = threading.Thread(target=second)
+    with mtcnn._without_onednn():
+        thread.start()
+        inside.wait(0.2)  # in vain, where one has to wait for the other
+    left.set()
+    thread.join()
+    assert torch.backends.mkldnn.enabled == before
 
 
 @pytest.mark.parametrize("pictures", [1, 3])

@@ -6,6 +6,7 @@ windows at 24 pixels; the output network classifies them at 48 pixels and predic
 Axes: ``b`` images of one size, ``n`` windows, ``h w`` pixels. A window is (left, top, right, bottom) in pixels.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ REDUCTION = 0.709
 """Ratio of the sides of neighbouring pyramid levels: half the area."""
 THRESHOLDS = (0.6, 0.7, 0.7)
 """Least probability of a window in each network."""
+_ONEDNN = threading.Lock()
+"""Held while oneDNN is disabled: that is a setting of the process, which a second thread would find and restore."""
 
 
 @dataclass(frozen=True)
@@ -175,13 +178,14 @@ def pretrained() -> MTCNN:
 def _without_onednn() -> Iterator[None]:
     """Disable oneDNN, which compiles and caches a kernel for every new shape, and pyramids have many.
 
-    The cache grew by 0.8 GB over 200 photographs. These networks are as fast without it.
+    The cache grew by 0.8 GB over 200 photographs. These networks are as fast without it. One thread at a time detects.
     """
-    enabled = torch.backends.mkldnn.set_flags(False)[0]  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.set_flags(enabled)  # type: ignore[no-untyped-call]
+    with _ONEDNN:
+        enabled = torch.backends.mkldnn.set_flags(False)[0]  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            torch.backends.mkldnn.set_flags(enabled)  # type: ignore[no-untyped-call]
 
 
 def _sides(windows: Tensor) -> Tensor:

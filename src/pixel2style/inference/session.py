@@ -28,7 +28,7 @@ from ..config import DEFAULT_TASK
 from ..editing import latents, local, regions
 from ..editing.carry import Carrier, between
 from ..errors import ConfigError, ImageError, Pixel2StyleError
-from ..faces.align import Choice, FaceAligner, crop, from_left
+from ..faces.align import Choice, Face, FaceAligner, crop, from_left
 from ..generators.base import Generator, Residuals
 from ..generators.sampling import draw, seeded
 from ..metrics import attributes
@@ -191,7 +191,10 @@ class Session:
 
     def frame(self, image: Image.Image, align: bool = True, face: Choice | None = None) -> Frame:
         """The square of an upright picture that is used: the face, or the middle. Raises NoFaceError."""
-        return Frame.around(preparation.locate(image, face, self.aligner)[0]) if align else Frame.middle(image)
+        if not align:
+            return Frame.middle(image)
+        with self._lock:
+            return Frame.around(preparation.locate(image, face, self.aligner)[0])
 
     def each_face(self, photos: Iterable[Photo | str | Path]) -> Iterator[Photo]:
         """Photographs for ``invert_many`` and the like, one for each face: NAME.1, NAME.2, ... from left to right.
@@ -204,7 +207,7 @@ class Session:
             except ImageError:
                 yield photo
                 continue
-            faces = from_left(self.aligner.detect_turned(picture), picture.size)
+            faces = self._faces(picture)
             for number, face in enumerate(faces, 1):
                 landmarks = tuple((float(x), float(y)) for x, y in face.landmarks)
                 name = f"{photo.name}.{number}"
@@ -223,8 +226,12 @@ class Session:
 
     def faces(self, image: Image.Image, size: int) -> list[Image.Image]:
         """All faces of an upright photograph, aligned, ``size`` pixels wide, numbered from the left as ``face`` is."""
-        found = from_left(self.aligner.detect_turned(image), image.size)
-        return [crop(image, face.quad, size) for face in found]
+        return [crop(image, face.quad, size) for face in self._faces(image)]
+
+    def _faces(self, image: Image.Image) -> list[Face]:
+        """All faces of an upright photograph, from left to right."""
+        with self._lock:
+            return from_left(self.aligner.detect_turned(image), image.size)
 
     def invent(self, seed: int) -> Image.Image:
         """The face of nobody, drawn from random rows."""
@@ -323,9 +330,9 @@ class Session:
         """How close the reconstruction of an inversion is to its photograph."""
         size = result.reconstruction.size
         photograph = result.aligned.resize(size, Image.Resampling.LANCZOS)
-        return refinement.fidelity_of(
-            images.to_tensor(result.reconstruction), images.to_tensor(photograph), self._objective
-        )
+        pictures = images.to_tensor(result.reconstruction), images.to_tensor(photograph)
+        with self._lock:
+            return refinement.fidelity_of(*pictures, self._objective)
 
     def edit(
         self, result: Result, ws: Tensor, steps: Tensor | None = None, *,
