@@ -172,6 +172,11 @@ def test_principal_axes_are_orthonormal_sorted_and_those_of_w(small: Generator) 
     assert torch.allclose(((w - w.mean(0)) @ axes.T).std(0), deviations, rtol=0.1)
 
 
+def test_too_few_samples_for_principal_axes_are_told_how_many_are_needed(small: Generator) -> None:
+    with pytest.raises(ConfigError, match="more than 4, not 2"):
+        find.ganspace(small, 4, samples=2)
+
+
 @pytest.mark.parametrize("rows", [None, "0", "3-4"])
 def test_sefas_first_direction_changes_the_styles_most(small: Generator, rows: str | None) -> None:
     found = find.sefa(small, 16, rows)

@@ -93,7 +93,7 @@ def ganspace(generator: Generator, count: int, samples: int = 100_000, seed: int
     if not 0 < count <= generator.width:
         raise ConfigError(f"W has {generator.width} axes: ask for 1 to {generator.width}, not {count}")
     if samples <= count:
-        raise ConfigError(f"{count} axes are found from more samples than axes: give more than {samples}")
+        raise ConfigError(f"{count} axes are found from more samples than axes: give more than {count}, not {samples}")
     total = torch.zeros(generator.width, dtype=torch.float64)
     squares = torch.zeros(generator.width, generator.width, dtype=torch.float64)
     with torch.no_grad():
