@@ -100,6 +100,9 @@ def test_variants_and_mixtures_change_their_rows_only_and_can_be_undone(
     work.mix(other, "0-1", 1.0)
     assert torch.allclose(work.base[[0, 1, 4, 5]], other_ws[[0, 1, 4, 5]], atol=1e-5)
     assert torch.equal(work.base[2:4], taken.ws[2:4]), "mixtures of other rows add up"
+    with pytest.raises(ConfigError, match="elbow"):
+        work.limit("elbow")
+    assert work.only is None, "what cannot be drawn is not kept"
     for _ in range(4):
         work.undo()
     assert work.now.reconstruction.tobytes() == taken.reconstruction.tobytes()

@@ -143,9 +143,16 @@ class Work:
         self._change(self.result, self.base, amounts)
 
     def limit(self, only: str | None) -> None:
-        """Change only a region from now on (``editing.regions.NAMES``), None for the whole face."""
-        self.only = only
-        self._draw()
+        """Change only a region from now on (``editing.regions.NAMES``), None for the whole face.
+
+        Raises ConfigError, and changes nothing, for another name and for a model of wide pictures.
+        """
+        before, self.only = self.only, only
+        try:
+            self._draw()
+        except Pixel2StyleError:
+            self.only = before
+            raise
 
     def undo(self) -> None:
         """Take the last change back, if there is one."""
