@@ -121,6 +121,24 @@ def test_choosing_a_region_before_a_photograph_leaves_sliders_alone() -> None:
     assert face.only is None
 
 
+def test_a_variant_of_work_that_was_dropped_after_an_hour_asks_for_a_new_start() -> None:
+    import gradio as gr
+
+    from pixel2style.studio import draw_tab, edit_tab, repair_tab
+
+    click = SimpleNamespace(index=0)
+    for tab, name, given in (
+        (edit_tab.tab, "taken", ()),
+        (repair_tab.tab, "taken", ()),
+        (draw_tab.tab, "kept", ("sketch", "")),
+    ):
+        page, _ = built(tab, False)
+        for one in page.fns.values():
+            if one.name == name:
+                with pytest.raises(gr.Error, match="first"):
+                    one.fn(None, *given, click)
+
+
 def test_the_canvas_lies_on_the_face_that_is_shown() -> None:
     from pixel2style.studio import edit_tab
 

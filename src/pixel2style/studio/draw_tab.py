@@ -69,8 +69,8 @@ def _canvas_of(models: Sessions, task: str, closed: bool) -> None:
         every = needed(found, "Draw a face first.").vary(VARIANTS, int(number), PREVIEW)
         return [shown(one) for one in every], number + 1
 
-    def kept(found: Drawing, name: str, value: str, event: gr.SelectData) -> Any:
-        found.keep(event.index)
+    def kept(found: Drawing | None, name: str, value: str, event: gr.SelectData) -> Any:
+        needed(found, "Draw a face first.").keep(event.index)
         return followed(found, name, value)
 
     def freed(found: Drawing | None, name: str, value: str) -> Any:

@@ -161,9 +161,9 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
     def varied(found: Work | None, which: str, number: float) -> Any:
         return [shown(one) for one in needed(found).vary(which, VARIANTS, int(number), PREVIEW)], number + 1
 
-    def taken(found: Work, event: gr.SelectData) -> Any:
-        found.take(event.index)
-        return both(found)
+    def taken(found: Work | None, event: gr.SelectData) -> Any:
+        needed(found).take(event.index)
+        return both(needed(found))
 
     def refined(found: Work | None, seconds: float) -> Iterator[Any]:
         for picture, words in needed(found).refine(seconds):

@@ -56,9 +56,9 @@ def tab(models: Sessions, closed: bool) -> None:
         every = [shown(one) for one in (found.result.reconstruction, *found.result.samples)]
         return [found, both(found), gr.Gallery(every, visible=more, selected_index=None)]
 
-    def taken(found: Work, event: gr.SelectData) -> tuple[str, str]:
-        found.sample(event.index - 1)
-        return both(found)
+    def taken(found: Work | None, event: gr.SelectData) -> tuple[str, str]:
+        needed(found).sample(event.index - 1)
+        return both(needed(found))
 
     asked = [photo, cropped, todo, model]
     todo.change(chosen, todo, [painting, model], **ONE).then(said(framed), asked, mask, **ONE)
