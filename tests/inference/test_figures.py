@@ -1,5 +1,7 @@
 """Grids, morphs, walks and variants: what each tile and each frame shows."""
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import pixel2style as p2s
-from pixel2style import images
+from pixel2style import images, photos
 from pixel2style.cli import main
 from pixel2style.errors import ConfigError, OutputError
 from pixel2style.inference import edit, figures, folder
@@ -46,6 +48,24 @@ def test_a_grid_has_photographs_down_others_across_and_their_mixtures(
     apart = np.abs(one - other).mean()
     for row, column, wanted in ((1, 0, one), (2, 0, other), (0, 1, other), (0, 2, one), (1, 1, other), (2, 2, one)):
         assert np.abs(tile(sheet, row, column) - wanted).mean() < apart / 4, (row, column)
+
+
+def test_of_the_others_of_a_grid_one_photograph_at_a_time_is_in_memory(
+    session: p2s.Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results: list[weakref.ref[p2s.Result]] = []
+    kept = []
+
+    def invert(photo: Path, align: bool) -> p2s.Result:
+        gc.collect()
+        kept.append(sum(result() is not None for result in results))
+        results.append(weakref.ref(result := p2s.Session.invert(session, photo, align)))
+        return result
+
+    monkeypatch.setattr(session, "invert", invert)
+    others = [str(ASTRONAUT), str(OTHER), str(ASTRONAUT)]
+    list(figures.grid_into(tmp_path / "out", photos.find([str(OTHER)]), session, others, rows="0-"))
+    assert kept == [0, 1, 1]
 
 
 def test_a_morph_begins_and_ends_with_the_faces_themselves(session: p2s.Session) -> None:

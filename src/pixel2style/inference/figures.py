@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from .. import images
 from ..editing.latents import parse_rows
@@ -49,8 +50,11 @@ def grid_into(
     file = out / "grid.png"
     claim(out, [file], [*(photo.path for photo in photos), *sources], overwrite)
     parse_rows(rows, session.model.generator.rows)
-    across = [session.invert(source, align) for source in sources]
-    first = [_tile(other.reconstruction) for other in across]
+    others_ws, first = list[Tensor](), list[Image.Image]()
+    for source in sources:
+        other = session.invert(source, align)
+        others_ws.append(other.ws)
+        first.append(_tile(other.reconstruction))
     tiles = [Image.new("RGB", first[0].size, "white"), *first]
     weights, last = [1.0], None
     for photo, result in session.invert_many(photos, align, face=face):
@@ -59,12 +63,12 @@ def grid_into(
             continue
         if last is not None:
             yield last
-        steps = torch.stack([edit.mixed(result.ws, other.ws[None], weights, rows, alpha) for other in across])
+        steps = torch.stack([edit.mixed(result.ws, other[None], weights, rows, alpha) for other in others_ws])
         mixtures = session.edit(result, result.ws, steps).samples
         tiles += [_tile(picture) for picture in (result.reconstruction, *mixtures)]
         last = Outcome(photo, far=result.far, notes=result.notes)
     if last is not None:
-        images.save(images.grid(tiles, len(across) + 1), file)
+        images.save(images.grid(tiles, len(others_ws) + 1), file)
         yield replace(last, files={"grid": file})
 
 
