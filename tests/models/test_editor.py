@@ -11,7 +11,7 @@ from pixel2style.editing.carry import Carrier
 from pixel2style.errors import CheckpointError
 from pixel2style.formats import safetensors
 from pixel2style.generators import StyleGAN2
-from pixel2style.models.editor import Editor
+from pixel2style.models.editor import Editor, _face
 from pixel2style.models.inversion import Inversion
 from tests.support import small_inversion
 from tests.support.golden_rule import arr
@@ -55,6 +55,16 @@ def test_where_an_edit_changes_nothing_nothing_is_added(generator: StyleGAN2, in
         added, _ = editor(generator)(own, own, after, inversion.features[16], torch.ones(1, 1, 16, 16), None)
         sizes.append(float(added.square().mean()))
     assert sizes[0] == 0 and 0 < sizes[1] < 1e-4 * sizes[2]
+
+
+def test_gradients_pass_after_a_first_use_in_inference_mode(generator: StyleGAN2, inversion: Inversion) -> None:
+    _face.cache_clear()
+    carrier, own = Carrier(generator, inversion, editor(generator)), inversion.ws + arr("direction", 16)
+    with torch.inference_mode():
+        Carrier(generator, inversion, editor(generator)).maps(own)
+    edited = own.clone().requires_grad_()
+    carrier.maps(edited)[32].square().sum().backward()
+    assert edited.grad is not None and edited.grad.any()
 
 
 def test_features_of_other_maps_are_carried_by_rules_alone(generator: StyleGAN2, inversion: Inversion) -> None:

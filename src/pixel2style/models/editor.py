@@ -94,8 +94,9 @@ class Editor(nn.Module):
 @functools.cache
 def _face(side: int) -> Tensor:
     """1 in ``FACE``, 0 outside, with a soft border: ``[1 1 side side]``."""
-    at = (torch.arange(side) + 0.5) / side
-    y, x = torch.meshgrid(at, at, indexing="ij")
-    (across, down), (half_across, half_down) = FACE
-    inside = ((x - across) / half_across) ** 2 + ((y - down) / half_down) ** 2 < 1
-    return blurred(inside[None, None].float(), BLUR * side)
+    with torch.inference_mode(False):  # it is kept, also for calls that need gradients
+        at = (torch.arange(side) + 0.5) / side
+        y, x = torch.meshgrid(at, at, indexing="ij")
+        (across, down), (half_across, half_down) = FACE
+        inside = ((x - across) / half_across) ** 2 + ((y - down) / half_down) ** 2 < 1
+        return blurred(inside[None, None].float(), BLUR * side)
