@@ -213,6 +213,10 @@ def test_the_check_holds_no_more_pictures_at_once_than_the_run(
     assert small.batch / small.accumulate <= batch / accumulate
 
 
+def test_what_is_measured_are_steps_that_draw(config: TrainConfig) -> None:
+    assert doctor.overfit_config(replace(config, rows_until=1_000)).rows_until == 0
+
+
 def memory_message(pictures: int = 0, **changes: Any) -> str:
     config = replace(TrainConfig(), **changes)
     small = replace(config, batch=5, accumulate=1)

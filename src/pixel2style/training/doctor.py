@@ -167,7 +167,7 @@ def _bytes(network: nn.Module) -> int:
 def overfit_config(config: TrainConfig) -> TrainConfig:
     """The run as the check on ten pictures has it: nothing random, at most five pictures at once, and no full folder.
 
-    Pictures are drawn at full size if those of any step are, since these steps need most memory and time.
+    Pictures are drawn, and at full size if those of any step are, since these steps need most memory and time.
     """
     batch = photographs_at(config, config.steps)
     part = min(max(1, batch // config.accumulate), PICTURES // 2)
@@ -175,7 +175,7 @@ def overfit_config(config: TrainConfig) -> TrainConfig:
     detail = replace(config.detail, full_size_from=0, full_batch=0, cache="")
     return replace(
         config, detail=detail, batch=part * parts, generated=0, accumulate=parts, mirror=False, augment=False, warmup=0,
-        iterations=1, schedule="constant", steps=STEPS, log_every=1, minutes=0,
+        iterations=1, rows_until=0, schedule="constant", steps=STEPS, log_every=1, minutes=0,
     )  # fmt: skip
 
 
