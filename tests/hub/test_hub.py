@@ -114,6 +114,15 @@ def test_a_card_says_what_is_known_and_that_the_rest_is_not() -> None:
     assert not {"license", "metrics", "model-index"} & known.keys()
 
 
+@pytest.mark.parametrize(
+    ("task", "command"),
+    [("invert", "invert photo.jpg"), ("superres", "translate superres picture.png"), ("unknown", "invert photo.jpg")],
+)
+def test_a_card_names_the_command_that_a_model_is_for(task: str, command: str) -> None:
+    card = hubcard.card(replace(tiny_model().config, task=task), hubcard.Facts())
+    assert f"`pixel2style {command} --model hf://USER/REPO --out results`" in card
+
+
 def test_a_card_shows_metrics_to_people_and_to_programs() -> None:
     repository = hub.Repository(tiny_model(), metrics={"lpips": 0.26617}, measured_on="100 faces", license="mit")
     card = repository.generate_model_card().content

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelConfig, TrainConfig
-from ..tasks import values_of
+from ..tasks import task_or_none, values_of
 
 TAGS = ["pixel2style", "psp", "stylegan", "gan-inversion", "image-to-image"]
 PIPELINE = "image-to-image"
@@ -174,7 +174,7 @@ def _millions(facts: Facts, part: str) -> str:
 
 def _use(config: ModelConfig, repo: str) -> str:
     channels = config.encoder.input_channels - 3 * config.feedback
-    photographs = channels == 3
+    task = task_or_none(config.task)
     lines = [
         "    # pip install pixel2style",
         "    import pixel2style as p2s",
@@ -182,8 +182,11 @@ def _use(config: ModelConfig, repo: str) -> str:
         f"    ws = model.encode(images)     # images [b {channels} h w]: {values_of(config.task, channels)}",
         f"    pictures = model.decode(ws)   # [b 3 {config.generator.size} {config.generator.size}] in about [-1, 1]",
     ]
-    shell = f"or, from photographs to pictures, `pixel2style invert photo.jpg --model hf://{repo} --out results`."
-    return "\n".join(lines) + (f"\n\n{shell}" if photographs else "")
+    command = "invert photo.jpg" if channels == 3 else ""
+    if task is not None and not task.inverts:
+        command = f"translate {config.task} picture.png"
+    shell = f"or, from files to files, `pixel2style {command} --model hf://{repo} --out results`."
+    return "\n".join(lines) + (f"\n\n{shell}" if command else "")
 
 
 def _figures(facts: Facts) -> str:
