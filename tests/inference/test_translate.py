@@ -277,6 +277,22 @@ def test_a_mask_of_another_shape_is_stretched_and_a_note_says_so(session: p2s.Se
         assert one.source[3].mean() == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_mask_hides_the_same_whether_it_is_given_as_a_file_or_as_a_picture(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    mask = Image.new("LA", (60, 60), (0, 255))
+    mask.paste((100, 255), (0, 0, 20, 60))  # nearer to black
+    mask.paste((160, 255), (20, 0, 40, 20))  # nearer to white
+    mask.paste((0, 0), (40, 0, 60, 20))  # transparent: white
+    mask.save(tmp_path / "mask.png")
+    own = p2s.Session(models["inpaint"])
+    by_file, by_picture = (
+        own.translate(ASTRONAUT, False, mask=given).hidden for given in (str(tmp_path / "mask.png"), mask)
+    )
+    assert by_file is not None and by_picture is not None and torch.equal(by_file, by_picture)
+    assert by_file.mean() == pytest.approx(2 / 9, abs=0.06)  # in a picture of few pixels
+
+
 def test_what_is_transparent_is_hidden_where_no_mask_is_given(session: p2s.Session, tmp_path: Path) -> None:
     photo, mask = painted(images.load(ASTRONAUT), [(200, 130), (270, 130), (270, 170), (200, 170)])
     mask.save(tmp_path / "mask.png")

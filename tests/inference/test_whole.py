@@ -187,3 +187,12 @@ def test_pictures_of_other_kinds_cannot_be_pasted(tmp_path: Path, capsys: pytest
 def test_a_word_too_long_for_a_file_is_no_region() -> None:
     with pytest.raises(p2s.ConfigError, match="region"):
         whole.opened("m" * 300)
+
+
+def test_a_region_is_the_same_whether_its_mask_is_a_file_or_a_picture(tmp_path: Path) -> None:
+    mask = Image.new("LA", (4, 4), (0, 255))
+    mask.paste((0, 0), (0, 0, 2, 4))  # transparent: white
+    mask.save(tmp_path / "mask.png")
+    by_file, by_picture = (whole.opened(given) for given in (str(tmp_path / "mask.png"), mask))
+    assert isinstance(by_file, Image.Image) and isinstance(by_picture, Image.Image)
+    assert by_file.tobytes() == by_picture.tobytes() and by_picture.getextrema() == ((0, 255),) * 3

@@ -1,8 +1,8 @@
 """Regions of an aligned face as soft masks: the eyes, the mouth, the hair, the background.
 
 Parts of a face follow 68 landmarks (iBUG 300-W) that ``metrics.attributes`` finds; skin, hair, clothes and background
-are classes of ``metrics.parsing``. Of several pictures, such as one before and one
-after an edit, a region is the union, so that it holds what was there and what is there now.
+are classes of ``metrics.parsing``. Of several pictures, such as one before and one after an edit, a region is the
+union, so that it holds what was there and what is there now.
 
 Axes: ``b`` pictures, ``s`` side of a mask, ``h w`` sides of a picture.
 """

@@ -317,8 +317,7 @@ class Session:
         """
         task = self.model.config.task
         if mask is not None and not isinstance(mask, str):
-            found = images.opened(mask)
-            mask = images.to_rgb(found).convert("L") if isinstance(found, Image.Image) else found
+            mask = images.opened(mask)
         request = Request(
             task, align, factor, mask, keep_known, samples, rows, seed, alpha, refine, detail,
             face=face, make_sketch=make_sketch, make_labels=make_labels, like=like, colours=colours,

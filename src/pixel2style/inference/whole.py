@@ -93,11 +93,13 @@ def _with_alpha(made: Image.Image, before: Image.Image, base: Image.Image, alpha
 
 
 def opened(wanted: Region) -> Region:
-    """A region by its name, or as a picture: its file is read.
+    """A region by its name, or as a picture: its file is read, its transparent parts are white.
 
     Raises ConfigError for a word that is neither a name nor a file, ImageError for a file that is no picture.
     """
-    if isinstance(wanted, Image.Image) or wanted in regions.NAMES:
+    if isinstance(wanted, Image.Image):
+        return images.to_rgb(wanted)
+    if wanted in regions.NAMES:
         return wanted
     if isinstance(wanted, str) and not os.path.isfile(wanted):  # noqa: PTH113 (Path.is_file raises for long names)
         raise ConfigError(

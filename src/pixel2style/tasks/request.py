@@ -33,7 +33,7 @@ MOST_SEEDS = 100
 class Request:
     """What a user asks for: the options of ``pixel2style translate`` and ``invert``.
 
-    ``mask`` is one of ``face_masks.MASKS``, a file, or (``opened``) a gray picture, white where pixels are hidden.
+    ``mask`` is one of ``face_masks.MASKS``, or a picture or a file of one, white where pixels are hidden (``opened``).
     ``refine`` None: one step if the task is refinable and the generator's curvature is known, else none. ``detail``:
     whether results also have features, where the model has a detail encoder and the task ``shown``. ``budget``, seconds
     for each photograph, and ``target``, a distance by LPIPS, refine an inversion until one of them is reached: its
@@ -78,11 +78,17 @@ class Request:
         return Path(self.mask)
 
     def opened(self) -> "Request":
-        """The same with the mask's file read, its transparent parts white. Raises ImageError."""
-        if self.mask_file is None:
+        """The same with a mask that is a picture in black and white, its file read; transparent parts are white.
+
+        Raises ImageError.
+        """
+        if isinstance(self.mask, Image.Image):
+            picture = images.to_rgb(self.mask)
+        elif self.mask_file is not None:
+            picture = images.load(self.mask_file)
+        else:
             return self
-        mask = images.load(self.mask_file).convert("L").point(lambda level: 255 * (level > 127))
-        return replace(self, mask=mask)
+        return replace(self, mask=picture.convert("L").point(lambda level: 255 * (level > 127)))
 
     def random(self) -> torch.Generator:
         """A new generator with the request's seed."""
