@@ -233,6 +233,14 @@ def test_a_face_in_a_small_picture_is_found_and_enlarged_from_its_own_pixels(ses
     assert abs((left[0] + right[0]) / 2 - 128) < 10
 
 
+# photographs
+def test_a_large_photograph_is_shown_as_sharp_as_in_training(session: p2s.Session) -> None:
+    for side, shown in ((1024, 256), (128, 128)):
+        one = prepared(session, ASTRONAUT, Request("invert"), side)
+        assert one.picture.size == (side, side)
+        assert torch.equal(one.source, images.to_tensor(one.picture.resize((shown, shown), Image.Resampling.BICUBIC)))
+
+
 # hidden parts
 
 

@@ -628,7 +628,8 @@ class Session:
         inversion = self._detailed(batch, all_ws, request, drawn_rows)
         tuned: list[Generator] = []
         if goal := _goal_of(request):
-            inversion, tuned = self._refined_further(sources, inversion, goal, request.tune, begun, watch)
+            photographs = torch.stack([images.to_tensor(prepared.picture) for prepared in batch]).to(self.device)
+            inversion, tuned = self._refined_further(photographs, inversion, goal, request.tune, begun, watch)
         pictures: Sequence[Tensor] | Tensor = []
         if change is None:
             pictures = [self._draw(inversion.part(i), own)[0] for i, own in enumerate(tuned)] or self._draw(inversion)
@@ -720,19 +721,19 @@ class Session:
         )  # fmt: skip
 
     def _refined_further(
-        self, sources: Tensor, inversion: Inversion, goal: Goal, tune: bool, begun: float, watch: Watch | None
+        self, photographs: Tensor, inversion: Inversion, goal: Goal, tune: bool, begun: float, watch: Watch | None
     ) -> tuple[Inversion, list[Generator]]:
-        """The inversion with features refined until ``goal``, or with a tuned generator for each picture.
+        """The inversion of ``photographs [b 3 h r]``, features refined until ``goal``, or a tuned generator for each.
 
         Features of a batch are refined together on a GPU, else one by one.
         """
-        together = len(sources) if self.device.type == "cuda" and not tune else 1
+        together = len(photographs) if self.device.type == "cuda" and not tune else 1
         method: refinement.Descent = partial(weights.tune if tune else maps.descend, bf16=self._bf16)
         found = []
-        for first in range(0, len(sources), together):
-            some = range(first, min(first + together, len(sources)))
+        for first in range(0, len(photographs), together):
+            some = range(first, min(first + together, len(photographs)))
             progress = refinement.refine(
-                self.model, sources[some.start : some.stop], inversion.parts(some), goal, self._objective,
+                self.model, photographs[some.start : some.stop], inversion.parts(some), goal, self._objective,
                 method=method, begun=begun, watch=watch,
             )  # fmt: skip
             found.append(progress)
