@@ -118,8 +118,8 @@ class DetailShape:
     """A detail encoder (``models.detail``) without what its generator determines."""
 
     side: Positive = 32
-    """Side of the coarse map that gets a residual; the pictures that the network sees have eight times as many
-    pixels."""
+    """Side of the coarse map that gets a residual; the pictures that the network sees have eight times that
+    side."""
     width: Positive = 192
     """Channels of the network at the coarse map."""
     units: Positive = 6
