@@ -342,7 +342,8 @@ class Session:
         ``steps`` [n k d] are drawn as its ``samples``. Rows that are the inversion's own give its own picture. ``only``
         limits the edit to a region (see ``region``): the generator's maps are joined there (``editing.local``), and all
         pixels outside are the inversion's. ``size`` is the side of the pictures, by default the generator's: a preview
-        of 256 pixels takes half the time. Raises ConfigError for rows that are not of the model's generator, and what
+        of 256 pixels takes half the time. The result's features remain the inversion's, not those that were drawn: to
+        change rows again, edit the inversion, not its edit. Raises ConfigError for rows that are not of the model's generator, and what
         ``region`` and, with ``only``, ``check_square`` raise.
         """
         notes = result.notes
