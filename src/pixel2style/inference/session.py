@@ -343,8 +343,8 @@ class Session:
         limits the edit to a region (see ``region``): the generator's maps are joined there (``editing.local``), and all
         pixels outside are the inversion's. ``size`` is the side of the pictures, by default the generator's: a preview
         of 256 pixels takes half the time. The result's features remain the inversion's, not those that were drawn: to
-        change rows again, edit the inversion, not its edit. Raises ConfigError for rows that are not of the model's generator, and what
-        ``region`` and, with ``only``, ``check_square`` raise.
+        change rows again, edit the inversion, not its edit. Raises ConfigError for rows that are not of the model's
+        generator, and what ``region`` and, with ``only``, ``check_square`` raise.
         """
         notes = result.notes
         if only is not None:
