@@ -234,6 +234,8 @@ def test_a_face_in_a_small_picture_is_found_and_enlarged_from_its_own_pixels(ses
 
 
 # photographs
+
+
 def test_a_large_photograph_is_shown_as_sharp_as_in_training(session: p2s.Session) -> None:
     for side, shown in ((1024, 256), (128, 128)):
         one = prepared(session, ASTRONAUT, Request("invert"), side)
@@ -241,7 +243,32 @@ def test_a_large_photograph_is_shown_as_sharp_as_in_training(session: p2s.Sessio
         assert torch.equal(one.source, images.to_tensor(one.picture.resize((shown, shown), Image.Resampling.BICUBIC)))
 
 
+def test_a_small_photograph_keeps_its_own_pixels_and_is_what_refinement_wants(session: p2s.Session) -> None:
+    photo = images.load(ASTRONAUT)
+    small = photo.resize((256, 256))
+    one = prepared(session, small, Request("invert", align=False), 1024)
+    assert one.picture.size == (1024, 1024)
+    assert torch.equal(one.source, images.to_tensor(small)) and torch.equal(one.wanted, one.source)
+    large = prepared(session, photo, Request("invert", align=False), 1024)
+    assert torch.equal(large.source, images.to_tensor(photo.resize((256, 256), Image.Resampling.BICUBIC)))
+    assert torch.equal(large.wanted, images.to_tensor(large.picture))
+
+
 # hidden parts
+
+
+def test_hidden_pixels_reach_no_known_one_however_pictures_are_reduced(session: p2s.Session) -> None:
+    shape = [(361, 303), (503, 267), (541, 325), (402, 381)]
+    photo, mask = painted(images.load(ASTRONAUT).resize((1024, 1024)), shape)
+    request = Request("inpaint", mask=mask, align=False)
+    one = prepared(session, photo, request, 1024)
+    photo.paste("white", mask=mask)
+    assert torch.equal(one.source, prepared(session, photo, request, 1024).source)
+    whole = photo.resize((256, 256), Image.Resampling.BICUBIC)
+    known = one.source[3:]
+    error = (one.source[:3] - images.to_tensor(whole)) * known
+    assert error[:, 4:-4, 4:-4].abs().max() < 0.03  # at the border lines are mirrored here
+    assert 0.95 < known.mean() < 1
 
 
 def painted(photo: Image.Image, shape: list[tuple[int, int]], scale: float = 1) -> tuple[Image.Image, Image.Image]:

@@ -327,8 +327,11 @@ class Session:
 
     def fidelity(self, result: Result) -> Fidelity:
         """How close the reconstruction of an inversion is to its photograph."""
-        size = result.reconstruction.size
-        photograph = result.aligned.resize(size, Image.Resampling.LANCZOS)
+        own, size = result.photograph, (COMPARE_SIZE, COMPARE_SIZE)
+        if own is not None and own.frame.quad is None and result.aligned.width == result.aligned.height:
+            photograph = own.cut(*size, Image.Resampling.BICUBIC)  # its own pixels, where it has no more than these
+        else:
+            photograph = result.aligned.resize(size, Image.Resampling.BICUBIC)
         pictures = images.to_tensor(result.reconstruction), images.to_tensor(photograph)
         with self._lock:
             return refinement.fidelity_of(*pictures, self._objective)
@@ -629,7 +632,7 @@ class Session:
         inversion = self._detailed(batch, all_ws, request, drawn_rows)
         tuned: list[Generator] = []
         if goal := _goal_of(request):
-            photographs = torch.stack([images.to_tensor(prepared.picture) for prepared in batch]).to(self.device)
+            photographs = [prepared.wanted.to(self.device) for prepared in batch]
             inversion, tuned = self._refined_further(photographs, inversion, goal, request.tune, begun, watch)
         pictures: Sequence[Tensor] | Tensor = []
         if change is None:
@@ -722,19 +725,21 @@ class Session:
         )  # fmt: skip
 
     def _refined_further(
-        self, photographs: Tensor, inversion: Inversion, goal: Goal, tune: bool, begun: float, watch: Watch | None
-    ) -> tuple[Inversion, list[Generator]]:
-        """The inversion of ``photographs [b 3 h r]``, features refined until ``goal``, or a tuned generator for each.
+        self, photographs: Sequence[Tensor], inversion: Inversion, goal: Goal, tune: bool, begun: float,
+        watch: Watch | None,
+    ) -> tuple[Inversion, list[Generator]]:  # fmt: skip
+        """The inversion of photographs ``[3 h r]``, features refined until ``goal``, or a tuned generator for each.
 
-        Features of a batch are refined together on a GPU, else one by one.
+        Features of photographs of one size are refined together on a GPU, else one by one.
         """
-        together = len(photographs) if self.device.type == "cuda" and not tune else 1
+        alike = len({one.shape for one in photographs}) == 1
+        together = len(photographs) if alike and self.device.type == "cuda" and not tune else 1
         method: refinement.Descent = partial(weights.tune if tune else maps.descend, bf16=self._bf16)
         found = []
         for first in range(0, len(photographs), together):
             some = range(first, min(first + together, len(photographs)))
             progress = refinement.refine(
-                self.model, photographs[some.start : some.stop], inversion.parts(some), goal, self._objective,
+                self.model, torch.stack([photographs[i] for i in some]), inversion.parts(some), goal, self._objective,
                 method=method, begun=begun, watch=watch,
             )  # fmt: skip
             found.append(progress)

@@ -24,6 +24,9 @@ LOSS = LossConfig(l2=1, lpips=0.8, identity=0.1, w_norm=0.005)
 TOUCHED = 25
 """Of 255: how much of a pixel may come from hidden ones before it counts as hidden."""
 
+SHARE = 0.001
+"""Of hidden pixels in one of 256: with more it is hidden, too."""
+
 
 def masked(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
     """The target with a part hidden, and the mask: ``[4 s s]``."""
@@ -49,12 +52,10 @@ def read(path: Path, side: int, config: SourceConfig) -> "Tensor":
 
 def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -> "Prepared":
     """The aligned photograph at 256 pixels with a part hidden: by a mask, drawn or from a file, or by transparency."""
-    import torch
     from PIL import Image
 
     from .. import images
     from ..models import input_channels
-    from ..ops import COMPARE_SIZE
     from . import degrade, face_masks
     from .request import Prepared
 
@@ -68,9 +69,7 @@ def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -
     else:
         known = face_masks.mask(str(request.mask), size, photograph.frame.places(), request.random())
     target = images.to_tensor(photograph.cut(size))
-    small = images.resize(torch.cat([target, known])[None], COMPARE_SIZE)[0]
-    # the mask is resized as the picture is, so that a pixel which a hidden one has contributed to is hidden too
-    source = degrade.hide(small[:3], (small[3:] > 0.999).float())
+    source = degrade.hide(*_reduced(target, known))
 
     def hide(drawn: "Tensor") -> "Tensor":
         return drawn * source[3:].to(drawn).clone()
@@ -79,6 +78,23 @@ def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -
     if not request.keep_known:
         return Prepared(source, picture, hide, hidden=1 - known, notes=notes)
     return Prepared(source, picture, hide, target, degrade.soften(known), 1 - known, notes)
+
+
+def _reduced(target: "Tensor", known: "Tensor") -> "tuple[Tensor, Tensor]":
+    """A picture ``[3 r r]`` and its mask ``[1 r r]`` at 256 pixels, as sharp as those of training (bicubic).
+
+    Hidden pixels contribute nothing, and what would have had a share of one is hidden, too.
+    """
+    import torch
+
+    from ..images import resize
+    from ..ops import COMPARE_SIZE
+    from . import degrade
+
+    both = torch.cat([target * known, known])[None]
+    factor = max(1, target.shape[-1] // COMPARE_SIZE)
+    small = resize(degrade.bicubic_down(both, factor), COMPARE_SIZE)[0]
+    return small[:3].clamp(-1, 1), ((small[3:] - 1).abs() < SHARE).float()
 
 
 def degraded(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "tuple[Tensor, Degradation]":

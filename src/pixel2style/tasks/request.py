@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from PIL.Image import Resampling
 from torch import Tensor
 
 from .. import images
@@ -150,13 +151,18 @@ class Frame:
         right, bottom = left + self.side, top + self.side
         return np.array([[left, top], [left, bottom], [right, bottom], [right, top]])
 
-    def cut(self, image: Image.Image, size: int, height: int | None = None) -> Image.Image:
-        """This square of a picture as RGB, ``size`` pixels wide; with ``height``, the middle of that height."""
+    def cut(
+        self, image: Image.Image, size: int, height: int | None = None, method: Resampling = Resampling.LANCZOS
+    ) -> Image.Image:
+        """This square of a picture as RGB, ``size`` pixels wide; with ``height``, the middle of that height.
+
+        A face's quad is resampled as in FFHQ, the middle square by ``method``.
+        """
         shape = (size, size if height is None else height)
         if self.quad is None:
-            return ImageOps.fit(image.convert("RGB"), shape, Image.Resampling.LANCZOS)
+            return ImageOps.fit(image.convert("RGB"), shape, method)
         square = crop(image, self.quad, size)
-        return square if square.size == shape else ImageOps.fit(square, shape, Image.Resampling.LANCZOS)
+        return square if square.size == shape else ImageOps.fit(square, shape, Resampling.LANCZOS)
 
 
 @dataclass(frozen=True)
@@ -167,9 +173,9 @@ class Photograph:
     frame: Frame
     given: Image.Image | Path
 
-    def cut(self, size: int, height: int | None = None) -> Image.Image:
+    def cut(self, size: int, height: int | None = None, method: Resampling = Resampling.LANCZOS) -> Image.Image:
         """The frame, as ``Frame.cut``."""
-        return self.frame.cut(self.picture, size, height)
+        return self.frame.cut(self.picture, size, height, method)
 
     def stretches(self, mask: Image.Image) -> tuple[str, ...]:
         """A note where a mask has another shape than the photograph over which it is laid."""
@@ -215,6 +221,13 @@ class Prepared:
     hidden: Tensor | None = None
     notes: tuple[str, ...] = ()
     photograph: Photograph | None = None
+
+    @property
+    def wanted(self) -> Tensor:
+        """What an inversion is to draw, [3 h r]: the picture, or the source where the photograph has no more pixels."""
+        if self.photograph is not None and self.photograph.frame.side <= self.source.shape[-1]:
+            return self.source
+        return images.to_tensor(self.picture)
 
     def finish(self, drawn: Tensor, rows: Tensor | None = None) -> Image.Image:
         """The result of a drawn picture [3 r r]: known pixels are put back if they are to be kept.
