@@ -24,6 +24,7 @@ from pixel2style import files, images
 from pixel2style.config import SourceConfig
 from pixel2style.inference.optimize import Optimize, adam
 from pixel2style.inference.refine import Goal, refine
+from pixel2style.inference.session import Session
 from pixel2style.metrics.losses import Objective
 from pixel2style.models.inversion import Inversion
 from pixel2style.models.psp import PSP
@@ -132,6 +133,13 @@ def encoded(
         inversion = refine(model, example.source, inversion, goal, objective, begun=begun).inversion
     picture = model.decode(inversion.ws, features=inversion.features)
     return Result(finished(model, picture), time.perf_counter() - start)
+
+
+def by_session(session: Session, example: Example) -> Result:
+    """What ``pixel2style invert --no-align`` makes of the photograph, which the lines above get as a tensor."""
+    start = time.perf_counter()
+    drawn = session.invert(images.to_picture(example.target[0]), align=False).reconstruction
+    return Result(pooled(images.to_tensor(drawn)[None]), time.perf_counter() - start)
 
 
 def optimized(model: PSP, case: Case, optimization: Optimization, example: Example) -> Result:

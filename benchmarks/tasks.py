@@ -28,14 +28,16 @@ from pixel2style.inference import prepare
 from pixel2style.inference import refine as refinement
 from pixel2style.inference.optimize import adam, newton
 from pixel2style.inference.refine import Goal
+from pixel2style.inference.session import Session
 from pixel2style.metrics.losses import Objective
 from pixel2style.models.psp import PSP
 from pixel2style.tasks import find_task
 from pixel2style.tasks.request import Request
-from task_methods import CASES, Case, Example, Method, Optimization, encoded, examples, optimized, trivial
+from task_methods import CASES, Case, Example, Method, Optimization, by_session, encoded, examples, optimized, trivial
 from task_scores import ResultScores, Row, TaskScorer, between_halves, summarized
 
 OURS = "the model"
+COMMAND = "the command, from the photograph"
 USUAL = 1
 """The default of ``--refine`` for tasks whose source shows the target."""
 TASKS = tuple(dict.fromkeys(case.task for case in CASES))
@@ -66,7 +68,7 @@ def opened(task: str, source: str) -> PSP:
 
 
 def compared(
-    model: PSP, case: Case, optimization: Optimization, refined: list[int], goals: dict[str, Goal]
+    model: PSP, source: str, case: Case, optimization: Optimization, refined: list[int], goals: dict[str, Goal]
 ) -> Iterator[tuple[str, Method, bool]]:
     """The methods of a case: name, function, and whether it is used on some photographs only (because it is slow)."""
     for name, method in trivial(case, model):
@@ -85,6 +87,7 @@ def compared(
             yield f"{OURS}, `--no-detail`", partial(ours, detail=False), False
     yield OURS, ours, False
     if task.inverts:
+        yield COMMAND, partial(by_session, Session(source)), False
         objective = refinement.objective_of(faces=True)
         for name, goal in goals.items():
             yield f"{OURS}, {name}", partial(ours, goal=goal, objective=objective), False
@@ -102,13 +105,15 @@ def scored(scorer: TaskScorer, name: str, method: Method, chosen: list[Example],
     return found
 
 
-def rows_of(case: Case, scorer: TaskScorer, every: list[Example], model: PSP, options: argparse.Namespace) -> list[Row]:
+def rows_of(
+    case: Case, scorer: TaskScorer, every: list[Example], model: PSP, source: str, options: argparse.Namespace
+) -> list[Row]:
     """The rows of one case."""
     optimization = Optimization(options.steps, options.lr, options.bf16, options.cache)
     few = photographs.spaced(every, options.optimize)
     rows: list[Row] = []
-    for name, method, only_few in compared(model, case, optimization, options.refine, goals_of(options)):
-        if options.default_only and (only_few or name != OURS):
+    for name, method, only_few in compared(model, source, case, optimization, options.refine, goals_of(options)):
+        if options.default_only and (only_few or name not in (OURS, COMMAND)):
             continue
         if only_few and (not few or (name == OURS and len(few) == len(every))):
             continue  # nothing to do, or the same as the row above
@@ -134,7 +139,7 @@ def run(options: argparse.Namespace) -> None:
         model = opened(task, source)
         for case in CASES:
             if case.task == task:
-                rows += rows_of(case, scorer, examples(case, chosen), model, options)
+                rows += rows_of(case, scorer, examples(case, chosen), model, source, options)
         of_task = [row for row in rows if row.task == task]
         print(f"{task_scores.of_task(task, source, of_task)}\n", flush=True)
     features = torch.cat([scorer.features(example.target) for example in examples(CASES[0], chosen)])
