@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -194,13 +194,13 @@ def save_animation(frames: Sequence[Image.Image], path: str | Path, seconds: flo
         first.save(file, "GIF", save_all=True, append_images=rest, duration=shown, loop=0)
 
 
-def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """[b c h w] -> [b c size size], or to (height, width): bilinear, antialiased."""
+def resize(images: Tensor, size: int | tuple[int, int], mode: Literal["bilinear", "bicubic"] = "bilinear") -> Tensor:
+    """[b c h w] -> [b c size size], or to (height, width): antialiased; bicubic is sharper, and overshoots at edges."""
     target = (size, size) if isinstance(size, int) else size
     if tuple(images.shape[-2:]) == target:
         return images
     # float32, since CPUs have no kernel for half precision
-    resized = F.interpolate(images.float(), target, mode="bilinear", antialias=True, align_corners=False)
+    resized = F.interpolate(images.float(), target, mode=mode, antialias=True, align_corners=False)
     return resized.to(images.dtype)
 
 

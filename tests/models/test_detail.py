@@ -4,13 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import pixel2style as p2s
+from pixel2style import images
 from pixel2style.config import DetailConfig, EncoderConfig, GeneratorConfig, ModelConfig
 from pixel2style.generators import StyleGAN2
 from pixel2style.models import encoders
 from pixel2style.models.detail import DetailEncoder, scaled
 from tests.support.golden_rule import img
+from tests.support.paths import ASTRONAUT
 
 SHAPE = DetailConfig(side=8, channels=(8, 6), width=16, units=1, fine_width=8, fine_units=1)
 
@@ -74,6 +77,18 @@ def test_a_photograph_equal_to_its_reconstruction_differs_from_another_one() -> 
     ws = model.encode(photo)
     one, other = model.with_detail(photo, ws), model.with_detail(-photo, ws)
     assert not torch.allclose(one.features[8], other.features[8], atol=1e-3)
+
+
+def test_a_larger_photograph_is_shown_as_a_picture_of_training_is() -> None:
+    model, photo = model_with(trained(SHAPE)), images.load(ASTRONAUT).resize((256, 256))
+    ws, whole = model.encode(images.to_tensor(photo)[None]), images.to_tensor(photo)[None]
+    side = model.detail.input_size  # type: ignore[union-attr]
+    wanted, soft = (
+        model.with_detail(images.to_tensor(photo.resize((side, side), method))[None], ws).features[8]
+        for method in (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR)
+    )
+    error, other = ((model.with_detail(whole, ws).features[8] - one).abs().mean() for one in (wanted, soft))
+    assert error < 0.1 * other
 
 
 def test_a_model_with_a_detail_encoder_is_stored_and_read_whole(tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ class PSP(nn.Module):
             with torch.autocast(drawn.device.type, enabled=False):
                 images = images(drawn.float())
         features = self.generator.features(ws, self.detail.config.side)
-        return Inversion(ws, self.detail(resize(images.to(self.w_avg.dtype), size), drawn, features))
+        shown = resize(images.to(self.w_avg.dtype), size, "bicubic").clamp(-1, 1)  # as sharp as in training
+        return Inversion(ws, self.detail(shown, drawn, features))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, **options: Any) -> "PSP":
