@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from face_scores import UNITS, Faces, Scorer
+from face_scores import UNITS, Faces, Scorer, drawn
 from pixel2style import assets, checkpoints, files, runtime
 from pixel2style.editing import directions, find
 from pixel2style.editing.directions import Direction
@@ -65,17 +65,22 @@ class Pool:
     features: Tensor
 
 
+def latents(generator: Generator, count: int) -> Tensor:
+    """``w`` ``[n d]`` of the faces of pools: more of them begin with the same ones."""
+    return sampling.draw(generator, count, torch.Generator().manual_seed(1), generator.w_avg, TRUNCATION)
+
+
 @torch.no_grad()
 def scored(generator: Generator, count: int, cache: Path, scorer: Scorer, identity: Identity) -> Pool:
     """``count`` faces; those in ``cache`` are not drawn again."""
-    w = sampling.draw(generator, count, torch.Generator().manual_seed(1), generator.w_avg, TRUNCATION)
+    w = latents(generator, count)
     blank = torch.zeros(1, 3, 256, 256)
     found = {"scores": scorer.table(blank)[:0], "features": identity.features(blank)[:0]}
     found = safetensors.read(cache) if cache.is_file() else found
     while (done := len(found["scores"])) < count:
-        drawn = torch.cat([generator.synthesize(one[None], 256) for one in w[done : done + 20]]).clamp(-1, 1)
-        found["scores"] = torch.cat([found["scores"], scorer.table(drawn)])
-        found["features"] = torch.cat([found["features"], identity.features(drawn)])
+        pictures = drawn(generator, w[done : done + 20])
+        found["scores"] = torch.cat([found["scores"], scorer.table(pictures)])
+        found["features"] = torch.cat([found["features"], identity.features(pictures)])
         if len(found["scores"]) % 200 == 0 or len(found["scores"]) >= count:
             safetensors.write(found, cache)
             print(f"{len(found['scores'])} of {count} faces scored", flush=True)
@@ -103,9 +108,9 @@ def effects(
     for number in range(len(found.get("scores", ())), len(moves)):
         signs = torch.tensor([1.0 if (face + number) % 2 else -1.0 for face in range(faces)])
         ws = pool.w[:faces, None] + signs[:, None, None] * moves[number]
-        drawn = torch.cat([generator.synthesize(one[None], 256) for one in ws]).clamp(-1, 1)
-        scores = (scorer.table(drawn) - pool.scores[:faces]) / deviations * signs[:, None]
-        features = (identity.features(drawn) - pool.features[:faces]) * signs[:, None]
+        pictures = drawn(generator, ws)
+        scores = (scorer.table(pictures) - pool.scores[:faces]) / deviations * signs[:, None]
+        features = (identity.features(pictures) - pool.features[:faces]) * signs[:, None]
         for key, own in (("scores", scores[None]), ("features", features[None])):
             found[key] = torch.cat([found[key], own]) if key in found else own
         safetensors.write(found, cache)
@@ -212,9 +217,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=24, help="other faces, on which directions are measured")
     parser.add_argument("--few", type=int, default=8, help="of them, on which rows are chosen")
     parser.add_argument("--names", nargs="+", help="directions to find; all scores by default")
-    parser.add_argument(
-        "--leave-out", nargs="*", default=["surprise", "roll", "beard"], help="scores that are only held"
-    )
+    parser.add_argument("--leave-out", nargs="*", default=["surprise", "roll"], help="scores that are only held")
     parser.add_argument("--start", type=Path, help="a file of directions to start from")
     parser.add_argument("--state", type=Path, default=Path("directions"), help="a folder of scores and directions")
     parser.add_argument("--out", type=Path, default=Path("directions_ffhq.safetensors"))
