@@ -32,7 +32,9 @@ from .parts import (
 )
 
 ABOUT = {
-    "Person": ("age", "masculine", "face-width", "hair-length", "fringe", "hair-light", "glasses"),
+    "Person": ("age", "masculine", "face-width", "glasses"),
+    "Hair": ("hair-length", "fringe", "curls", "hair-light", "beard"),
+    "Make-up": ("eye-make-up", "lipstick"),
     "Expression": ("smile", "mouth-open", "eyes-open", "anger"),
     "Pose": ("yaw", "pitch"),
     "Light": ("light", "light-from-right", "warmth", "background-light"),
