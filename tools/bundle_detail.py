@@ -3,7 +3,8 @@
     python tools/bundle_detail.py runs/detail/best.safetensors detail_ffhq faces
 
 writes ``detail_ffhq.safetensors`` to the bundled files, and its name and shape to the metadata of
-``faces.safetensors``, whose tensors stay as they are, byte for byte.
+``faces.safetensors``, whose tensors stay as they are, byte for byte. Models that have a detail encoder of their own, as
+a difference to this one, keep it: their differences are written anew.
 
     python tools/bundle_detail.py runs/superres/best.safetensors detail_ffhq superres 3
 
@@ -26,12 +27,16 @@ from pixel2style.errors import CheckpointError
 from pixel2style.formats import quantized, safetensors
 from pixel2style.models.detail import DetailEncoder
 
+BITS = 4
+"""Of differences that are written anew: a little more than the 3 that they may have had, since each time loses some."""
+
 
 def bundle(detail: DetailEncoder, name: str, model: str, folder: Path = assets.FOLDER) -> None:
-    """Write ``name`` and rewrite the metadata of ``model``, both files of ``folder``.
+    """Write ``name`` and rewrite the metadata of ``model``, both files of ``folder``, and differences to ``name``.
 
     Vectors, and tensors beyond the range of float16, stay float32. Raises CheckpointError where ``model`` is none.
     """
+    differing = {file: load_detail(file) for file in sorted(folder.glob("*.safetensors")) if _differs(file, name)}
     state = detail.state_dict()
     largest = torch.finfo(torch.float16).max
     halves = {
@@ -39,6 +44,14 @@ def bundle(detail: DetailEncoder, name: str, model: str, folder: Path = assets.F
     }
     safetensors.write(quantized.in_bytes(state, halves), folder / f"{name}.safetensors", metadata_of(detail))
     _attach(detail, folder / f"{model}.safetensors", {}, {"detail": name})
+    for file, own in differing.items():
+        bundle_difference(own, name, file.stem, BITS, folder)
+
+
+def _differs(file: Path, name: str) -> bool:
+    """Whether a model's file holds the difference of its detail encoder to the bundled ``name``."""
+    metadata = safetensors.read_metadata(file)
+    return metadata.get("detail") == name and "detail_digest" in metadata
 
 
 def bundle_difference(detail: DetailEncoder, name: str, model: str, bits: int, folder: Path = assets.FOLDER) -> None:

@@ -66,5 +66,13 @@ def test_a_model_stores_the_difference_to_a_bundled_detail_encoder(
         assert (found.detail.state_dict()[key] - value).square().mean().sqrt() < 0.003  # of 0.01
         assert value.ndim < 2 or not torch.equal(found.detail.state_dict()[key], first.state_dict()[key])
     assert (tmp_path / "model.safetensors").stat().st_size - before < 0.7 * whole
+    p2s.save(stand_in.random_model(), tmp_path / "other.safetensors")
+    for weight in first.parameters():
+        weight.data += 0.01
+    bundle_detail.bundle(first, "detail", "other", tmp_path)  # another base, and the model keeps its own
+    kept = p2s.load(tmp_path / "model.safetensors").detail
+    assert kept is not None and p2s.load(tmp_path / "other.safetensors").detail is not None
+    for key, value in found.detail.state_dict().items():
+        assert (kept.state_dict()[key] - value).square().mean().sqrt() < 0.003
     bundle_detail.bundle_difference(checkpoints.load_detail("detail"), "detail", "model", 4, tmp_path)
     assert "detail_digest" not in safetensors.read_metadata(tmp_path / "model.safetensors")

@@ -55,7 +55,7 @@ def detail(task: str, loss: LossConfig) -> TrainConfig:
     return TrainConfig(
         network="detail",
         task=task,
-        loss=replace(loss, residual=0.002, windows=0.3, roughness=0.01),
+        loss=replace(loss, edges=3.0, residual=0.002, windows=0.3, roughness=0.01),
         detail=DetailRun(full_size_from=7_000, full_batch=8, newton=0.125),
         batch=16,
         generated=4,
