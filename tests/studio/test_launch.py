@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_only_this_machine_is_let_in_without_a_password() -> None:
-    from pixel2style.address import Address
+    from pixel2style.studio.address import Address
 
     assert Address().local and Address("localhost").local and Address("::1").local
     for host in ("0.0.0.0", "192.168.0.2", "example.org"):
@@ -29,7 +29,7 @@ def test_only_this_machine_is_let_in_without_a_password() -> None:
 
 
 def test_addresses_of_ipv6_have_brackets_in_links_and_are_let_in() -> None:
-    from pixel2style.address import Address
+    from pixel2style.studio.address import Address
     from pixel2style.studio.launch import _options
 
     assert [Address(host).in_links for host in ("::1", "127.0.0.1", "localhost")] == ["[::1]", "127.0.0.1", "localhost"]

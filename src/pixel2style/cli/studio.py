@@ -44,8 +44,8 @@ def studio(
         precision: auto computes partly in bfloat16 where the processor has it; fp32 gives the same pictures on all
             processors; bf16 is faster for models of paper size.
     """
-    from ..address import Address
     from ..errors import ConfigError
+    from ..studio.address import Address
 
     if share and not i_understand:
         raise ConfigError(

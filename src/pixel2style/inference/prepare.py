@@ -214,7 +214,7 @@ def _plain(photograph: Photograph, request: Request, config: ModelConfig, task: 
     if tasks.channels_of(task, config.source) == 3:
         side = min(size, max(COMPARE_SIZE, width))
         shape = side, round(side * height / width)
-        if photograph.frame.quad is None:
+        if photograph.frame.quad is None and whole.size != shape:
             shown = photograph.cut(*shape, Image.Resampling.BICUBIC)
         else:
             shown = whole.resize(shape, Image.Resampling.BICUBIC)

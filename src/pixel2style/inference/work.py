@@ -243,6 +243,13 @@ class Work:
         result = replace(found.result(), photograph=None)
         self._change(result, result.ws if self.base is self.result.ws else self.base, self.amounts)
 
+    def about(self) -> str:
+        """How close the inversion is, in words."""
+        close = self.session.fidelity(self.result)
+        same = "" if close.identity is None else f"identity {close.identity:.3f} of 1, "
+        warning = " It is far from the faces that were learnt, so edits may not work." if self.result.far else ""
+        return f"How close the drawn face is: {same}LPIPS {close.lpips:.3f} (less is closer).{warning}"
+
     def files(self, folder: Path) -> list[Path]:
         """Write the face, its rows and, where there still is one, the whole photograph with the face put back."""
         made = {"face.png": self.now.reconstruction}

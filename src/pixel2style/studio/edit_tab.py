@@ -120,7 +120,7 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
         found.only = None if region == WHOLE else region
         if any(amounts):
             found.move(dict(zip(names, amounts, strict=True)))
-        return [found, both(found), about(found)]
+        return [found, both(found), found.about()]
 
     def preview(found: Work | None, *amounts: float) -> Any:
         asked = dict(zip(names, amounts, strict=True))
@@ -170,7 +170,7 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
     def refined(found: Work | None, seconds: float) -> Iterator[Any]:
         for picture, words in needed(found).refine(seconds):
             yield both(needed(found), picture), words
-        yield both(needed(found)), about(needed(found))
+        yield both(needed(found)), needed(found).about()
 
     def linked(request: gr.Request) -> list[Any]:
         asked = [request.query_params.get(name, "") for name in names]
@@ -203,14 +203,6 @@ def tab(models: Sessions, closed: bool) -> tuple[list[Any], Callable[..., Any]]:
     astronaut.click(lambda: str(HERE / "astronaut.jpg"), None, photo, **ONE)
     invented.click(said(lambda name: shown(models[name].invent(secrets.randbits(31)))), model, photo, **ONE)
     return moving, linked
-
-
-def about(found: Work) -> str:
-    """How close an inversion is, in words."""
-    close = found.session.fidelity(found.result)
-    same = "" if close.identity is None else f"identity {close.identity:.3f} of 1, "
-    warning = " It is far from the faces that were learnt, so edits may not work." if found.result.far else ""
-    return f"How close the drawn face is: {same}LPIPS {close.lpips:.3f} (less is closer).{warning}"
 
 
 def grouped(names: list[str]) -> dict[str, list[str]]:

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..address import Address
 from ..errors import ConfigError
 from ..inference.work import Sessions
 from ..runtime import Device, Precision, choose_device, return_freed_memory
+from .address import Address
 
 if TYPE_CHECKING:
     import gradio as gr
