@@ -26,7 +26,6 @@ MOST_STEPS = 24
 """Pictures of a strip; more would not fit into what ``images`` opens."""
 LARGEST = 20.0
 """The largest amount of a move, in units of a direction."""
-
 SHOWN = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Units by which the face of ``shown`` is moved."""
 

@@ -205,19 +205,14 @@ def _turned(degrees: int) -> tuple[str, ...]:
 def _plain(photograph: Photograph, request: Request, config: ModelConfig, task: Task) -> Prepared:
     """The photograph itself as source, or what the task makes of it if sources have not 3 channels.
 
-    It is reduced bicubically, as pictures of training are: the bilinear reduction of ``PSP.encode`` blurs it. The
-    middle square is resampled only once, so that a small photograph keeps its own pixels.
+    It is reduced here, since the bilinear reduction of ``PSP.encode`` blurs it.
     """
     size = config.generator.size
     height, width = config.encoder.input_shape
     whole = photograph.cut(size, round(size * height / width))
     if tasks.channels_of(task, config.source) == 3:
         side = min(size, max(COMPARE_SIZE, width))
-        shape = side, round(side * height / width)
-        if photograph.frame.quad is None and whole.size != shape:
-            shown = photograph.cut(*shape, Image.Resampling.BICUBIC)
-        else:
-            shown = whole.resize(shape, Image.Resampling.BICUBIC)
+        shown = photograph.reduced(whole, (side, round(side * height / width)))
         return Prepared(images.to_tensor(shown), whole)
     target = images.to_tensor(whole.resize((COMPARE_SIZE, COMPARE_SIZE), Image.Resampling.BICUBIC))
     source = tasks.make_source(task, target, request.random(), config.source)

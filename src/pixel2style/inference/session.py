@@ -327,11 +327,11 @@ class Session:
 
     def fidelity(self, result: Result) -> Fidelity:
         """How close the reconstruction of an inversion is to its photograph."""
-        own, size = result.photograph, (COMPARE_SIZE, COMPARE_SIZE)
-        if own is not None and own.frame.quad is None and result.aligned.width == result.aligned.height:
-            photograph = own.cut(*size, Image.Resampling.BICUBIC)  # its own pixels, where it has no more than these
+        own, aligned, size = result.photograph, result.aligned, (COMPARE_SIZE, COMPARE_SIZE)
+        if own is not None and aligned.width == aligned.height:
+            photograph = own.reduced(aligned, size)
         else:
-            photograph = result.aligned.resize(size, Image.Resampling.BICUBIC)
+            photograph = aligned.resize(size, Image.Resampling.BICUBIC)
         pictures = images.to_tensor(result.reconstruction), images.to_tensor(photograph)
         with self._lock:
             return refinement.fidelity_of(*pictures, self._objective)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 LOSS = LossConfig(l2=1, lpips=0.8, identity=0.1, w_norm=0.005)
 TOUCHED = 25
 """Of 255: how much of a pixel may come from hidden ones before it counts as hidden."""
-
 SHARE = 0.001
 """Of hidden pixels in one of 256: with more it is hidden, too."""
 
@@ -89,11 +88,8 @@ def _reduced(target: "Tensor", known: "Tensor") -> "tuple[Tensor, Tensor]":
 
     from ..images import resize
     from ..ops import COMPARE_SIZE
-    from . import degrade
 
-    both = torch.cat([target * known, known])[None]
-    factor = max(1, target.shape[-1] // COMPARE_SIZE)
-    small = resize(degrade.bicubic_down(both, factor), COMPARE_SIZE)[0]
+    small = resize(torch.cat([target * known, known])[None], COMPARE_SIZE, "bicubic")[0]
     return small[:3].clamp(-1, 1), ((small[3:] - 1).abs() < SHARE).float()
 
 

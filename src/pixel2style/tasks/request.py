@@ -177,6 +177,15 @@ class Photograph:
         """The frame, as ``Frame.cut``."""
         return self.frame.cut(self.picture, size, height, method)
 
+    def reduced(self, whole: Image.Image, shape: tuple[int, int]) -> Image.Image:
+        """What was cut as ``whole``, with the width and height ``shape``, bicubically as pictures of training are.
+
+        The middle square is resampled from the photograph, only once, so that a small one keeps its own pixels.
+        """
+        if self.frame.quad is None and whole.size != shape:
+            return self.cut(*shape, Resampling.BICUBIC)
+        return whole.resize(shape, Resampling.BICUBIC)
+
     def stretches(self, mask: Image.Image) -> tuple[str, ...]:
         """A note where a mask has another shape than the photograph over which it is laid."""
         (width, height), (over, down) = self.picture.size, mask.size
