@@ -5,18 +5,23 @@ Label maps are these masks; sketches are drawn from the photographs by ``pixel2s
 and pooled to 256 pixels. Beside the models: the photographs themselves, and the average face for every drawing.
 
 - mIoU, pixels: regions of the result, by the bundled parser, against the label map.
+- landmarks: mean distance, in pixels of 256, of MTCNN's five landmarks to those of the photograph. No step goes down
+  this one: it says whether agreement is more than what the parser likes.
 - edges: mean distance in pixels of a dark pixel of the sketch to the nearest one of the result's sketch, and back.
 - LPIPS, dlib: distance and cosine of identity to the photograph. Frechet: between results and photographs, as in
   ``benchmarks/tasks.py``.
 - diversity: mean LPIPS of pairs of ``--samples`` results, and mean cosine of their identities (dlib's), for ``--few``
   of the drawings; the second mIoU (or edges) is theirs. ``--rows`` and ``--alpha`` are those of ``translate``.
+
+The encoder alone stands beside the command's default, where rows take ``--refine`` steps to follow the drawing.
 """
 
 import argparse
+import functools
 import itertools
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +31,13 @@ from torch import Tensor
 import photographs
 import task_scores
 from pixel2style import checkpoints, images
+from pixel2style.faces.align import FaceAligner, pick
 from pixel2style.inference import prepare
+from pixel2style.inference.optimize import newton
+from pixel2style.inference.rows import Fitter
 from pixel2style.metrics import frechet, parsing
 from pixel2style.metrics.identity import Identity
+from pixel2style.metrics.losses import Objective
 from pixel2style.metrics.scores import Scorer
 from pixel2style.models.psp import PSP
 from pixel2style.ops import COMPARE_SIZE, pooled
@@ -85,6 +94,24 @@ def edges(picture: Tensor, example: Example) -> float:
     return float(distances.min(0).values.mean() + distances.min(1).values.mean()) / 2
 
 
+@functools.cache
+def aligner() -> FaceAligner:
+    return FaceAligner("cpu")
+
+
+def landmarks(picture: Tensor) -> Tensor | None:
+    """MTCNN's landmarks ``[5 2]`` of the largest face in a picture ``[1 3 s s]``, None where it finds no face."""
+    found = aligner().detect(images.to_picture(picture[0]).resize((2 * COMPARE_SIZE, 2 * COMPARE_SIZE)))
+    return torch.from_numpy(pick(found, "largest", (1, 1)).landmarks) / 2 if found else None
+
+
+def apart(pictures: Sequence[Tensor], examples: Sequence[Example]) -> str:
+    """The mean distance of landmarks, where a face is found in both."""
+    pairs = [(landmarks(ours), landmarks(one.photograph)) for ours, one in zip(pictures, examples, strict=True)]
+    found = [float((a - b).norm(dim=1).mean()) for a, b in pairs if a is not None and b is not None]
+    return f"{statistics.fmean(found):.2f}" + ("" if len(found) == len(pairs) else f" of {len(found)}")
+
+
 @torch.no_grad()
 def drawn(model: PSP, ws: Tensor) -> Tensor:
     """What rows ``[1 k d]`` draw, pooled: ``[1 3 256 256]``."""
@@ -99,6 +126,7 @@ def scores(task: str, pictures: Sequence[Tensor], examples: Sequence[Example], s
         else [f"{value:.3f}" for value in agreement(pictures, examples)]
     )
     found = [scorer(picture, example.photograph).means() for picture, example in zip(pictures, examples, strict=True)]
+    cells += [apart(pictures, examples)]
     cells += [f"{statistics.fmean(one[name] for one in found):.3f}" for name in ("lpips", "identity_dlib")]
     features = [
         torch.cat([list(scorer.lpips.maps(picture))[-1].mean((2, 3)) for picture in some])
@@ -107,21 +135,28 @@ def scores(task: str, pictures: Sequence[Tensor], examples: Sequence[Example], s
     return [*cells, f"{frechet.distance(*features):.1f}"]
 
 
-def diversity(request: Request, model: PSP, examples: Sequence[Example], scorer: Scorer) -> list[str]:
+def diversity(request: Request, fitter: Fitter, examples: Sequence[Example], scorer: Scorer) -> list[str]:
     """Mean LPIPS and cosine of pairs of samples of the same drawing, and the samples' agreement with it."""
-    identity = Identity("dlib")
-    apart, same, every, of = [], [], [], []
+    identity, model = Identity("dlib"), fitter.model
+    different, same, every, of = [], [], [], []
     for example in examples:
         with torch.no_grad():
-            ws = model.encode(example.source(request.task))[0]
-            made = [drawn(model, one[None]) for one in prepare.resampled(ws, model.generator, request)]
-            apart += [float(scorer.lpips(*pair)) for pair in itertools.combinations(made, 2)]
+            ws = followed(fitter, example, request)[0]
+            source, many = example.source(request.task)[0], prepare.resampled(ws, model.generator, request)
+            made = [drawn(model, one[None]) for one in fitter.follow(source, many, request)]
+            different += [float(scorer.lpips(*pair)) for pair in itertools.combinations(made, 2)]
             same += [float(identity(*pair)) for pair in itertools.combinations(made, 2)]
         every += made
         of += [example] * len(made)
     drawn_lines = request.task == "sketch"
     agree = f"{statistics.fmean(map(edges, every, of)):.2f}" if drawn_lines else f"{agreement(every, of)[0]:.3f}"
-    return [f"{statistics.fmean(apart):.3f}", f"{statistics.fmean(same):.3f}", agree]
+    return [f"{statistics.fmean(different):.3f}", f"{statistics.fmean(same):.3f}", agree]
+
+
+def followed(fitter: Fitter, example: Example, request: Request) -> Tensor:
+    """The rows ``[1 k d]`` of a drawing as the command finds them."""
+    source = example.source(request.task)
+    return fitter.follow(source[0], fitter.model.encode(source).float(), request)
 
 
 def main() -> None:
@@ -134,27 +169,33 @@ def main() -> None:
     reader.add_argument("--rows")
     reader.add_argument("--alpha", type=float)
     reader.add_argument("--few", type=int, default=5, help="of so many drawings")
+    reader.add_argument("--refine", type=int)
     options = reader.parse_args()
     examples = read(options.data, options.limit)
     scorer = Scorer(full=True)
     for task in options.tasks:
         model = checkpoints.load(options.model or task).eval()
+        fitter = Fitter(model, functools.partial(Objective, newton.LOSS), None)
+        request = Request(task, samples=options.samples, rows=options.rows, alpha=options.alpha, refine=options.refine)
         with torch.no_grad():
             average = drawn(model, model.w_avg[None])
-            made = [drawn(model, model.encode(example.source(task))) for example in examples]
+            alone = [drawn(model, model.encode(example.source(task))) for example in examples]
+            made = [drawn(model, followed(fitter, example, request)) for example in examples]
             lines = [
                 [name, *scores(task, pictures, examples, scorer)]
                 for name, pictures in (
                     ("the photographs", [example.photograph for example in examples]),
                     ("the average face", [average] * len(examples)),
-                    (f"**`{task}`**", made),
+                    ("the encoder alone", alone),
+                    (f"**`{task}`**, {fitter.steps(request)} steps", made),
                 )
             ]
-        few = photographs.spaced(examples, options.few)
-        request = Request(task, samples=options.samples, rows=options.rows, alpha=options.alpha)
-        lines = [[*line, "", "", ""] for line in lines[:2]] + [[*lines[2], *diversity(request, model, few, scorer)]]
+        few = photographs.spaced(examples, options.few) if options.few else []
+        encoder = replace(request, refine=0)
+        ends = [[""] * 3] * 2 + [diversity(one, fitter, few, scorer) if few else [""] * 3 for one in (encoder, request)]
+        lines = [[*line, *end] for line, end in zip(lines, ends, strict=True)]
         agree = ["edges, px"] if task == "sketch" else ["mIoU", "pixels"]
-        titles = [f"{len(examples)} pictures", *agree, "LPIPS", "identity, dlib", "Frechet"]
+        titles = [f"{len(examples)} pictures", *agree, "landmarks, px", "LPIPS", "identity, dlib", "Frechet"]
         titles += ["diversity", "identity of samples", "agreement of samples"]
         print(f"{task}\n\n{task_scores.markdown(titles, lines)}\n", flush=True)
 

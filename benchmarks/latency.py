@@ -36,7 +36,7 @@ WARM = {
     "find": ["faces.align.FaceAligner.find"],
     "cut": ["inference.prepare.Frame.cut"],
     "encode": ["models.psp.PSP.encode"],
-    "refine": ["inference.session.Session._by_newton"],
+    "refine": ["inference.rows.Fitter.fit"],
     "detail": ["models.psp.PSP.with_detail"],
     "carry": ["editing.carry.Carrier.__init__", "editing.carry.Carrier.__call__"],
     "draw": ["models.psp.PSP.decode", "inference.session.Session._draw"],

@@ -24,7 +24,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 import drawings
 import task_scores
 from drawings import Example
-from pixel2style import files
+from pixel2style import files, runtime
 from pixel2style.metrics.lpips import LPIPS
 from pixel2style.metrics.scores import Scorer
 
@@ -32,6 +32,7 @@ SLOPE = 0.2
 MATCHING, PERCEPTUAL = 10.0, 10.0
 """Weights of feature matching and of LPIPS beside the adversarial loss, as in both papers."""
 SAVE_EVERY = 50
+BF16 = runtime.fast_in_bf16(torch.device("cpu"))
 CHANNELS = {"segmentation": drawings.CLASSES, "sketch": 1}
 
 
@@ -188,7 +189,7 @@ class Rival:
     def step(self, drawing: Tensor, photograph: Tensor) -> None:
         """One step of both."""
         start = time.process_time()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
             made = self.network(drawing)
             judged, real = self.judges(drawing, made), self.judges(drawing, photograph)
             fooling = [-maps[-1].float().mean() if self.spade else self.loss(maps[-1].float(), True) for maps in judged]
@@ -200,7 +201,7 @@ class Rival:
             loss = torch.stack(fooling).mean() + MATCHING * torch.stack(matching).mean()
             loss = loss + PERCEPTUAL * self.lpips(made.float(), photograph).mean()
         self._update(0, loss)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
             parts = ((self.judges(drawing, made.detach()), False), (self.judges(drawing, photograph), True))
             loss = torch.stack([self.loss(maps[-1].float(), true) for judged, true in parts for maps in judged]).mean()
         self._update(1, loss)
@@ -228,7 +229,7 @@ class Rival:
     @torch.no_grad()
     def drawn(self, example: Example) -> Tensor:
         """The picture ``[1 3 256 256]`` of a drawing."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=BF16):
             made: Tensor = self.network.eval()(example.source(self.task))
         return made.float().clamp(-1, 1)
 
@@ -251,7 +252,7 @@ def trained(name: str, examples: list[Example], options: argparse.Namespace) -> 
     if file.exists():
         rival.restore(file)
     for drawing, photograph in batches(examples, options.task, options.batch, rival.steps):
-        if rival.seconds >= 60 * options.minutes:
+        if rival.steps >= options.steps if options.steps else rival.seconds >= 60 * options.minutes:
             break
         rival.step(drawing, photograph)
         if rival.steps % SAVE_EVERY == 0:
@@ -268,6 +269,7 @@ def main() -> None:
     reader.add_argument("--task", choices=list(CHANNELS), default="segmentation")
     reader.add_argument("--names", nargs="+", default=["pix2pixHD", "SPADE"])
     reader.add_argument("--minutes", type=float, default=15)
+    reader.add_argument("--steps", type=int, help="so many in place of --minutes: what another machine does in these")
     reader.add_argument("--batch", type=int, default=4)
     reader.add_argument("--limit", type=int, help="so many of the pictures of --data")
     reader.add_argument("--out", type=Path, default=Path("translators"))
@@ -281,7 +283,7 @@ def main() -> None:
         title = f"{name}, {rival.steps} steps of {options.batch}"
         lines.append([title, *drawings.scores(options.task, [rival.drawn(one) for one in wanted], wanted, scorer)])
     agree = ["edges, px"] if options.task == "sketch" else ["mIoU", "pixels"]
-    titles = [f"{len(wanted)} pictures", *agree, "LPIPS", "identity, dlib", "Frechet"]
+    titles = [f"{len(wanted)} pictures", *agree, "landmarks, px", "LPIPS", "identity, dlib", "Frechet"]
     print(f"\n{task_scores.markdown(titles, lines)}\n")
 
 

@@ -13,11 +13,13 @@ from pixel2style import images
 from pixel2style.config import SourceConfig
 from pixel2style.errors import ConfigError, ImageError
 from pixel2style.inference import prepare
+from pixel2style.inference.work import Drawing
 from pixel2style.metrics import parsing
 from pixel2style.metrics.identity import Identity
 from pixel2style.ops import pooled
-from pixel2style.tasks import label_maps, pencils, sketch
+from pixel2style.tasks import label_maps, pencils, segmentation, sketch
 from pixel2style.tasks.request import Request
+from tests.support import stand_in
 from tests.support.paths import ASTRONAUT
 
 DRAWINGS = ASTRONAUT.parent / "drawings"
@@ -51,7 +53,7 @@ def made(sessions) -> dict[str, p2s.Result]:
     return {
         "sketch": sessions["sketch"].translate(DRAWINGS / "smile.sketch.png"),
         "smile": sessions["segmentation"].translate(DRAWINGS / "smile.labels.png"),
-        "turned": sessions["segmentation"].translate(DRAWINGS / "turned.labels.png", samples=2, seed=3),
+        "turned": sessions["segmentation"].translate(DRAWINGS / "turned.labels.png", samples=2, seed=3, refine=2),
     }
 
 
@@ -89,9 +91,57 @@ def test_rows_that_are_asked_for_are_replaced_whole_and_a_photographs_look_is_ke
 
 
 def test_a_photograph_gives_the_rows_that_are_asked_for(sessions, made):
-    like = sessions["sketch"].translate(DRAWINGS / "smile.sketch.png", like=ASTRONAUT, rows="8-")
-    assert torch.equal(like.ws[:8], made["sketch"].ws[:8])
-    assert all((one - other).abs().max() > 0.01 for one, other in zip(like.ws[8:], made["sketch"].ws[8:], strict=True))
+    session, drawing = sessions["sketch"], DRAWINGS / "smile.sketch.png"
+    like, quick = (session.translate(drawing, like=ASTRONAUT, rows="8-", refine=steps) for steps in (1, 0))
+    own = session.rows(drawing)
+    assert torch.equal(quick.ws[:8], own[:8])
+    assert torch.equal(like.ws[8:], quick.ws[8:])
+    assert all((one - other).abs().max() > 0.01 for one, other in zip(quick.ws[8:], own[8:], strict=True))
+    assert all((one - other).abs().max() > 0.001 for one, other in zip(like.ws[:8], own[:8], strict=True))
+
+
+@pytest.fixture(scope="module")
+def quick(sessions) -> p2s.Result:
+    """That of the label map "turned", as the encoder alone reads it."""
+    return sessions["segmentation"].translate(DRAWINGS / "turned.labels.png", samples=2, seed=3, refine=0)
+
+
+def test_faces_and_samples_follow_their_map_more_closely_after_some_steps(made, quick):
+    results = quick, made["turned"]
+    for before, after in zip(*((one.reconstruction, *one.samples) for one in results), strict=True):
+        shares = [float((regions(picture) == labels("turned")).float().mean()) for picture in (before, after)]
+        assert shares[1] > shares[0] + 0.01
+
+
+def test_a_face_follows_its_sketch_more_closely_after_some_steps(sessions, made):
+    sketched = images.to_tensor(images.load(DRAWINGS / "smile.sketch.png"))[:1] / 2 + 0.5
+    before = sessions["sketch"].picture(sessions["sketch"].rows(DRAWINGS / "smile.sketch.png"))
+    first, then = (
+        float(pencils.disagreement(pooled(images.to_tensor(picture)[None]), sketched))
+        for picture in (before, made["sketch"].reconstruction)
+    )
+    assert then < first - 0.02
+
+
+def test_a_preview_of_a_drawing_changes_as_its_last_picture_did(sessions):
+    drawing = Drawing(sessions["segmentation"])
+    sheet = Image.open(DRAWINGS / "turned.labels.png").convert("RGB")
+    first = np.asarray(drawing.follow(sheet, 256)).astype(float)
+    final = drawing.follow(sheet).resize((256, 256), Image.Resampling.BOX)
+    again = np.asarray(drawing.follow(sheet, 256)).astype(float)
+    assert np.abs(again - final).mean() < 0.5 * np.abs(first - final).mean()
+    drawing.follow(Image.new("RGB", sheet.size, parsing.PALETTE[0]), 256)  # what has little to do with it
+
+
+def test_models_that_cannot_tell_how_well_a_face_follows_its_drawing_do_not_try(tmp_path):
+    file = stand_in.save_random_model(tmp_path / "other.safetensors", channels=19, task="segmentation")
+    session, drawing = p2s.Session(file, "cpu"), DRAWINGS / "turned.labels.png"
+    assert torch.equal(session.translate(drawing).ws, session.rows(drawing))
+    with pytest.raises(ConfigError, match="--refine"):
+        session.translate(drawing, refine=2)
+    other = SourceConfig(classes=7)
+    assert segmentation.agreement(torch.zeros(7, 8, 8), other) is None
+    assert segmentation.agreement(torch.zeros(19, 8, 8), SourceConfig()) is None  # classes without sides are others
 
 
 def test_a_coloured_map_is_read_by_its_colours(sessions, made, tmp_path):

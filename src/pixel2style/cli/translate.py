@@ -18,8 +18,11 @@ def task_names() -> str:
 
 def _refinable() -> str:
     from ..tasks import TASKS
+    from ..tasks.task import FOLLOWING
 
-    return ", ".join(name for name, task in TASKS.items() if task.refinable)
+    towards = ", ".join(name for name, task in TASKS.items() if task.refinable)
+    drawings = " and ".join(name for name, task in TASKS.items() if task.agreement)
+    return f"For {towards} (default: 1 or 0); {drawings} (default: {FOLLOWING})."
 
 
 def _variation(part: int) -> str:
@@ -73,7 +76,7 @@ def translate(
     like: Annotated[str | None, tyro.conf.arg(metavar="PHOTO", help_behavior_hint=lambda _: _own("like"))] = None,
     refine: Annotated[
         int | None,
-        tyro.conf.arg(metavar="STEPS", help_behavior_hint=lambda _: f"For {_refinable()} (default: 1 or 0)."),
+        tyro.conf.arg(metavar="STEPS", help_behavior_hint=lambda _: _refinable()),
     ] = None,
     detail: Flag = True,
     align: Flag = True,
@@ -108,7 +111,8 @@ def translate(
         seed: Determines variants and drawn masks; the same for every picture. Several, as 1,2,3 or 1-3: one result for
             each, NAME.seed1 and so on.
         alpha: How much of a row is replaced, from 0 to 1.
-        refine: Steps that bring rows closer to what the picture shows, as for invert.
+        refine: Steps that bring rows closer to what the picture shows, as for invert, or make a face and its variants
+            follow a drawing more closely. 0 is quicker.
         detail: Draw from rows alone, without the features that keep what the picture shows.
         make_sketch: Draw photographs first.
         make_labels: Find the regions of photographs first.

@@ -89,7 +89,7 @@ def check_seed(request: Request, config: ModelConfig) -> None:
 def require_refinable(name: str) -> None:
     """Raise ConfigError for a task whose results are not to match their sources, or that is not installed."""
     task = tasks.task_or_none(name)
-    if task is None or not task.refinable:
+    if task is None or not (task.refinable or task.agreement):
         raise ConfigError(f"--refine optimises towards what the picture shows, and {name} changes that: leave it out")
 
 

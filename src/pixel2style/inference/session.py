@@ -47,8 +47,9 @@ from ..tasks.request import Frame, Photograph, Prepared, Request
 from . import paint, whole
 from . import prepare as preparation
 from . import refine as refinement
-from .optimize import adam, maps, newton, weights
+from .optimize import maps, weights
 from .refine import Fidelity, Goal, Watch
+from .rows import Fitter
 
 FAR = 1.3
 """``Result.distance`` of pictures that are probably no aligned faces (docs/results.md)."""
@@ -171,6 +172,11 @@ class Session:
         return self._bf16 is None and fast_in_bf16(self.device)
 
     @cached_property
+    def _fitter(self) -> Fitter:
+        """What brings rows closer to their sources."""
+        return Fitter(self.model, lambda: self._objective, self._bf16)
+
+    @cached_property
     def _draft(self) -> Generator | None:
         """The generator in bfloat16, for previews, where that is faster and hardly changes pictures."""
         own = self.model.generator
@@ -243,13 +249,27 @@ class Session:
 
         Raises ConfigError where the model's task reads photographs, ImageError for a file that is no source.
         """
+        found = self._source(source)
+        with self._lock, torch.no_grad(), self._lower_precision():
+            return self.model.encode(found[None].to(self.device))[0].float().cpu()
+
+    def following(self, source: Path, ws: Tensor, refine: int | None = None) -> Tensor:
+        """Rows near ``ws [k d]`` whose picture follows a file of a source more closely, as results of ``translate`` do.
+
+        They are the same ones where the model cannot tell. Raises as ``rows`` does, and ConfigError where steps are
+        asked for, and the model cannot take them.
+        """
+        found, request = self._source(source), Request(self.model.config.task, refine=refine)
+        with self._lock, torch.no_grad():
+            return self._fitter.follow(found, ws[None].to(self.device), request)[0].cpu()
+
+    def _source(self, file: Path) -> Tensor:
+        """The source ``[c s s]`` in a file."""
         config = self.model.config
         task = tasks.find_task(config.task)
         if task.photograph:
             raise ConfigError(f"{self.source} reads photographs: use invert or translate")
-        found = tasks.read_source(task, source, config.encoder.input_size, config.source)[None]
-        with self._lock, torch.no_grad(), self._lower_precision():
-            return self.model.encode(found.to(self.device))[0].float().cpu()
+        return tasks.read_source(task, file, config.encoder.input_size, config.source)
 
     def picture(self, ws: Tensor, features: Mapping[int, Tensor] | None = None, size: int | None = None) -> Image.Image:
         """What rows ``[k d]`` and features draw, ``size`` pixels wide, by default the generator's."""
@@ -426,7 +446,7 @@ class Session:
         if not isinstance(mask, Tensor):
             opened = whole.opened(mask)
             mask, notes = self.region(result, opened), notes + whole.doubts(opened, result.photograph)
-        steps = None if self._curvature is None else paint.STEPS
+        steps = None if self._fitter.curvature is None else paint.STEPS
         rough = self.invert(painted, align=False, refine=steps)
         wide = regions.softened(regions.grow(images.resize(mask[None], regions.SIDE), paint.GROWN))[0].to(self.device)
         own, other = (self._inversion_of(one) for one in (result, rough))
@@ -622,14 +642,8 @@ class Session:
             all_ws = self.model.encode(sources).float()
         if request.like is not None:
             all_ws = latents.mix(all_ws, self._rows_of(request.like).to(all_ws), *preparation.look(request))
-        rows: list[newton.Optimized] = []
-        if (steps := self._steps(request)) and self._curvature is None:
-            all_ws = torch.cat([self._by_adam(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)])
-        elif steps:
-            rows = [self._by_newton(one, ws[None], steps) for one, ws in zip(batch, all_ws, strict=True)]
-            all_ws = torch.cat([own.ws for own in rows])
-        drawn_rows = torch.cat([own.drawn for own in rows]) if rows else None
-        inversion = self._detailed(batch, all_ws, request, drawn_rows)
+        fitted = self._fitter.fit(batch, all_ws, request)
+        inversion = self._detailed(batch, fitted.ws, request, fitted.drawn)
         tuned: list[Generator] = []
         if goal := _goal_of(request):
             photographs = [prepared.wanted.to(self.device) for prepared in batch]
@@ -647,12 +661,13 @@ class Session:
                 prepared.picture, final, ws.float().cpu(),
                 features=features, notes=prepared.notes, photograph=prepared.photograph, hidden=prepared.hidden,
             )  # fmt: skip
-            if self._inverts and rows:
-                result = replace(result, distance=self._distance(rows[index]))
+            if self._inverts and fitted.distances is not None:
+                result = replace(result, distance=float(fitted.distances[index]))
             if generator is not None:
                 result = replace(result, generator=generator)
             if request.samples:
                 many = preparation.resampled(ws, self.model.generator, request)
+                many = self._fitter.follow(prepared.source, many, request)
                 # one at a time, so that memory does not grow with their number
                 variants = (self._sampled(prepared, one[None], own, request) for one in many)
                 samples = [self._finished(prepared, self._draw(one, generator)[0], one) for one in variants]
@@ -709,21 +724,6 @@ class Session:
             return Inversion(ws, own.features)
         return self._detailed([prepared], ws, request)
 
-    def _by_newton(self, prepared: Prepared, ws: Tensor, steps: int) -> newton.Optimized:
-        """Rows [1 k d] that fit what the source shows better than ``ws`` [1 k d]."""
-        return newton.steps_of(
-            self.model, prepared.source[None, :3], ws, steps,
-            degradation=prepared.degradation, objective=self._newton_objective,
-            curvature=self._curvature, bf16=self._bf16,
-        )  # fmt: skip
-
-    def _by_adam(self, prepared: Prepared, ws: Tensor, steps: int) -> Tensor:
-        """The same where no curvature is known."""
-        return adam.optimize(
-            self.model, prepared.source[None, :3], ws, steps,
-            degradation=prepared.degradation, objective=self._adam_objective,
-        )  # fmt: skip
-
     def _refined_further(
         self, photographs: Sequence[Tensor], inversion: Inversion, goal: Goal, tune: bool, begun: float,
         watch: Watch | None,
@@ -747,17 +747,6 @@ class Session:
         generators = [progress.generator for progress in found if progress.generator is not None]
         return Inversion.joined([progress.inversion for progress in found]), generators
 
-    def _distance(self, rows: newton.Optimized) -> float:
-        """``Result.distance`` of rows ``[1 k d]``."""
-        codes = (rows.ws - self.model.w_avg) / self.model.w_unit
-        return float(rows.losses) + float(codes.square().mean())
-
-    def _steps(self, request: Request) -> int:
-        if request.refine is not None:
-            return request.refine
-        task = self._task
-        return int(task is not None and task.refinable and self._curvature is not None)
-
     @property
     def _inverts(self) -> bool:
         """Whether the model draws what it sees, so that features of what it sees make sense."""
@@ -765,7 +754,7 @@ class Session:
 
     @cached_property
     def _objective(self) -> Objective:
-        """The loss of refinement, and its networks, which ``_newton_objective`` shares."""
+        """The loss of refinement, and its networks, which the steps of rows share."""
         with torch.inference_mode(False):
             return refinement.objective_of(self._task is None or self._task.faces).to(self.device)
 
@@ -775,25 +764,10 @@ class Session:
         with torch.inference_mode(False):
             return attributes.pretrained()
 
-    @cached_property
-    def _newton_objective(self) -> Objective:
-        faces = self._task is None or self._task.faces
-        return self._objective.weighted(newton.LOSS if faces else replace(newton.LOSS, identity=0.0))
-
-    @cached_property
-    def _adam_objective(self) -> Objective:
-        return self._objective.weighted(adam.LOSS)
-
     @property
     def _task(self) -> Task | None:
         """What the model was trained for, if that task is installed here."""
         return tasks.task_or_none(self.model.config.task)
-
-    @cached_property
-    def _curvature(self) -> newton.Curvature | None:
-        with torch.inference_mode(False):
-            found = newton.bundled(self.model)
-            return None if found is None else found.to(self.device)
 
     def _lower_precision(self) -> torch.autocast:
         """What encodes and draws in bfloat16 where that was asked for."""

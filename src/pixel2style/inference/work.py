@@ -41,6 +41,8 @@ PEN = 32
 """Alpha from which a pixel counts as painted."""
 MOST_PIXELS = 24_000_000
 """Of a photograph: several people's may be in memory at once."""
+CARRIED = 0.8
+"""Share of what the last picture of a drawing changed to follow it that the next one begins with."""
 MAPS = "segmentation"
 """The task whose drawings are label maps."""
 Amounts = Mapping[str, float]
@@ -289,13 +291,16 @@ class Work:
 
 @dataclass
 class Drawing:
-    """A face that follows a drawing, whose rows are ``own`` ``[k d]``.
+    """A face that follows a drawing, whose rows are ``own`` ``[k d]``, as the encoder reads them.
 
-    ``look`` ``[k d]`` are rows that the face keeps a share of, whatever is drawn.
+    ``look`` ``[k d]`` are rows that the face keeps a share of, whatever is drawn. ``closer`` is what the last picture
+    at full size changed about its rows to follow the drawing closely. Previews, which have no time for that, change
+    alike, and the next picture goes on from a share of it.
     """
 
     session: Session
     own: Tensor | None = None
+    closer: Tensor | None = None
     look: Tensor | None = None
     looks: Tensor | None = None
     """Those of the last variants, ``[n k d]``."""
@@ -303,17 +308,23 @@ class Drawing:
     """What the last picture at full size was made of, as the caller names it."""
 
     def follow(self, sheet: Image.Image, size: int | None = None) -> Image.Image:
-        """The face of what is drawn on a sheet, ``size`` pixels wide. Raises as ``Session.rows`` does.
+        """The face of what is drawn on a sheet: at full size, or a preview that is ``size`` pixels wide.
 
-        On the sheet of a label map colours are those of ``parsing.PALETTE``, or near them.
+        Raises as ``Session.rows`` does. On the sheet of a label map colours are those of ``parsing.PALETTE``, or near
+        them.
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "sheet.png"
             maps = self.session.model.config.task == MAPS
             images.save(snapped(sheet, parsing.PALETTE) if maps else sheet.convert("L"), path)
             self.own = self.session.rows(path)
-        ws = self.own if self.look is None else mix(self.own[None], self.look[None], *self._variation)[0]
-        return self.session.picture(ws, size=size)
+            ws = self.own if self.look is None else mix(self.own[None], self.look[None], *self._variation)[0]
+            if size is None:
+                start, steps = ws, None
+                if self.closer is not None and self.closer.any():
+                    start, steps = ws + CARRIED * self.closer, 1
+                self.closer = self.session.following(path, start, steps) - ws
+        return self.session.picture(self._closer(ws), size=size)
 
     def vary(self, count: int, seed: int, size: int) -> list[Image.Image]:
         """Faces of the same drawing with other looks, for ``keep`` to choose from. Raises ConfigError before one."""
@@ -321,7 +332,7 @@ class Drawing:
             raise ConfigError("there is no face to vary: draw one first")
         self.looks = prepare.looks(self.session.model.generator, count, seed)
         varied = mix(self.own[None], self.looks, *self._variation)
-        return [self.session.picture(one, size=size) for one in varied]
+        return [self.session.picture(self._closer(one), size=size) for one in varied]
 
     def keep(self, index: int | None) -> None:
         """Keep the look of a variant from now on, or that of the drawing (None)."""
@@ -334,6 +345,9 @@ class Drawing:
         if session.model.config.task == MAPS:
             return label_map(face).resize((side, side), Image.Resampling.NEAREST).convert("RGB")
         return sketched(face, Pen()).resize((side, side), Image.Resampling.LANCZOS).convert("RGB")
+
+    def _closer(self, ws: Tensor) -> Tensor:
+        return ws if self.closer is None else ws + self.closer
 
     @property
     def _variation(self) -> tuple[str, float]:

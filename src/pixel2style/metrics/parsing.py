@@ -37,6 +37,8 @@ PALETTE = (
 SIDED = ((4, 5), (6, 7), (8, 9))
 """Pairs of classes that change places when a picture is mirrored."""
 _NECK, _WIDTH, _HIDDEN, _PLACES = 6, 128, 192, 16
+_FORGIVING, _EVEN = 0.4, 0.25
+"""The exponent q of ``disagreement`` (0: cross entropy), and that of the weight of small regions."""
 
 
 class FaceParser(nn.Module):
@@ -116,6 +118,33 @@ def regions(images: Tensor) -> Tensor:
     Numbers are those of ``CLASSES``. The network sees 256 pixels, whatever the size of the pictures.
     """
     return pretrained().to(images.device).regions(images)
+
+
+def disagreement(images: Tensor, labels: Tensor) -> Tensor:
+    """How little the regions of aligned faces agree with a map of ``CLASSES``: ``[b 3 h w], [s s] -> [b]``.
+
+    It has a gradient. A pixel counts (1 - p^q) / q, where p is the probability that the parser gives its class (the
+    generalised cross entropy of Zhang and Sabuncu, NeurIPS 2018, for noisy labels): a region that a picture cannot
+    have, a hat where the generator knows none, hardly pulls. Regions count by the 3/4th power of their size.
+    """
+    logits = pretrained().to(images.device)(images).float()
+    wanted = F.interpolate(labels[None, None].float(), logits.shape[-2:], mode="nearest")[0].long().to(images.device)
+    shares = torch.bincount(wanted.flatten(), minlength=len(CLASSES)) / wanted.numel()
+    weights = shares.clamp(min=1 / wanted.numel()).pow(-_EVEN)[wanted[0]]
+    found = logits.log_softmax(1).gather(1, wanted.expand(len(logits), -1, -1)[:, None])[:, 0]
+    losses = (1 - (_FORGIVING * found).exp()) / _FORGIVING
+    return cast(Tensor, (losses * weights).mean((1, 2)) / weights.mean())
+
+
+def borders(images: Tensor) -> Tensor:
+    """How likely the border of two regions runs through each place: ``[b 3 h w] -> [b 1 s/2 s/2]``, from 0 to 1.
+
+    It has a gradient.
+    """
+    shares = pretrained().to(images.device)(images).float().softmax(1)
+    near = F.avg_pool2d(shares, 3, 1, 1, count_include_pad=False)
+    alike = F.avg_pool2d(shares.square(), 3, 1, 1, count_include_pad=False).sum(1, keepdim=True)
+    return 1 - near.square().sum(1, keepdim=True) / alike.clamp(min=1e-4)
 
 
 def confusion(found: Tensor, true: Tensor) -> Tensor:

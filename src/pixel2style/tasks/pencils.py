@@ -20,6 +20,8 @@ Style = Literal["pencil", "lines", "shaded", "outline"]
 STYLES: tuple[Style, ...] = get_args(Style)
 WIDTHS = (0.5, 12.0)
 """The thinnest and the thickest line."""
+REACHES = (2.0, 6.0)
+"""How far lines are looked for by ``disagreement``: standard deviations of a blur."""
 _UNIT = 256
 
 
@@ -88,6 +90,43 @@ def by_hand(drawing: Tensor, rng: torch.Generator) -> Tensor:
         kept = blurred((places < between(0.6, 1.6, rng)).float(), 2 * unit).to(drawing)
         drawing = 1 - (1 - drawing) * kept
     return drawing.clamp(0, 1)
+
+
+def disagreement(images: Tensor, drawing: Tensor) -> Tensor:
+    """How little the lines of aligned faces agree with a sketch ``[1 s s]``: ``[b 3 h w] -> [b]``, from 0 on.
+
+    It is 1 less the correlation of blurred lines, with a gradient, mean of two scales. A face's lines are its contours
+    and the borders of its regions, each as strong as fits the sketch best: it is not known which ones somebody drew.
+    """
+    from ..metrics import parsing
+
+    size = images.shape[-2:]
+    wanted = F.interpolate(1 - drawing[None].to(images), size, mode="area")
+    lines = 1 - draw(images.float(), Pen("lines"))
+    borders = F.interpolate(parsing.borders(images), size, mode="bilinear", align_corners=False)
+    losses = []
+    for reach in REACHES:
+        target = _profile(wanted, reach)
+        both = torch.stack([_profile(lines, reach), _profile(borders, reach)], 1)
+        together = both @ both.mT + 1e-4 * torch.eye(2).to(both)
+        along = both @ target[..., None]
+        shares = torch.linalg.solve(together, along).detach()
+        best = F.one_hot(along.argmax(1), 2).mT.to(shares)  # of both only one fits
+        shares = torch.where((shares > 0).all(1, keepdim=True), shares, best)
+        losses.append(1 - (_unit((shares * both).sum(1)) * target).sum(1))
+    return torch.stack(losses).mean(0)
+
+
+def _profile(lines: Tensor, reach: float) -> Tensor:
+    """Lines ``[b 1 h w]``, blurred, with zero mean and unit length: ``[b h*w]``."""
+    soft = blurred(lines, reach * lines.shape[-1] / _UNIT).flatten(1)
+    return _unit(soft - soft.mean(1, keepdim=True))
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Vectors ``[b n]`` of length 1."""
+    unit: Tensor = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=1e-3)
+    return unit
 
 
 def thicker(drawing: Tensor, width: float) -> Tensor:

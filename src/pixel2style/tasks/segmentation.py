@@ -1,7 +1,9 @@
 """A label map to a face (pSp, section 4.3). Sources are files (``label_maps``) or what the parser finds."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +89,18 @@ def rough(source: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Te
     return label_maps.rough(source, rng)
 
 
+def agreement(source: "Tensor", config: SourceConfig) -> "Callable[[Tensor], Tensor] | None":
+    """How little the regions of drawn pictures agree with a map; None where its classes are not those of the parser.
+
+    Other maps may have as many classes, but hardly the same ones with sides.
+    """
+    from ..metrics import parsing
+
+    if config.classes != len(parsing.CLASSES) or config.sided != tuple(itertools.chain(*parsing.SIDED)):
+        return None
+    return partial(parsing.disagreement, labels=source.argmax(0))
+
+
 def example(drawn: "Tensor", config: SourceConfig) -> "Tensor":
     """Label maps ``[n classes s s]`` of drawn pictures: the class of a pixel is its brightness."""
     from torch.nn import functional
@@ -115,6 +129,7 @@ TASK = Task(
     check=check,
     mirrored=mirrored,  # classes have sides (a left eye)
     vary=rough,
+    agreement=agreement,
     example=example,
     photograph=False,
     variation=OTHER_FACES,

@@ -1,5 +1,7 @@
 """A pencil sketch to a face (pSp, section 4.3). Sketches are drawn from photographs, in several styles."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..config import LossConfig, ModelConfig, SourceConfig
@@ -47,6 +49,13 @@ def by_hand(source: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "
     return pencils.by_hand(source, rng)
 
 
+def agreement(source: "Tensor", config: SourceConfig) -> "Callable[[Tensor], Tensor]":
+    """How little the lines of drawn pictures agree with a sketch."""
+    from . import pencils
+
+    return partial(pencils.disagreement, drawing=source)
+
+
 def prepare(photograph: "Photograph", request: "Request", config: ModelConfig) -> "Prepared":
     """The photograph drawn in the style that the user asked for."""
     from .. import images
@@ -68,6 +77,7 @@ TASK = Task(
     source=drawing,
     doubts=doubts,
     vary=by_hand,
+    agreement=agreement,
     photograph=False,
     variation=OTHER_FACES,
     prepare=prepare,

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     """From sources ``[b c h w]``, the pictures that their rows draw (``[b 3 s s]`` of any size, in [-1, 1]), and the
     degradation that made the sources (``Prepared.degradation``), to pictures ``[b 3 h w]``."""
 
+    Agreement = Callable[[Tensor, SourceConfig], Callable[[Tensor], Tensor] | None]
+    """From a source ``[c s s]`` and the settings to what gives, of drawn pictures ``[b 3 s s]``, how little each agrees
+    with it: ``[b]``, with a gradient. None where these settings have no such loss."""
+
     Degraded = Callable[[Tensor, torch.Generator, SourceConfig], tuple[Tensor, Degradation | None]]
     """From what ``MakeSource`` takes to the source, and to what degrades drawn pictures ``[b 3 s s]`` alike."""
 
@@ -48,6 +52,9 @@ Family = Literal["psp", "e4e", "restyle"]
 OTHER_FACES = "4-", 0.7
 """A ``Task.variation`` that draws other people: drawings and label maps say nothing of skin, beards or backgrounds, and
 a third of the drawn rows keeps mouth and eyes. Only late rows, but all of them, would keep the face and tint it."""
+
+FOLLOWING = 3
+"""Steps in which a face follows its drawing closely, where a task has an ``agreement``. More go on, less and less."""
 
 
 def unchanged(target: "Tensor", rng: "torch.Generator", config: SourceConfig) -> "Tensor":
@@ -120,6 +127,10 @@ class Task:
     refinable: bool = False
     """Whether rows may be optimised so that the result matches the source: its first three channels then are the
     target, or a degraded version of it."""
+
+    agreement: "Agreement | None" = None
+    """Tells how little drawn pictures agree with a source that is no photograph; rows then take steps until they do.
+    None: nobody can tell."""
 
     shown: "Shown | None" = None
     """Makes what a detail encoder gets as photograph: what the source shows of the target, and what the rows draw

@@ -11,7 +11,7 @@ Axes: ``b`` batch, ``k`` rows, ``d`` width of a row, ``n`` directions, ``p`` pro
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -119,35 +119,49 @@ def steps_of(
     bf16: bool | None = None,
 ) -> Optimized:
     """``optimize``, with what is known of the rows afterwards."""
-    device = model.w_avg.device
-    curvature = bundled(model) if curvature is None else curvature
-    if curvature is None:
-        raise ConfigError(f"no curvature of {model.config.generator.kind} is bundled: measure it, or use adam.optimize")
-    curvature = curvature.to(device)
-    bf16 = runtime.fast_in_bf16(device) if bf16 is None else bf16
-    precision = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+    device, curvature = model.w_avg.device, known(model, curvature)
     optimized = []
-    with torch.inference_mode(False), torch.enable_grad(), precision:
+    with gradients(device, bf16):
         objective = (Objective(LOSS) if objective is None else objective).to(device)
         pictures, rows = (given.to(device, torch.float32).clone() for given in (images, ws))
         for picture, row in zip(pictures, rows, strict=True):
             target = objective.target_of(pooled(picture[None]))
             start = ((row[None] - model.w_avg) / model.w_unit).detach()
             loss = partial(loss_of, model=model, objective=objective, target=target, degradation=degradation)
-            codes, drawn, lowest = _minimized(loss, start, steps, curvature, callback)
+            codes, drawn, lowest = minimized(loss, start, steps, curvature, callback)
             optimized.append((codes * model.w_unit + model.w_avg, drawn, lowest))
     return Optimized(*(torch.cat(parts) for parts in zip(*optimized, strict=True)))
 
 
-def _minimized(
+def known(model: PSP, curvature: Curvature | None = None) -> Curvature:
+    """The curvature, by default the bundled one, where the model is. Raises ConfigError if none is known."""
+    found = bundled(model) if curvature is None else curvature
+    if found is None:
+        raise ConfigError(f"no curvature of {model.config.generator.kind} is bundled: measure it, or use adam.optimize")
+    return found.to(model.w_avg.device)
+
+
+@contextlib.contextmanager
+def gradients(device: torch.device, bf16: bool | None = None) -> Iterator[None]:
+    """Compute gradients, wherever the caller is; in bfloat16 if ``bf16``, by default if the device is fast in it."""
+    enabled = runtime.fast_in_bf16(device) if bf16 is None else bf16
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, torch.bfloat16, enabled):
+        yield
+
+
+def minimized(
     loss: Callable[[Tensor], tuple[Tensor, Tensor]],
     codes: Tensor,
     steps: int,
     curvature: Curvature,
-    callback: Callback | None,
+    callback: Callback | None = None,
+    damping: float = DAMPING,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The codes ``[1 k d]`` of the smallest loss that was reached, what they draw, and that loss ``[1]``."""
-    best, best_drawn, lowest, damping = codes, codes, math.inf, DAMPING
+    """The codes ``[1 k d]`` of the smallest loss that was reached, what they draw, and that loss ``[1]``.
+
+    ``loss`` gives that of codes, and what they draw.
+    """
+    best, best_drawn, lowest = codes, codes, math.inf
     gradient = torch.zeros_like(codes)
     for step in range(steps + 1):
         codes = codes.detach().requires_grad_()

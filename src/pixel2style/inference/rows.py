@@ -1,0 +1,135 @@
+"""Rows of pictures, brought closer to what their sources show: which optimiser takes the steps, and how many.
+
+Where the source shows the result itself, or a degraded version of it, steps go down the distance of pictures: Newton's
+if the generator's curvature is known, else Adam's. Where it is a drawing, they go down what the task says of agreement
+(``Task.agreement``).
+
+Axes: ``b`` batch, ``n`` samples, ``c s`` channels and side of a source, ``k`` rows, ``d`` width of a row.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from .. import tasks
+from ..editing import latents
+from ..errors import ConfigError
+from ..metrics.losses import Objective
+from ..models.psp import PSP
+from ..tasks import Task
+from ..tasks.request import Prepared, Request
+from ..tasks.task import FOLLOWING
+from . import prepare as preparation
+from .optimize import adam, agreement, newton
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Rows ``ws [b k d]``, and, after Newton steps, what they draw, ``[b 3 256 256]``, and its distance, ``[b]``.
+
+    The distance is the loss, plus the mean squared distance of the rows from the average in deviations of W.
+    """
+
+    ws: Tensor
+    drawn: Tensor | None = None
+    distances: Tensor | None = None
+
+
+class Fitter:
+    """Takes the steps of one model's pictures.
+
+    ``objective`` gives the networks that losses compare with, when they are needed; ``bf16`` is as of
+    ``newton.optimize``.
+    """
+
+    def __init__(self, model: PSP, objective: Callable[[], Objective], bf16: bool | None):
+        self.model, self._objective, self._bf16 = model, objective, bf16
+
+    def fit(self, batch: Sequence[Prepared], ws: Tensor, request: Request) -> Fitted:
+        """The encoder's rows ``[b k d]`` after the steps that are asked for, or usual. Raises as ``follow`` does."""
+        if self._follows:
+            return Fitted(torch.cat([self.follow(one.source, own[None], request) for one, own in _each(batch, ws)]))
+        steps = self.steps(request)
+        if not steps:
+            return Fitted(ws)
+        if self.curvature is None:
+            return Fitted(torch.cat([self._by_adam(one, own[None], steps) for one, own in _each(batch, ws)]))
+        found = [self._by_newton(one, own[None], steps) for one, own in _each(batch, ws)]
+        rows, drawn, losses = (torch.cat(parts) for parts in zip(*found, strict=True))
+        codes = (rows - self.model.w_avg) / self.model.w_unit
+        return Fitted(rows, drawn, losses + codes.square().mean((1, 2)))
+
+    def follow(self, source: Tensor, ws: Tensor, request: Request) -> Tensor:
+        """Rows ``[n k d]`` whose pictures follow one drawing ``[c s s]`` better; the same ones for other sources.
+
+        Rows that were taken from a photograph, ``Request.like``, stay.
+        Raises ConfigError where such steps are asked for, and this model cannot take them.
+        """
+        task = self._task
+        if task is None or task.agreement is None or not (steps := self.steps(request)):
+            return ws
+        one = task.agreement(source.to(ws.device), self.model.config.source)
+        if one is not None and self.curvature is not None:
+            liked = latents.parse_rows(preparation.look(request)[0], ws.shape[1]) if request.like else ()
+            return agreement.agree(
+                self.model, ws, [one] * len(ws), steps, still=liked, curvature=self.curvature, bf16=self._bf16
+            )
+        if request.refine is None:
+            return ws
+        other = "other classes than the face parser" if one is None else "a generator whose curvature is not known"
+        raise ConfigError(f"--refine makes a face follow its drawing, and this model has {other}: leave it out")
+
+    def steps(self, request: Request) -> int:
+        """How many steps the rows of each picture take."""
+        if request.refine is not None:
+            return request.refine
+        if self._task is None or self.curvature is None:
+            return 0
+        return FOLLOWING if self._follows else int(self._task.refinable)
+
+    @cached_property
+    def curvature(self) -> newton.Curvature | None:
+        """That of the model's generator, where it is known."""
+        with torch.inference_mode(False):
+            found = newton.bundled(self.model)
+            return None if found is None else found.to(self.model.w_avg.device)
+
+    def _by_newton(self, prepared: Prepared, ws: Tensor, steps: int) -> newton.Optimized:
+        """Rows ``[1 k d]`` that fit what the source shows better than ``ws [1 k d]``."""
+        return newton.steps_of(
+            self.model, prepared.source[None, :3], ws, steps,
+            degradation=prepared.degradation, objective=self._newton_objective,
+            curvature=self.curvature, bf16=self._bf16,
+        )  # fmt: skip
+
+    def _by_adam(self, prepared: Prepared, ws: Tensor, steps: int) -> Tensor:
+        """The same where no curvature is known."""
+        return adam.optimize(
+            self.model, prepared.source[None, :3], ws, steps,
+            degradation=prepared.degradation, objective=self._adam_objective,
+        )  # fmt: skip
+
+    @cached_property
+    def _newton_objective(self) -> Objective:
+        faces = self._task is None or self._task.faces
+        return self._objective().weighted(newton.LOSS if faces else replace(newton.LOSS, identity=0.0))
+
+    @cached_property
+    def _adam_objective(self) -> Objective:
+        return self._objective().weighted(adam.LOSS)
+
+    @property
+    def _follows(self) -> bool:
+        """Whether sources are drawings that pictures can be compared with."""
+        return self._task is not None and self._task.agreement is not None
+
+    @property
+    def _task(self) -> Task | None:
+        return tasks.task_or_none(self.model.config.task)
+
+
+def _each(batch: Sequence[Prepared], ws: Tensor) -> "zip[tuple[Prepared, Tensor]]":
+    return zip(batch, ws, strict=True)
