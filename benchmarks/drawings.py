@@ -31,13 +31,11 @@ from torch import Tensor
 import photographs
 import task_scores
 from pixel2style import checkpoints, images
-from pixel2style.faces.align import FaceAligner, pick
+from pixel2style.faces.align import FaceAligner
 from pixel2style.inference import prepare
-from pixel2style.inference.optimize import newton
 from pixel2style.inference.rows import Fitter
 from pixel2style.metrics import frechet, parsing
 from pixel2style.metrics.identity import Identity
-from pixel2style.metrics.losses import Objective
 from pixel2style.metrics.scores import Scorer
 from pixel2style.models.psp import PSP
 from pixel2style.ops import COMPARE_SIZE, pooled
@@ -102,7 +100,7 @@ def aligner() -> FaceAligner:
 def landmarks(picture: Tensor) -> Tensor | None:
     """MTCNN's landmarks ``[5 2]`` of the largest face in a picture ``[1 3 s s]``, None where it finds no face."""
     found = aligner().detect(images.to_picture(picture[0]).resize((2 * COMPARE_SIZE, 2 * COMPARE_SIZE)))
-    return torch.from_numpy(pick(found, "largest", (1, 1)).landmarks) / 2 if found else None
+    return torch.from_numpy(found[0].landmarks) / 2 if found else None  # the largest is the first
 
 
 def apart(pictures: Sequence[Tensor], examples: Sequence[Example]) -> str:
@@ -175,7 +173,7 @@ def main() -> None:
     scorer = Scorer(full=True)
     for task in options.tasks:
         model = checkpoints.load(options.model or task).eval()
-        fitter = Fitter(model, functools.partial(Objective, newton.LOSS), None)
+        fitter = Fitter(model)
         request = Request(task, samples=options.samples, rows=options.rows, alpha=options.alpha, refine=options.refine)
         with torch.no_grad():
             average = drawn(model, model.w_avg[None])

@@ -151,6 +151,13 @@ def test_what_changes_a_picture_is_not_held_to_it(tmp_path: Path, capsys: pytest
     assert "--refine" in (said := capsys.readouterr().err) and "frontalize" in said
 
 
+def test_a_face_follows_its_drawing_in_inference_mode_too() -> None:
+    session, drawing = Session("segmentation"), ASTRONAUT.parent / "drawings" / "turned.labels.png"
+    with torch.inference_mode():
+        inside = session.translate(drawing, refine=1).ws.clone()
+    assert not torch.equal(inside, session.rows(drawing))
+
+
 @pytest.mark.parametrize("options", [("faces", {}), pytest.param(("inpaint", {"mask": "box"}), marks=pytest.mark.slow)])
 def test_a_session_can_be_used_first_in_inference_mode(options: tuple[str, dict[str, Any]]) -> None:
     name, asked = options

@@ -17,12 +17,13 @@ def task_names() -> str:
 
 
 def _refinable() -> str:
+    """Which tasks take steps, and how many by default."""
     from ..tasks import TASKS
     from ..tasks.task import FOLLOWING
 
     towards = ", ".join(name for name, task in TASKS.items() if task.refinable)
     drawings = " and ".join(name for name, task in TASKS.items() if task.agreement)
-    return f"For {towards} (default: 1 or 0); {drawings} (default: {FOLLOWING})."
+    return f"For {towards} (default: 1 or 0); {drawings} (default: {FOLLOWING} or 0)."
 
 
 def _variation(part: int) -> str:

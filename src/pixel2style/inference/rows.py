@@ -7,7 +7,7 @@ if the generator's curvature is known, else Adam's. Where it is a drawing, they 
 Axes: ``b`` batch, ``n`` samples, ``c s`` channels and side of a source, ``k`` rows, ``d`` width of a row.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,6 +23,7 @@ from ..tasks import Task
 from ..tasks.request import Prepared, Request
 from ..tasks.task import FOLLOWING
 from . import prepare as preparation
+from . import refine as refinement
 from .optimize import adam, agreement, newton
 
 
@@ -39,14 +40,10 @@ class Fitted:
 
 
 class Fitter:
-    """Takes the steps of one model's pictures.
+    """Takes the steps of one model's pictures. ``bf16`` is as of ``newton.optimize``."""
 
-    ``objective`` gives the networks that losses compare with, when they are needed; ``bf16`` is as of
-    ``newton.optimize``.
-    """
-
-    def __init__(self, model: PSP, objective: Callable[[], Objective], bf16: bool | None):
-        self.model, self._objective, self._bf16 = model, objective, bf16
+    def __init__(self, model: PSP, bf16: bool | None = None):
+        self.model, self._bf16 = model, bf16
 
     def fit(self, batch: Sequence[Prepared], ws: Tensor, request: Request) -> Fitted:
         """The encoder's rows ``[b k d]`` after the steps that are asked for, or usual. Raises as ``follow`` does."""
@@ -68,19 +65,24 @@ class Fitter:
         Rows that were taken from a photograph, ``Request.like``, stay.
         Raises ConfigError where such steps are asked for, and this model cannot take them.
         """
-        task = self._task
-        if task is None or task.agreement is None or not (steps := self.steps(request)):
+        self.check(request)
+        steps, disagreement = self.steps(request), self._disagreement(source.to(ws.device))
+        liked = latents.parse_rows(preparation.look(request)[0], ws.shape[1]) if request.like else []
+        if disagreement is None or not steps or len(liked) == ws.shape[1]:
             return ws
-        one = task.agreement(source.to(ws.device), self.model.config.source)
-        if one is not None and self.curvature is not None:
-            liked = latents.parse_rows(preparation.look(request)[0], ws.shape[1]) if request.like else ()
-            return agreement.agree(
-                self.model, ws, [one] * len(ws), steps, still=liked, curvature=self.curvature, bf16=self._bf16
-            )
-        if request.refine is None:
-            return ws
-        other = "other classes than the face parser" if one is None else "a generator whose curvature is not known"
-        raise ConfigError(f"--refine makes a face follow its drawing, and this model has {other}: leave it out")
+        return agreement.agree(
+            self.model, ws, disagreement, steps, still=liked, curvature=self.curvature, bf16=self._bf16
+        )
+
+    def check(self, request: Request) -> None:
+        """Raise ConfigError where steps towards a drawing are asked for, and this model cannot take them."""
+        if not (request.refine and self._follows):
+            return
+        how = "--refine makes a face follow its drawing, and this model has"
+        if self.curvature is None:
+            raise ConfigError(f"{how} a generator whose curvature is not known: leave it out")
+        if self._disagreement(self._no_source()) is None:
+            raise ConfigError(f"{how} classes of which it is not known that they are the parser's: leave it out")
 
     def steps(self, request: Request) -> int:
         """How many steps the rows of each picture take."""
@@ -88,7 +90,9 @@ class Fitter:
             return request.refine
         if self._task is None or self.curvature is None:
             return 0
-        return FOLLOWING if self._follows else int(self._task.refinable)
+        if self._follows:
+            return 0 if self._disagreement(self._no_source()) is None else FOLLOWING
+        return int(self._task.refinable)
 
     @cached_property
     def curvature(self) -> newton.Curvature | None:
@@ -113,13 +117,31 @@ class Fitter:
         )  # fmt: skip
 
     @cached_property
+    def objective(self) -> Objective:
+        """The loss of refinement, and its networks, which all steps share."""
+        with torch.inference_mode(False):
+            return refinement.objective_of(self._faces).to(self.model.w_avg.device)
+
+    @cached_property
     def _newton_objective(self) -> Objective:
-        faces = self._task is None or self._task.faces
-        return self._objective().weighted(newton.LOSS if faces else replace(newton.LOSS, identity=0.0))
+        return self.objective.weighted(newton.LOSS if self._faces else replace(newton.LOSS, identity=0.0))
 
     @cached_property
     def _adam_objective(self) -> Objective:
-        return self._objective().weighted(adam.LOSS)
+        return self.objective.weighted(adam.LOSS)
+
+    def _disagreement(self, source: Tensor) -> agreement.Disagreement | None:
+        """What tells how little pictures agree with a drawing ``[c s s]``; None where nothing can."""
+        task = self._task
+        return None if task is None or task.agreement is None else task.agreement(source, self.model.config.source)
+
+    def _no_source(self) -> Tensor:
+        """A source that is asked about only to see whether anything can tell."""
+        return self.model.w_avg.new_zeros(self.model.source_channels, 1, 1)
+
+    @property
+    def _faces(self) -> bool:
+        return self._task is None or self._task.faces
 
     @property
     def _follows(self) -> bool:

@@ -33,7 +33,6 @@ from ..generators.base import Generator, Residuals
 from ..generators.sampling import draw, seeded
 from ..metrics import attributes
 from ..metrics.attributes import FaceAttributes
-from ..metrics.losses import Objective
 from ..models import given
 from ..models.editor import Editor
 from ..models.inversion import Inversion
@@ -174,7 +173,7 @@ class Session:
     @cached_property
     def _fitter(self) -> Fitter:
         """What brings rows closer to their sources."""
-        return Fitter(self.model, lambda: self._objective, self._bf16)
+        return Fitter(self.model, self._bf16)
 
     @cached_property
     def _draft(self) -> Generator | None:
@@ -343,6 +342,7 @@ class Session:
             face=face, make_sketch=make_sketch, make_labels=make_labels, like=like, colours=colours,
         )  # fmt: skip
         preparation.check(request, self.model.config, self.model.source_channels, self.source)
+        self._fitter.check(request)
         return self._one(image, request)
 
     def fidelity(self, result: Result) -> Fidelity:
@@ -354,7 +354,7 @@ class Session:
             photograph = aligned.resize(size, Image.Resampling.BICUBIC)
         pictures = images.to_tensor(result.reconstruction), images.to_tensor(photograph)
         with self._lock:
-            return refinement.fidelity_of(*pictures, self._objective)
+            return refinement.fidelity_of(*pictures, self._fitter.objective)
 
     def edit(
         self, result: Result, ws: Tensor, steps: Tensor | None = None, *,
@@ -546,6 +546,7 @@ class Session:
     ) -> Iterator[tuple[Photo, Result | Pixel2StyleError]]:
         """Read and translate pictures as ``invert_many`` inverts them. Raises ConfigError as ``translate`` does."""
         preparation.check(request, self.model.config, self.model.source_channels, self.source)
+        self._fitter.check(request)
         return self._many(photos, request, batch)
 
     def _inversion(
@@ -739,8 +740,8 @@ class Session:
         for first in range(0, len(photographs), together):
             some = range(first, min(first + together, len(photographs)))
             progress = refinement.refine(
-                self.model, torch.stack([photographs[i] for i in some]), inversion.parts(some), goal, self._objective,
-                method=method, begun=begun, watch=watch,
+                self.model, torch.stack([photographs[i] for i in some]), inversion.parts(some), goal,
+                self._fitter.objective, method=method, begun=begun, watch=watch,
             )  # fmt: skip
             found.append(progress)
             begun = time.monotonic()
@@ -751,12 +752,6 @@ class Session:
     def _inverts(self) -> bool:
         """Whether the model draws what it sees, so that features of what it sees make sense."""
         return self._task is not None and self._task.inverts
-
-    @cached_property
-    def _objective(self) -> Objective:
-        """The loss of refinement, and its networks, which the steps of rows share."""
-        with torch.inference_mode(False):
-            return refinement.objective_of(self._task is None or self._task.faces).to(self.device)
 
     @cached_property
     def landmarks(self) -> FaceAttributes:

@@ -293,14 +293,15 @@ class Work:
 class Drawing:
     """A face that follows a drawing, whose rows are ``own`` ``[k d]``, as the encoder reads them.
 
-    ``look`` ``[k d]`` are rows that the face keeps a share of, whatever is drawn. ``closer`` is what the last picture
-    at full size changed about its rows to follow the drawing closely. Previews, which have no time for that, change
-    alike, and the next picture goes on from a share of it.
+    ``look`` ``[k d]`` are rows that the face keeps a share of, whatever is drawn. ``followed`` are
+    the rows of the last picture at full size, and what was added for it to follow the drawing closely. Previews, which
+    have no time for that, get the same, and the next picture goes on from a share of it, unless the drawing or the look
+    has become another one.
     """
 
     session: Session
     own: Tensor | None = None
-    closer: Tensor | None = None
+    followed: tuple[Tensor, Tensor] | None = None
     look: Tensor | None = None
     looks: Tensor | None = None
     """Those of the last variants, ``[n k d]``."""
@@ -320,10 +321,10 @@ class Drawing:
             self.own = self.session.rows(path)
             ws = self.own if self.look is None else mix(self.own[None], self.look[None], *self._variation)[0]
             if size is None:
-                start, steps = ws, None
-                if self.closer is not None and self.closer.any():
-                    start, steps = ws + CARRIED * self.closer, 1
-                self.closer = self.session.following(path, start, steps) - ws
+                near = self._near(ws)
+                start = ws if near is None else ws + CARRIED * near
+                followed = self.session.following(path, start, None if near is None else 1)
+                self.followed = ws, followed - ws
         return self.session.picture(self._closer(ws), size=size)
 
     def vary(self, count: int, seed: int, size: int) -> list[Image.Image]:
@@ -347,7 +348,15 @@ class Drawing:
         return sketched(face, Pen()).resize((side, side), Image.Resampling.LANCZOS).convert("RGB")
 
     def _closer(self, ws: Tensor) -> Tensor:
-        return ws if self.closer is None else ws + self.closer
+        near = self._near(ws)
+        return ws if near is None else ws + near
+
+    def _near(self, ws: Tensor) -> Tensor | None:
+        """What following changed, if it changed more than the rows ``ws`` differ from those of then."""
+        if self.followed is None:
+            return None
+        then, changed = self.followed
+        return changed if torch.dist(ws, then) < changed.norm() else None
 
     @property
     def _variation(self) -> tuple[str, float]:

@@ -37,6 +37,7 @@ PALETTE = (
 SIDED = ((4, 5), (6, 7), (8, 9))
 """Pairs of classes that change places when a picture is mirrored."""
 _NECK, _WIDTH, _HIDDEN, _PLACES = 6, 128, 192, 16
+CPU = torch.device("cpu")
 _FORGIVING, _EVEN = 0.4, 0.25
 """The exponent q of ``disagreement`` (0: cross entropy), and that of the weight of small regions."""
 
@@ -102,13 +103,17 @@ def _enlarged(maps: Tensor) -> Tensor:
     return F.interpolate(maps, (COMPARE_SIZE // 2, COMPARE_SIZE // 2), mode="bilinear", align_corners=False)
 
 
+def pretrained(device: torch.device = CPU) -> FaceParser:
+    """The network with the bundled weights, frozen and in eval mode; the same one every time for a device."""
+    return _loaded(device)
+
+
 @functools.cache
-def pretrained() -> FaceParser:
-    """The network with the bundled weights, frozen and in eval mode; the same one every time, on the CPU."""
+def _loaded(device: torch.device) -> FaceParser:
     with torch.inference_mode(False):
         network = FaceParser()
         network.load(quantized.complete(assets.read(NAME), NAME))
-        return network.eval().requires_grad_(False)
+        return network.eval().requires_grad_(False).to(device)
 
 
 @torch.no_grad()
@@ -117,17 +122,18 @@ def regions(images: Tensor) -> Tensor:
 
     Numbers are those of ``CLASSES``. The network sees 256 pixels, whatever the size of the pictures.
     """
-    return pretrained().to(images.device).regions(images)
+    return pretrained(images.device).regions(images)
 
 
 def disagreement(images: Tensor, labels: Tensor) -> Tensor:
     """How little the regions of aligned faces agree with a map of ``CLASSES``: ``[b 3 h w], [s s] -> [b]``.
 
-    It has a gradient. A pixel counts (1 - p^q) / q, where p is the probability that the parser gives its class (the
-    generalised cross entropy of Zhang and Sabuncu, NeurIPS 2018, for noisy labels): a region that a picture cannot
-    have, a hat where the generator knows none, hardly pulls. Regions count by the 3/4th power of their size.
+    It goes from 0 to 2.5 and has a gradient. A pixel counts (1 - p^q) / q, where p is the probability that the parser
+    gives its class (the generalised cross entropy of Zhang and Sabuncu, NeurIPS 2018, for noisy labels): a region that
+    a picture cannot have, a hat where the generator knows none, hardly pulls. Regions count by the 3/4th power of their
+    size.
     """
-    logits = pretrained().to(images.device)(images).float()
+    logits = pretrained(images.device)(images).float()
     wanted = F.interpolate(labels[None, None].float(), logits.shape[-2:], mode="nearest")[0].long().to(images.device)
     shares = torch.bincount(wanted.flatten(), minlength=len(CLASSES)) / wanted.numel()
     weights = shares.clamp(min=1 / wanted.numel()).pow(-_EVEN)[wanted[0]]
@@ -141,7 +147,7 @@ def borders(images: Tensor) -> Tensor:
 
     It has a gradient.
     """
-    shares = pretrained().to(images.device)(images).float().softmax(1)
+    shares = pretrained(images.device)(images).float().softmax(1)
     near = F.avg_pool2d(shares, 3, 1, 1, count_include_pad=False)
     alike = F.avg_pool2d(shares.square(), 3, 1, 1, count_include_pad=False).sum(1, keepdim=True)
     return 1 - near.square().sum(1, keepdim=True) / alike.clamp(min=1e-4)

@@ -93,17 +93,22 @@ def by_hand(drawing: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def disagreement(images: Tensor, drawing: Tensor) -> Tensor:
-    """How little the lines of aligned faces agree with a sketch ``[1 s s]``: ``[b 3 h w] -> [b]``, from 0 on.
+    """How little the lines of aligned faces agree with a sketch ``[1 s s]``: ``[b 3 h w] -> [b]``, from 0 to 2.
 
     It is 1 less the correlation of blurred lines, with a gradient, mean of two scales. A face's lines are its contours
     and the borders of its regions, each as strong as fits the sketch best: it is not known which ones somebody drew.
     """
     from ..metrics import parsing
 
-    size = images.shape[-2:]
-    wanted = F.interpolate(1 - drawing[None].to(images), size, mode="area")
-    lines = 1 - draw(images.float(), Pen("lines"))
-    borders = F.interpolate(parsing.borders(images), size, mode="bilinear", align_corners=False)
+    borders = parsing.borders(images)
+    with torch.autocast(images.device.type, enabled=False):  # lines are small differences
+        lines, size = 1 - draw(images.float(), Pen("lines")), images.shape[-2:]
+        borders = F.interpolate(borders, size, mode="bilinear", align_corners=False)
+        return _apart(lines, borders, F.interpolate(1 - drawing[None].to(lines), size, mode="area"))
+
+
+def _apart(lines: Tensor, borders: Tensor, wanted: Tensor) -> Tensor:
+    """``disagreement`` of two kinds of lines ``[b 1 h w]`` with those that are ``wanted [1 1 h w]``: ``[b]``."""
     losses = []
     for reach in REACHES:
         target = _profile(wanted, reach)

@@ -35,15 +35,15 @@ class Request:
     """What a user asks for: the options of ``pixel2style translate`` and ``invert``.
 
     ``mask`` is one of ``face_masks.MASKS``, or a picture or a file of one, white where pixels are hidden (``opened``).
-    ``refine`` None: one step if the task is refinable and the generator's curvature is known, else none. ``detail``:
-    whether results also have features, where the model has a detail encoder and the task ``shown``. ``budget``, seconds
-    for each photograph, and ``target``, a distance by LPIPS, refine an inversion until one of them is reached: its
-    features, or with ``tune`` the weights of a copy of the generator instead. ``face``: which one of a photograph is
-    aligned; None takes the largest, with a note if there are others. ``make_sketch`` (a style of ``pencils``) and
-    ``make_labels``: pictures are photographs, which are drawn first. ``like``: a photograph whose ``rows`` the result
-    takes, as much as ``alpha`` says; samples replace the same rows by new ones as much (None: see ``prepare.look`` and
-    ``prepare.variation``). ``colours``: a file with the colour of each class of label maps, see
-    ``SourceConfig.colours``.
+    ``refine`` None: if the generator's curvature is known one step where the task is refinable, three where it has an
+    ``agreement``; else none. ``detail``: whether results also have features, where the model has a detail encoder and
+    the task ``shown``. ``budget``, seconds for each photograph, and ``target``, a distance by LPIPS, refine an
+    inversion until one of them is reached: its features, or with ``tune`` the weights of a copy of the generator
+    instead. ``face``: which one of a photograph is aligned; None takes the largest, with a note if there are others.
+    ``make_sketch`` (a style of ``pencils``) and ``make_labels``: pictures are photographs, which are drawn first.
+    ``like``: a photograph whose ``rows`` the result takes, as much as ``alpha`` says; samples replace the same rows by
+    new ones as much (None: see ``prepare.look`` and ``prepare.variation``). ``colours``: a file with the colour of each
+    class of label maps, see ``SourceConfig.colours``.
     """
 
     task: str

@@ -1,6 +1,5 @@
 """A label map to a face (pSp, section 4.3). Sources are files (``label_maps``) or what the parser finds."""
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -96,7 +95,8 @@ def agreement(source: "Tensor", config: SourceConfig) -> "Callable[[Tensor], Ten
     """
     from ..metrics import parsing
 
-    if config.classes != len(parsing.CLASSES) or config.sided != tuple(itertools.chain(*parsing.SIDED)):
+    pairs = {frozenset(pair) for pair in zip(config.sided[::2], config.sided[1::2], strict=True)}
+    if config.classes != len(parsing.CLASSES) or pairs != set(map(frozenset, parsing.SIDED)):
         return None
     return partial(parsing.disagreement, labels=source.argmax(0))
 

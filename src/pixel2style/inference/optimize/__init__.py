@@ -1,4 +1,4 @@
-"""Optimisers of rows, features and weights. Those of rows have one contract (``Optimize``).
+"""Optimisers of rows, features and weights. Those of rows (``newton``, ``adam``) have one contract (``Optimize``).
 
     optimize(model, images, ws, steps, *, degradation=None, callback=None) -> ws
 
@@ -7,7 +7,8 @@ If ``images`` are degraded, ``degradation`` does the same to drawn pictures ``[b
 compared (as in PULSE, arXiv 2003.03808). ``callback`` gets the number and the loss of each step. No weight changes and
 nothing is random.
 
-Those of features and of weights (``maps``, ``weights``) are iterators over ``Progress`` without an end.
+``agreement`` is for drawings. Those of features and of weights (``maps``, ``weights``) are iterators over ``Progress``
+without an end.
 
 Axes: ``b`` batch, ``k`` rows, ``d`` width of a row.
 """

@@ -19,49 +19,47 @@ from ...models.psp import PSP
 from .newton import Curvature, gradients, known, minimized
 
 Disagreement = Callable[[Tensor], Tensor]
-"""From drawn pictures ``[b 3 256 256]`` to how little each agrees with a drawing, ``[b]``."""
+"""From drawn pictures ``[b 3 256 256]`` to how little each agrees with the drawing, ``[b]``."""
 
 STEEPNESS = 5.0
 """How steep disagreement is, in units of the loss that the curvature is of."""
 DAMPING = 0.02
 STAY = 0.05
-"""Weight of the mean squared distance from the encoder's rows, in deviations of W."""
+"""Weight of the mean squared distance from the first rows, in deviations of W."""
 
 
 def agree(
     model: PSP,
     ws: Tensor,
-    disagreements: Sequence[Disagreement],
+    disagreement: Disagreement,
     steps: int,
     *,
     still: Sequence[int] = (),
     curvature: Curvature | None = None,
     bf16: bool | None = None,
 ) -> Tensor:
-    """Rows ``[b k d]`` near ``ws`` whose pictures agree better with drawings, one of ``disagreements`` for each.
+    """Rows ``[b k d]`` near ``ws`` whose pictures agree better with a drawing.
 
     Rows ``still`` do not change. Pictures do not influence each other, and none agrees less than before. ``curvature``
     and ``bf16`` as of ``newton.optimize``. Raises ConfigError if no curvature is known.
     """
     own = known(model, curvature)
-    curvature = Curvature(own.directions, STEEPNESS * own.values)
-    moving = torch.ones_like(model.w_avg[:, :1])
-    moving[list(still)] = 0
     found = []
-    ws = ws.to(model.w_avg)
     with gradients(model.w_avg.device, bf16):
-        for row, disagreement in zip(ws, disagreements, strict=True):
-            start = ((row[None] - model.w_avg) / model.w_unit).detach().clone()
+        curvature = Curvature(own.directions, STEEPNESS * own.values)
+        moving = torch.ones_like(model.w_avg[:, :1])
+        moving[list(still)] = 0
+        for start in torch.split(ws.to(model.w_avg).clone(), 1):
             loss = partial(_loss, start=start, moving=moving, model=model, disagreement=disagreement)
             moved, _, _ = minimized(loss, torch.zeros_like(start), steps, curvature, damping=DAMPING)
-            found.append((start + moving * moved) * model.w_unit + model.w_avg)
-    return torch.where(moving > 0, torch.cat(found), ws)
+            found.append(start + moving * moved * model.w_unit)
+    return torch.cat(found)
 
 
 def _loss(
     moved: Tensor, start: Tensor, moving: Tensor, model: PSP, disagreement: Disagreement
 ) -> tuple[Tensor, Tensor]:
-    """The loss of codes ``[1 k d]`` that moved away from ``start`` in the rows ``moving [k 1]``, and what they draw."""
+    """The loss of rows that ``moved [1 k d]``, in ``w_unit``, from ``start`` where ``moving [k 1]``; what they draw."""
     moved = moving * moved
-    drawn = model.draw_to_compare((start + moved) * model.w_unit + model.w_avg)
+    drawn = model.draw_to_compare(start + moved * model.w_unit)
     return disagreement(drawn).mean() + STAY * moved.square().mean(), drawn

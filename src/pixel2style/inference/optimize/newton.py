@@ -143,7 +143,10 @@ def known(model: PSP, curvature: Curvature | None = None) -> Curvature:
 
 @contextlib.contextmanager
 def gradients(device: torch.device, bf16: bool | None = None) -> Iterator[None]:
-    """Compute gradients, wherever the caller is; in bfloat16 if ``bf16``, by default if the device is fast in it."""
+    """Compute gradients, wherever the caller is; in bfloat16 if ``bf16``, by default if the device is fast in it.
+
+    Else not, even where an autocast of the caller says so.
+    """
     enabled = runtime.fast_in_bf16(device) if bf16 is None else bf16
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, torch.bfloat16, enabled):
         yield
