@@ -337,7 +337,7 @@ class Drawing:
 
     def keep(self, index: int | None) -> None:
         """Keep the look of a variant from now on, or that of the drawing (None)."""
-        self.look = None if index is None or self.looks is None else self.looks[index]
+        self.look, self.drawn = None if index is None or self.looks is None else self.looks[index], ""
 
     @staticmethod
     def sheet(session: Session, photo: Path, side: int) -> Image.Image:

@@ -71,16 +71,18 @@ def _canvas_of(models: Sessions, task: str, closed: bool) -> None:
 
     def kept(found: Drawing | None, name: str, value: str, event: gr.SelectData) -> Any:
         needed(found, "Draw a face first.").keep(event.index)
-        return followed(found, name, value)
+        return followed(found, name, value, PREVIEW)
 
     def freed(found: Drawing | None, name: str, value: str) -> Any:
         needed(found, "Draw a face first.").keep(None)
-        return followed(found, name, value)
+        return followed(found, name, value, PREVIEW)
 
     given, outputs = [work, model, sheet], [work, face]
-    sheet.draw(said(partial(followed, size=PREVIEW)), given, outputs, **LIVE)
-    sheet.done(said(followed), given, outputs, **LIVE)
-    photo.change(said(started), [photo, model], sheet, **ONE).then(said(followed), given, outputs, **ONE)
+    preview, final = said(partial(followed, size=PREVIEW)), said(followed)
+    sheet.draw(preview, given, outputs, **LIVE)
+    sheet.done(final, given, outputs, **LIVE)
+    begun = photo.change(said(started), [photo, model], sheet, **ONE).then(preview, given, outputs, **ONE)
+    begun.then(final, given, outputs, **ONE)
     more.click(said(varied), [work, seed], [variants, seed], **ONE)
-    variants.select(said(kept), given, outputs, **ONE)
-    free.click(said(freed), given, outputs, **ONE)
+    variants.select(said(kept), given, outputs, **ONE).then(final, given, outputs, **ONE)
+    free.click(said(freed), given, outputs, **ONE).then(final, given, outputs, **ONE)
