@@ -60,6 +60,11 @@ class Example:
         """The photograph's sketch ``[1 1 s s]``."""
         return pencils.draw(self.photograph, PEN)
 
+    @functools.cached_property
+    def landmarks(self) -> Tensor | None:
+        """Those of the photograph, as ``landmarks`` finds them."""
+        return landmarks(self.photograph)
+
     def source(self, task: str) -> Tensor:
         """What the model of a task gets, ``[1 c s s]``."""
         return self.sketch if task == "sketch" else label_maps.one_hot(self.labels, CLASSES)[None]
@@ -105,7 +110,7 @@ def landmarks(picture: Tensor) -> Tensor | None:
 
 def apart(pictures: Sequence[Tensor], examples: Sequence[Example]) -> str:
     """The mean distance of landmarks, where a face is found in both."""
-    pairs = [(landmarks(ours), landmarks(one.photograph)) for ours, one in zip(pictures, examples, strict=True)]
+    pairs = [(landmarks(ours), one.landmarks) for ours, one in zip(pictures, examples, strict=True)]
     found = [float((a - b).norm(dim=1).mean()) for a, b in pairs if a is not None and b is not None]
     return f"{statistics.fmean(found):.2f}" + ("" if len(found) == len(pairs) else f" of {len(found)}")
 
@@ -175,10 +180,12 @@ def main() -> None:
         model = checkpoints.load(options.model or task).eval()
         fitter = Fitter(model)
         request = Request(task, samples=options.samples, rows=options.rows, alpha=options.alpha, refine=options.refine)
+        encoder = replace(request, refine=0)
         with torch.no_grad():
             average = drawn(model, model.w_avg[None])
-            alone = [drawn(model, model.encode(example.source(task))) for example in examples]
-            made = [drawn(model, followed(fitter, example, request)) for example in examples]
+            alone, made = (
+                [drawn(model, followed(fitter, example, one)) for example in examples] for one in (encoder, request)
+            )
             lines = [
                 [name, *scores(task, pictures, examples, scorer)]
                 for name, pictures in (
@@ -189,7 +196,6 @@ def main() -> None:
                 )
             ]
         few = photographs.spaced(examples, options.few) if options.few else []
-        encoder = replace(request, refine=0)
         ends = [[""] * 3] * 2 + [diversity(one, fitter, few, scorer) if few else [""] * 3 for one in (encoder, request)]
         lines = [[*line, *end] for line, end in zip(lines, ends, strict=True)]
         agree = ["edges, px"] if task == "sketch" else ["mIoU", "pixels"]

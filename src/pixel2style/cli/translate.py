@@ -16,7 +16,7 @@ def task_names() -> str:
     return ", ".join(TASKS)
 
 
-def _refinable() -> str:
+def _usual_steps() -> str:
     """Which tasks take steps, and how many by default."""
     from ..tasks import TASKS
     from ..tasks.task import FOLLOWING
@@ -77,7 +77,7 @@ def translate(
     like: Annotated[str | None, tyro.conf.arg(metavar="PHOTO", help_behavior_hint=lambda _: _own("like"))] = None,
     refine: Annotated[
         int | None,
-        tyro.conf.arg(metavar="STEPS", help_behavior_hint=lambda _: _refinable()),
+        tyro.conf.arg(metavar="STEPS", help_behavior_hint=lambda _: _usual_steps()),
     ] = None,
     detail: Flag = True,
     align: Flag = True,

@@ -66,9 +66,10 @@ class Fitter:
         Raises ConfigError where such steps are asked for, and this model cannot take them.
         """
         self.check(request)
-        steps, disagreement = self.steps(request), self._disagreement(source.to(ws.device))
+        steps = self.steps(request) if self._follows else 0
         liked = latents.parse_rows(preparation.look(request)[0], ws.shape[1]) if request.like else []
-        if disagreement is None or not steps or len(liked) == ws.shape[1]:
+        disagreement = self._disagreement(source.to(ws.device)) if steps and len(liked) < ws.shape[1] else None
+        if disagreement is None:
             return ws
         return agreement.agree(
             self.model, ws, disagreement, steps, still=liked, curvature=self.curvature, bf16=self._bf16
@@ -76,13 +77,10 @@ class Fitter:
 
     def check(self, request: Request) -> None:
         """Raise ConfigError where steps towards a drawing are asked for, and this model cannot take them."""
-        if not (request.refine and self._follows):
-            return
-        how = "--refine makes a face follow its drawing, and this model has"
-        if self.curvature is None:
-            raise ConfigError(f"{how} a generator whose curvature is not known: leave it out")
-        if self._disagreement(self._no_source()) is None:
-            raise ConfigError(f"{how} classes of which it is not known that they are the parser's: leave it out")
+        if request.refine and self._follows and self._obstacle:
+            raise ConfigError(
+                f"--refine makes a face follow its drawing, and this model has {self._obstacle}: leave it out"
+            )
 
     def steps(self, request: Request) -> int:
         """How many steps the rows of each picture take."""
@@ -91,7 +89,7 @@ class Fitter:
         if self._task is None or self.curvature is None:
             return 0
         if self._follows:
-            return 0 if self._disagreement(self._no_source()) is None else FOLLOWING
+            return 0 if self._obstacle else FOLLOWING
         return int(self._task.refinable)
 
     @cached_property
@@ -135,9 +133,13 @@ class Fitter:
         task = self._task
         return None if task is None or task.agreement is None else task.agreement(source, self.model.config.source)
 
-    def _no_source(self) -> Tensor:
-        """A source that is asked about only to see whether anything can tell."""
-        return self.model.w_avg.new_zeros(self.model.source_channels, 1, 1)
+    @cached_property
+    def _obstacle(self) -> str:
+        """What the model has that keeps its faces from following drawings; "" for nothing."""
+        if self.curvature is None:
+            return "a generator whose curvature is not known"
+        blank = self.model.w_avg.new_zeros(self.model.source_channels, 1, 1)
+        return "" if self._disagreement(blank) else "classes of which it is not known that they are the parser's"
 
     @property
     def _faces(self) -> bool:

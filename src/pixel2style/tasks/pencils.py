@@ -22,6 +22,8 @@ WIDTHS = (0.5, 12.0)
 """The thinnest and the thickest line."""
 REACHES = (2.0, 6.0)
 """How far lines are looked for by ``disagreement``: standard deviations of a blur."""
+_LEAST = 1e-3
+"""Length below which blurred lines count as none."""
 _UNIT = 256
 
 
@@ -118,20 +120,14 @@ def _apart(lines: Tensor, borders: Tensor, wanted: Tensor) -> Tensor:
         shares = torch.linalg.solve(together, along).detach()
         best = F.one_hot(along.argmax(1), 2).mT.to(shares)  # of both only one fits
         shares = torch.where((shares > 0).all(1, keepdim=True), shares, best)
-        losses.append(1 - (_unit((shares * both).sum(1)) * target).sum(1))
+        losses.append(1 - (F.normalize((shares * both).sum(1), dim=1, eps=_LEAST) * target).sum(1))
     return torch.stack(losses).mean(0)
 
 
 def _profile(lines: Tensor, reach: float) -> Tensor:
     """Lines ``[b 1 h w]``, blurred, with zero mean and unit length: ``[b h*w]``."""
     soft = blurred(lines, reach * lines.shape[-1] / _UNIT).flatten(1)
-    return _unit(soft - soft.mean(1, keepdim=True))
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    """Vectors ``[b n]`` of length 1."""
-    unit: Tensor = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp(min=1e-3)
-    return unit
+    return F.normalize(soft - soft.mean(1, keepdim=True), dim=1, eps=_LEAST)
 
 
 def thicker(drawing: Tensor, width: float) -> Tensor:
